@@ -1,0 +1,1 @@
+"""Networks: what is deployed (`zoo`) and how it looks while it trains (`reparam`)."""
