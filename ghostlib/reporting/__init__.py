@@ -1,0 +1,1 @@
+"""What the paper published, and how our results are set beside it."""
