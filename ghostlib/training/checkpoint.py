@@ -1,0 +1,85 @@
+"""Resumable state on disk: a file is whole or it does not count."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_DIGEST_BYTES = 32
+_KEEP = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that must not be used."""
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replaces a file's content at once: after a crash the old or the new content is there, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{error.strerror}; what was at {path} before is untouched", str(path)) from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def save(folder: Path, key: str, epoch: int, state: dict[str, Any]) -> Path:
+    """Writes the state after `epoch` epochs of the run `key`, and drops all but the newest two."""
+    buffer = io.BytesIO()
+    torch.save({"key": key, "epoch": epoch, **state}, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"state-{epoch:05d}.pt"
+    write_atomic(path, hashlib.sha256(payload).digest() + payload)
+    for old in _newest_first(folder)[_KEEP:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path, key: str, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The newest whole state in the folder, None where there is none; a torn file is passed over for the one before.
+
+    Raises:
+        CheckpointError: the state belongs to another configuration.
+    """
+    for path in _newest_first(folder):
+        state = _read(path, device)
+        if state is None:
+            continue
+        if state["key"] != key:
+            raise CheckpointError(f"{path} belongs to configuration {state['key']}, not {key}; remove it or train in "
+                                  "another folder")
+        return state
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Removes every state; a finished run needs none."""
+    for path in _newest_first(folder):
+        path.unlink(missing_ok=True)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("state-*.pt"), reverse=True)
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any] | None:
+    content = path.read_bytes()
+    digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)

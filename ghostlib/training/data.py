@@ -1,0 +1,244 @@
+"""Real images: handwritten digits (in a wheel), Fashion-MNIST, ImageNet. Loading, splitting, viewing, checking."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ghostlib.training.profile import Profile
+from ghostlib.training.randomness import addressed, permutation
+from ghostlib.training.recipe import Recipe
+
+MEAN, STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+FASHION_DIRS = ("/usr/share/datasets/fashion-mnist", "data/FashionMNIST/raw")
+
+
+class DataError(ValueError):
+    """Data that is missing, torn or not what the profile says."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images; `read(i)` gives image i as RGB."""
+
+    labels: np.ndarray  # (n,) int64
+    read: Callable[[int], Image.Image]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int]) -> Images:
+        indices = np.asarray(indices)
+        digest = hashlib.sha256(self.digest.encode() + indices.astype("<i8").tobytes()).hexdigest()
+        return Images(self.labels[indices], lambda i: self.read(indices[i]), digest)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a profile trains on, chooses on (`val`) and reports on (`test`)."""
+
+    train: Images
+    val: Images
+    test: Images
+    num_classes: int
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any image, label or split."""
+        parts = "".join(images.digest for images in (self.train, self.val, self.test))
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def load(profile: Profile) -> Splits:
+    """The profile's splits; the same ones for every seed and experiment.
+
+    Raises:
+        DataError: the data is absent (with where it was looked for), a class is missing, or the number of classes
+            or images is not what the profile says.
+    """
+    loaders = {"digits": _digits, "fashion": _fashion, "imagenet": _imagenet}
+    pool, test = loaders[profile.data](profile)
+    for part, images in (("training", pool), ("test", test)):
+        _check_classes(images.labels, profile, part)
+    rest, val = _split(pool, profile.val_images, profile, "val_images")
+    train = rest if profile.train_images is None else _split(rest, profile.train_images, profile, "train_images")[1]
+    if profile.test_images is not None:
+        test = _split(test, profile.test_images, profile, "test_images")[1]
+    return Splits(train, val, test, profile.num_classes)
+
+
+# -- views of images
+
+
+class Views(Dataset):
+    """What the network sees: item (epoch, i) is image i's augmented view in that epoch, as (tensor, label)."""
+
+    def __init__(self, images: Images, transform: Callable[[Image.Image], torch.Tensor], seed: int):
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        epoch, index = address
+        with addressed("view", self.seed, epoch, index):
+            return self.transform(self.images.read(index)), int(self.images.labels[index])
+
+
+class EpochOrder(Sampler):
+    """The addresses (epoch, i) of one epoch in its order, a function of (seed, epoch); set `epoch` before iterating."""
+
+    def __init__(self, n: int, seed: int):
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, i) for i in permutation(self.n, "order", self.seed, self.epoch))
+
+
+def train_loader(images: Images, recipe: Recipe, profile: Profile, seed: int) -> tuple[DataLoader, EpochOrder]:
+    """Batches of augmented views, the incomplete last one left out, and the order whose `epoch` is to be set."""
+    if len(images) < recipe.batch_size:
+        raise DataError(f"{len(images)} training images are less than one batch of {recipe.batch_size}; "
+                        "lower batch_size or raise train_images")
+    transform = create_transform(
+        profile.image_size, is_training=True, scale=recipe.crop_scale, hflip=recipe.hflip, color_jitter=None,
+        auto_augment=recipe.auto_augment, interpolation="bicubic", mean=MEAN, std=STD, re_prob=recipe.erasing,
+        re_mode="pixel")
+    order = EpochOrder(len(images), seed)
+    loader = DataLoader(Views(images, transform, seed), recipe.batch_size, sampler=order, drop_last=True,
+                        num_workers=profile.workers, persistent_workers=False)
+    return loader, order
+
+
+def eval_loader(images: Images, profile: Profile, batch_size: int = 256) -> DataLoader:
+    """Batches of the images themselves, resized and cropped in the middle."""
+    transform = create_transform(profile.image_size, crop_pct=profile.crop_pct, interpolation="bicubic", mean=MEAN,
+                                 std=STD)
+    addresses = [(0, i) for i in range(len(images))]
+    return DataLoader(Views(images, transform, seed=0), batch_size, sampler=addresses, num_workers=profile.workers)
+
+
+# -- the data sets: each gives (training pool, test)
+
+
+def _digits(profile: Profile) -> tuple[Images, Images]:
+    """scikit-learn's 1,797 handwritten digits, 8×8 px; 360 of them, stratified, are the test set."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = _array_images((data.images * (255 / 16)).round().astype(np.uint8), data.target)
+    return _split(images, 360, profile, "test images")
+
+
+def _fashion(profile: Profile) -> tuple[Images, Images]:
+    """Fashion-MNIST, 60,000 + 10,000 images of 28×28 px, from a local copy in IDX form or torchvision's download."""
+    looked = [profile.data_dir] if profile.data_dir else list(FASHION_DIRS)
+    folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))), None)
+    if folder is None:
+        from torchvision.datasets import FashionMNIST
+
+        try:
+            folder = Path(FashionMNIST("data", download=True).raw_folder)
+        except Exception as error:
+            raise DataError(
+                f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install Debian's "
+                "package dataset-fashion-mnist, or set profiles.fashion.data_dir in params.yaml to a folder that "
+                "holds the four IDX files") from error
+    return tuple(_array_images(_read_idx(folder, f"{part}-images-idx3-ubyte"),
+                               _read_idx(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k"))
+
+
+def _imagenet(profile: Profile) -> tuple[Images, Images]:
+    """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on."""
+    places = [place for place in (profile.data_dir, os.environ.get("IMAGENET_DIR"), "data/imagenet") if place]
+    root = next((Path(place) for place in places if (Path(place) / "train").is_dir()), None)
+    if root is None:
+        raise DataError(
+            f"no ImageNet: looked for train/ and val/ in {', '.join(str(Path(p).resolve()) for p in places)}. Point to "
+            "the folder with profiles.imagenet.data_dir in params.yaml or the environment variable IMAGENET_DIR")
+    pool, classes = _folder_images(root / "train")
+    test, test_classes = _folder_images(root / "val")
+    if classes != test_classes:
+        missing, extra = sorted(set(classes) - set(test_classes)), sorted(set(test_classes) - set(classes))
+        raise DataError(f"{root / 'val'} and {root / 'train'} hold different classes: val lacks {missing[:5]}, "
+                        f"train lacks {extra[:5]}")
+    return pool, test
+
+
+def _array_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
+    """Grey images (n, h, w) uint8."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + labels.astype("<i8").tobytes()).hexdigest()
+    return Images(labels.astype(np.int64), lambda i: Image.fromarray(pixels[i]).convert("RGB"), digest)
+
+
+def _folder_images(root: Path) -> tuple[Images, list[str]]:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        folder = ImageFolder(str(root))
+    except FileNotFoundError as error:
+        raise DataError(f"{root}: {error}") from error
+    listing = "\n".join(f"{Path(path).relative_to(root).as_posix()} {os.path.getsize(path)}"
+                        for path, _ in folder.samples)
+
+    def read(i: int) -> Image.Image:
+        path = folder.samples[i][0]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+
+    return Images(np.asarray(folder.targets, np.int64), read, hashlib.sha256(listing.encode()).hexdigest()), \
+        folder.classes
+
+
+def _read_idx(folder: Path, name: str) -> np.ndarray:
+    """An array in the IDX form of MNIST, compressed or not: two zero bytes, type, rank, the sizes, the values."""
+    path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        rank = raw[3]
+        shape = np.frombuffer(raw, ">i4", rank, offset=4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is missing or is not a whole IDX file ({error}); fetch it again") from error
+
+
+def _check_classes(labels: np.ndarray, profile: Profile, part: str) -> None:
+    found = np.unique(labels)
+    if len(found) != profile.num_classes or found[-1] != profile.num_classes - 1:
+        missing: Any = sorted(set(range(profile.num_classes)) - set(found.tolist()))
+        raise DataError(f"the {part} images of {profile.data!r} hold {len(found)} classes, profile {profile.name!r} "
+                        f"says num_classes = {profile.num_classes}" + (f"; without images: {missing[:10]}" if missing
+                                                                       else ""))
+
+
+def _split(images: Images, held_out: int, profile: Profile, what: str) -> tuple[Images, Images]:
+    """(the rest, `held_out` images), stratified; the same for every seed of training."""
+    from sklearn.model_selection import train_test_split
+
+    least = profile.num_classes
+    if held_out == len(images):
+        return images.subset([]), images
+    if not least <= held_out <= len(images) - least:
+        raise DataError(f"profile {profile.name!r}: {what} = {held_out} must be between {least} and "
+                        f"{len(images) - least}, so that both parts of the {len(images)} images hold every class")
+    rest, chosen = train_test_split(np.arange(len(images)), test_size=held_out, stratify=images.labels, random_state=0)
+    return images.subset(rest), images.subset(chosen)

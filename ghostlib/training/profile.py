@@ -1,0 +1,88 @@
+"""Profiles: how large a reproduction is. params.yaml holds them; this reads and checks them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ghostlib.training.config import Config, ConfigError
+from ghostlib.training.recipe import Recipe, Share
+
+
+class Teacher(Config):
+    """A teacher of §5.2: a pretrained network of timm's, or a stand-in that the profile trains on its own data."""
+
+    timm: str | None = Field(None, description="timm's name of a pretrained network, e.g. resnet101.tv_in1k")
+    stand_in: dict[str, Any] | None = Field(None, description="the recipe of a small network trained in its place")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Teacher:
+        if (self.timm is None) == (self.stand_in is None):
+            raise ValueError("a teacher has either `timm` or `stand_in`")
+        return self
+
+
+class Profile(Config):
+    """The data, sizes and seeds that recipes are run at."""
+
+    name: str
+    scale: str = Field(description="one sentence for tables: at which scale the numbers were measured")
+    data: Literal["digits", "fashion", "imagenet"]
+    data_dir: str | None = Field(None, description="where the data lies; each data set knows its usual places")
+    num_classes: int = Field(ge=2)
+    image_size: int = Field(ge=33, description="px; GhostNetV2's DFC attention fails at 32 px and below")
+    patch_size: int = Field(16, ge=1, description="px; of transformers")
+    width_scale: float = Field(1.0, gt=0, description="multiplies every network's width; ratios stay")
+    train_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
+    val_images: int = Field(ge=1, description="held out of the training images, for choosing")
+    test_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
+    crop_pct: Share = Field(0.875, description="share of the side that evaluation keeps")
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    workers: int = Field(0, ge=0, description="data loader processes a run")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
+    teachers: dict[str, Teacher] = Field(default_factory=dict)
+
+    @cached_property
+    def decides_results(self) -> dict[str, Any]:
+        """What of a profile a training's result depends on: all but its name, its words, seeds and defaults."""
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "teachers", "workers", "data_dir"})
+
+    def resolve(self, *overrides: dict[str, Any], base: dict[str, Any] | None = None, where: str = "recipe") -> Recipe:
+        """The paper's recipe (`base`: params.yaml's), changed by this profile, then by an experiment's overrides."""
+        merged: dict[str, Any] = {}
+        for layer in (base or {}, self.recipe, *overrides):
+            merged |= layer
+        recipe = Recipe.parse(merged, where)
+        if recipe.teacher is not None and recipe.teacher not in self.teachers:
+            raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
+                              f"{', '.join(self.teachers) or 'it has none'}")
+        return recipe
+
+
+def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
+    """The whole params.yaml.
+
+    Raises:
+        ConfigError: the file is absent or is not YAML; the message names it.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{Path(path).resolve()} does not exist; run from the repository's root") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+
+
+def load_profile(name: str, params: dict[str, Any]) -> Profile:
+    """The named profile of a loaded params.yaml, checked together with its teachers' recipes."""
+    profiles = params["profiles"]
+    if name not in profiles:
+        raise ConfigError(f"params.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
+    return Profile.parse({"name": name, **profiles[name]}, f"params.yaml: profiles.{name}")

@@ -1,0 +1,147 @@
+"""The paper's training recipe (§5) as one frozen record, and what it builds: optimiser, schedule, augmentation."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ghostlib.training.config import Config
+
+if TYPE_CHECKING:
+    from timm.data import Mixup
+    from timm.scheduler.scheduler import Scheduler
+    from torch import nn
+    from torch.optim import Optimizer
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+# The EMA's decays are stated for the paper's run: 626 iterations an epoch (1,281,167 images ÷ 2048), 600 epochs.
+PAPER_ITERATIONS = 626 * 600
+# LAMB's learning rate scales with the square root of the batch (You et al., 2019); the paper's batch is 2048.
+PAPER_BATCH = 2048
+
+
+class Recipe(Config):
+    """Every hyper-parameter of a training, with the paper's values as defaults.
+
+    What the paper leaves open has the value of the nearest public source, named beside it. Durations are shares
+    of the training, so that a short run means the same as a long one.
+    """
+
+    # -- network: what is deployed, and the branches it trains with (§4.1)
+    network: str = "ghostnetv2_130"
+    branches: int = Field(3, ge=0, description="N of Table 2; 0 trains the deployed network as it is")
+    pointwise: bool = Field(True, description="the 1×1 depth-wise branch of Tables 2 and 5")
+    skip: bool = Field(True, description="the BN-only branch of the authors' code")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    # -- distillation (§4.2, §5.2)
+    teacher: str | None = Field("BEiTv2-B", description="a teacher of the profile, or null for none")
+    alpha: Share = Field(0.5, description="α of Eq. 3: the weight of the distillation loss")
+    tau: float = Field(1.0, gt=0, description="τ of Eq. 4: the temperature of the logits")
+
+    # -- optimisation (§5)
+    optimizer: Literal["lamb", "rmsproptf", "sgd"] = "lamb"
+    batch_size: int = Field(PAPER_BATCH, ge=2)
+    epochs: int = Field(600, ge=1)
+    lr: float = Field(5e-3, gt=0, description="the paper's, at batch 2048; see `effective_lr`")
+    lr_scale: float = Field(1.0, gt=0, description="a profile's factor on every learning rate; ratios stay")
+    momentum: Decay = Field(0.9, description="β1 of LAMB")
+    weight_decay: float = Field(0.05, ge=0)
+    max_grad_norm: float | None = Field(1.0, gt=0, description="timm's LAMB default")
+
+    # -- learning schedule (§4.3, §5.3)
+    schedule: Literal["cosine", "step"] = "cosine"
+    min_lr: float = Field(0.0, ge=0, description="the cosine's minimum (cosine_0, cosine_1e-5 of Table 6)")
+    warmup: Share = Field(5 / 600, description="share of training; vanillaKD's A1 recipe")
+    warmup_lr: float = Field(1e-6, ge=0)
+    step_interval: float = Field(2.4 / 450, gt=0, le=1, description="share of training; GhostNetV2's command")
+    step_rate: float = Field(0.973, gt=0, le=1, description="GhostNetV2's command")
+
+    # -- averaging (Eq. 5): all of `ema_decays` are tracked in one training, `ema_decay` is the one reported
+    ema_decay: Decay = 0.9999
+    ema_decays: tuple[Decay, ...] = Field((0.99, 0.999, 0.9999, 0.99995, 0.99999), min_length=1)
+
+    # -- data augmentation (§4.4, §5.4)
+    auto_augment: str | None = Field("rand-m9-mstd0.5", description="timm's notation; GhostNetV2's command")
+    erasing: Share = Field(0.25, description="probability; the GhostNets used 0.2 to 0.25")
+    mixup: float = Field(0.0, ge=0, description="α of Mixup's Beta; 0.2 in vanillaKD's A1 recipe")
+    cutmix: float = Field(0.0, ge=0, description="α of CutMix's Beta; 1.0 in vanillaKD's A1 recipe")
+    label_smoothing: Share = Field(0.0, description="Eq. 3 is plain cross-entropy; the authors' file has 0.1")
+    crop_scale: tuple[Share, Share] = Field((0.08, 1.0), description="share of the area a random crop keeps")
+    hflip: Share = 0.5
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.ema_decay not in self.ema_decays:
+            raise ValueError(f"ema_decay = {self.ema_decay} is not among the tracked ema_decays {self.ema_decays}")
+        if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] == 0:
+            raise ValueError(f"crop_scale = {self.crop_scale} must be (least, most)")
+        if self.batch_size % 2 and (self.mixup or self.cutmix):
+            raise ValueError(f"batch_size = {self.batch_size} must be even: Mixup and CutMix pair the images of a batch")
+        return self
+
+    @property
+    def effective_lr(self) -> float:
+        """The learning rate the optimiser gets: the paper's, scaled by √(batch/2048) and by the profile."""
+        return self.lr * self.lr_scale * math.sqrt(self.batch_size / PAPER_BATCH)
+
+
+def scaled_decay(decay: float, iterations: int) -> float:
+    """The EMA decay that averages over the same share of a run of `iterations` as `decay` does over the paper's.
+
+    β = 0.9999 averages over 1/(1-β) = 10,000 of the paper's 375,600 iterations, 2.7 % of the run. The result is
+    clipped to [0, 1): on a very short run a small decay averages over less than one step, that is, not at all.
+    """
+    return max(0.0, 1 - (1 - decay) * PAPER_ITERATIONS / iterations)
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
+    """The recipe's optimiser; biases, BN parameters and other 1-D parameters are not decayed."""
+    from timm.optim import create_optimizer_v2
+
+    options = {
+        # eps 1e-6 and β2 0.999 are timm's LAMB defaults, stated so that they are part of the recipe
+        "lamb": dict(betas=(recipe.momentum, 0.999), eps=1e-6, max_grad_norm=recipe.max_grad_norm, foreach=True),
+        "rmsproptf": dict(momentum=recipe.momentum, eps=1e-3),
+        "sgd": dict(momentum=recipe.momentum, nesterov=True),
+    }[recipe.optimizer]
+    return create_optimizer_v2(model, recipe.optimizer, lr=recipe.effective_lr, weight_decay=recipe.weight_decay,
+                               **options)
+
+
+def build_scheduler(recipe: Recipe, optimizer: Optimizer, iterations: int) -> Scheduler:
+    """The schedule over `iterations` updates; `step_update(i)` sets the rate of update i, whatever came before."""
+    from timm.scheduler import CosineLRScheduler, StepLRScheduler
+
+    common = dict(warmup_t=round(recipe.warmup * iterations), warmup_lr_init=recipe.warmup_lr * recipe.lr_scale,
+                  t_in_epochs=False)
+    if recipe.schedule == "step":
+        return StepLRScheduler(optimizer, decay_t=recipe.step_interval * iterations, decay_rate=recipe.step_rate,
+                               warmup_prefix=False, **common)
+    return CosineLRScheduler(optimizer, t_initial=iterations, lr_min=recipe.min_lr * recipe.lr_scale, **common)
+
+
+def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+    """timm's Mixup/CutMix of a batch, or None where the recipe has neither."""
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    from timm.data import Mixup
+
+    return Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=recipe.label_smoothing,
+                 num_classes=num_classes)
+
+
+def build_network(recipe: Recipe, num_classes: int, width_scale: float = 1.0, image_size: int | None = None,
+                  patch_size: int | None = None) -> nn.Module:
+    """The recipe's network in its training form, its width times the profile's `width_scale`."""
+    from ghostlib.models import reparam, zoo
+
+    network = zoo.create(recipe.network, num_classes, zoo.default_width(recipe.network) * width_scale,
+                         dropout=recipe.dropout, image_size=image_size, patch_size=patch_size)
+    if recipe.branches:
+        reparam.add_branches(network, recipe.branches, recipe.pointwise, recipe.skip)
+    return network
