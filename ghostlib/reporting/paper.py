@@ -28,6 +28,15 @@ def load() -> dict:
     return yaml.safe_load(text)
 
 
+def entry(name: str) -> dict:
+    """Returns what `load()` holds of one table or figure.
+
+    Raises:
+        ValueError: The paper data have no such table.
+    """
+    return _pick(load(), name, "table")
+
+
 def table(name: str) -> pd.DataFrame:
     """Returns one table or figure of the paper, rows and columns in the paper's order.
 
@@ -39,8 +48,8 @@ def table(name: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    entry = _pick(load(), name, "table")
-    return pd.DataFrame.from_dict(entry["rows"], orient="index", columns=entry["columns"], dtype=float)
+    data = entry(name)
+    return pd.DataFrame.from_dict(data["rows"], orient="index", columns=data["columns"], dtype=float)
 
 
 def value(table: str, row: str, column: str) -> float:
@@ -54,8 +63,8 @@ def value(table: str, row: str, column: str) -> float:
     Raises:
         ValueError: The table, row or column does not exist.
     """
-    entry = _pick(load(), table, "table")
-    cells = dict(zip(entry["columns"], _pick(entry["rows"], row, f"row of {table}"), strict=True))
+    data = entry(table)
+    cells = dict(zip(data["columns"], _pick(data["rows"], row, f"row of {table}"), strict=True))
     cell = _pick(cells, column, f"column of {table}")
     return math.nan if cell is None else float(cell)
 

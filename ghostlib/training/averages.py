@@ -17,9 +17,9 @@ class WeightAverages:
     """
 
     def __init__(self, model: nn.Module, decays: Sequence[float]):
-        self.rates = torch.tensor([1 - decay for decay in decays])[:, None]
+        self.decays = tuple(decays)
         start = self._values(model)
-        self.rates = self.rates.to(start)
+        self.rates = torch.tensor([1 - decay for decay in decays])[:, None].to(start)
         self.averages = start.repeat(len(decays), 1)
 
     def update(self, model: nn.Module) -> None:

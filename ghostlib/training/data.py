@@ -117,7 +117,7 @@ def train_loader(images: Images, recipe: Recipe, profile: Profile, seed: int) ->
                         "lower batch_size or raise train_images")
     transform = create_transform(
         profile.image_size, is_training=True, scale=recipe.crop_scale, hflip=recipe.hflip, color_jitter=None,
-        auto_augment=recipe.auto_augment, interpolation="bicubic", mean=MEAN, std=STD, re_prob=recipe.erasing,
+        auto_augment=recipe.augmentation, interpolation="bicubic", mean=MEAN, std=STD, re_prob=recipe.erasing,
         re_mode="pixel")
     order = EpochOrder(len(images), seed)
     loader = DataLoader(Views(images, transform, seed), recipe.batch_size, sampler=order, drop_last=True,

@@ -155,15 +155,22 @@ def deployed(network: nn.Module) -> nn.Module:
 
 def _finish(network: nn.Module, averages: WeightAverages, recipe: Recipe, splits: Splits, profile: Profile,
             folder: Path, accelerator: Accelerator) -> dict[str, Any]:
-    candidates = {RAW: deployed(network)}
+    """Saves the final weights and scores them and every average of them, folded."""
     save_weights(network, folder / "weights.safetensors")
+    distinct = {0.0: (RAW, deployed(network))}  # a decay of 0 averages nothing: it is the weights themselves
+    name_of = {RAW: RAW}
     for i, decay in enumerate(recipe.ema_decays):
-        averaged = averages.copy_to(copy.deepcopy(network), i)
+        scaled = averages.decays[i]
+        if scaled not in distinct:
+            distinct[scaled] = str(decay), deployed(averages.copy_to(copy.deepcopy(network), i))
+        name_of[str(decay)] = distinct[scaled][0]
         if decay == recipe.ema_decay:
-            save_weights(averaged, folder / "ema.safetensors")
-        candidates[str(decay)] = deployed(averaged)
-    return {part: evaluate(candidates, eval_loader(getattr(splits, part), profile), accelerator.device)
-            for part in ("val", "test")}
+            save_weights(averages.copy_to(copy.deepcopy(network), i), folder / "ema.safetensors")
+    networks = dict(distinct.values())
+    scores = {part: evaluate(networks, eval_loader(getattr(splits, part), profile), accelerator.device)
+              for part in ("val", "test")}
+    return {part: {metric: {name: of[scored] for name, scored in name_of.items()} for metric, of in metrics.items()}
+            for part, metrics in scores.items()}
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

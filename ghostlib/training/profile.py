@@ -45,19 +45,20 @@ class Profile(Config):
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     precision: Literal["no", "fp16", "bf16"] = "no"
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
+    networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
     teachers: dict[str, Teacher] = Field(default_factory=dict)
 
     @cached_property
     def decides_results(self) -> dict[str, Any]:
         """What of a profile a training's result depends on: all but its name, its words, seeds and defaults."""
-        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "teachers", "workers", "data_dir"})
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "workers", "data_dir"})
 
     def resolve(self, *overrides: dict[str, Any], base: dict[str, Any] | None = None, where: str = "recipe") -> Recipe:
         """The paper's recipe (`base`: params.yaml's), changed by this profile, then by an experiment's overrides."""
-        merged: dict[str, Any] = {}
-        for layer in (base or {}, self.recipe, *overrides):
-            merged |= layer
-        recipe = Recipe.parse(merged, where)
+        asked = {key: value for layer in overrides for key, value in layer.items()}
+        scaled = {**(base or {}), **self.recipe}
+        network = asked.get("network", scaled.get("network"))
+        recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **asked}, where)
         if recipe.teacher is not None and recipe.teacher not in self.teachers:
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
                               f"{', '.join(self.teachers) or 'it has none'}")

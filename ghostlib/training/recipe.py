@@ -66,7 +66,9 @@ class Recipe(Config):
     ema_decays: tuple[Decay, ...] = Field((0.99, 0.999, 0.9999, 0.99995, 0.99999), min_length=1)
 
     # -- data augmentation (§4.4, §5.4)
-    auto_augment: str | None = Field("rand-m9-mstd0.5", description="timm's notation; GhostNetV2's command")
+    auto_augment: Literal["randaugment", "autoaugment"] | None = "randaugment"
+    rand_magnitude: float = Field(9, ge=5, le=10, description="of RandAugment; GhostNetV2's command. Below 5 timm's "
+                                  "posterize may be asked for 0 bits, which Pillow refuses")
     erasing: Share = Field(0.25, description="probability; the GhostNets used 0.2 to 0.25")
     mixup: float = Field(0.0, ge=0, description="α of Mixup's Beta; 0.2 in vanillaKD's A1 recipe")
     cutmix: float = Field(0.0, ge=0, description="α of CutMix's Beta; 1.0 in vanillaKD's A1 recipe")
@@ -83,6 +85,12 @@ class Recipe(Config):
         if self.batch_size % 2 and (self.mixup or self.cutmix):
             raise ValueError(f"batch_size = {self.batch_size} must be even: Mixup and CutMix pair the images of a batch")
         return self
+
+    @property
+    def augmentation(self) -> str | None:
+        """`auto_augment` in timm's notation."""
+        policies = {"randaugment": f"rand-m{self.rand_magnitude:g}-mstd0.5", "autoaugment": "original", None: None}
+        return policies[self.auto_augment]
 
     @property
     def effective_lr(self) -> float:

@@ -41,10 +41,15 @@ class Run:
         teacher = self.recipe.teacher and self.profile.teachers[self.recipe.teacher].model_dump()
         decides = {
             "recipe": self.recipe.model_dump(mode="json", exclude={"ema_decay"}), "seed": self.seed,
-            "profile": self.profile.decides_results, "data": _splits(self.profile).digest, "teacher": teacher,
+            "profile": self.profile.decides_results, "data": self.data, "teacher": teacher,
             "code": code_digest(), "libraries": {name: version(name) for name in _LIBRARIES},
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def data(self) -> str:
+        """The digest of the data it trains and is tested on."""
+        return _splits(self.profile).digest
 
     @property
     def canonical(self) -> Run:
@@ -109,10 +114,9 @@ class Store:
 
         from ghostlib.training import loop
         from ghostlib.training.checkpoint import write_atomic
-        from ghostlib.training.recipe import build_network
 
         description = {"key": run.key, "seed": run.seed, "recipe": run.recipe.model_dump(mode="json"),
-                       "profile": run.profile.model_dump(mode="json"), "data": _splits(run.profile).digest,
+                       "profile": run.profile.model_dump(mode="json"), "data": run.data,
                        "code": code_digest(), "libraries": {name: version(name) for name in _LIBRARIES},
                        "python": platform.python_version(), "threads": torch.get_num_threads()}
         write_atomic(folder / "run.json", json.dumps(description, indent=1, ensure_ascii=False).encode())
