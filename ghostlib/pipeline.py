@@ -45,7 +45,7 @@ def stable(notebook: Any) -> Any:
     """The executed notebook without timings, random ids, stderr and the kernel's version."""
     from nbstripout import strip_output
 
-    notebook = strip_output(notebook, keep_output=True, keep_count=True, extra_keys=[
+    notebook = strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=[
         "metadata.papermill", "metadata.language_info", "metadata.widgets", "cell.metadata.papermill",
         "cell.metadata.execution"])
     for number, cell in enumerate(notebook.cells):

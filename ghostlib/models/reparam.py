@@ -33,18 +33,21 @@ class RepConv(nn.Module):
         branches: the number N of k×k conv-BN branches.
         pointwise: add the 1×1 depth-wise branch to depth-wise convolutions.
         skip: add the BN-only branch to depth-wise convolutions of stride 1.
+        seed: of the new branches' weights. Equal seeds give a branch equal weights, however many others there are.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, branches: int = 3, pointwise: bool = True,
-                 skip: bool = True):
+                 skip: bool = True, seed: int = 0):
         super().__init__()
         if branches < 1:
             raise ValueError(f"branches must be at least 1, got {branches}")
-        pairs = [_pair(conv, norm)] + [_pair(_like(conv), _fresh(norm)) for _ in range(branches - 1)]
-        self.branches = nn.ModuleList(pairs)
         extras = _is_depthwise(conv) and conv.kernel_size != (1, 1) and _is_centred(conv)
         keeps_shape = conv.stride == (1, 1) and conv.in_channels == conv.out_channels
-        self.pointwise = _pair(_pointwise_like(conv), _fresh(norm)) if extras and pointwise else None
+        generator = torch.Generator().manual_seed(seed)
+        scale = _pointwise_like(conv, generator)  # drawn even if unused: the next branches' weights depend on the order
+        self.branches = nn.ModuleList([
+            _pair(conv, norm), *(_pair(_like(conv, generator), _fresh(norm)) for _ in range(branches - 1))])
+        self.pointwise = _pair(scale, _fresh(norm)) if extras and pointwise else None
         self.skip = _fresh(norm) if extras and skip and keeps_shape else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,9 +118,12 @@ def add_branches(model: nn.Module, branches: int = 3, pointwise: bool = True, sk
     if not found:
         raise ValueError(f"{type(model).__name__} has no 1×1 or depth-wise convolution followed by a BatchNorm2d: "
                          "there is nothing to add branches to (was it expanded or folded before?)")
-    for parent, conv_name, norm_name in found:
+    # One draw from the global generator whatever is added: networks of one seed share every weight they both have.
+    seed = int(torch.randint(2**31, ()))
+    for site, (parent, conv_name, norm_name) in enumerate(found):
         conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
-        setattr(parent, conv_name, RepConv(conv, _without_activation(norm), branches, pointwise, skip))
+        plain = _without_activation(norm)
+        setattr(parent, conv_name, RepConv(conv, plain, branches, pointwise, skip, seed + site))
         setattr(parent, norm_name, _activation_of(norm))
     return model
 
@@ -125,7 +131,7 @@ def add_branches(model: nn.Module, branches: int = 3, pointwise: bool = True, sk
 def reparameterize(model: nn.Module) -> nn.Module:
     """Folds every `RepConv` (and timm's own multi-branch blocks, e.g. MobileOne's) in place; returns the model.
 
-    The outputs in evaluation mode do not change. Folding a folded network changes nothing. The folded network trains on.
+    The outputs in evaluation mode do not change. A folded network does not change. It can be trained on.
     """
     from timm.utils import reparameterize_model
 
@@ -175,18 +181,22 @@ def _pair(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Sequential:
     return pair
 
 
-def _like(conv: nn.Conv2d) -> nn.Conv2d:
+def _like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
     """A convolution like this one with other weights of the same distribution, whichever initialiser drew them."""
     other = copy.deepcopy(conv)
     with torch.no_grad():
-        shuffled = conv.weight.flatten()[torch.randperm(conv.weight.numel(), device=conv.weight.device)]
-        other.weight.copy_(shuffled.view_as(conv.weight))
+        order = torch.randperm(conv.weight.numel(), generator=generator).to(conv.weight.device)
+        other.weight.copy_(conv.weight.flatten()[order].view_as(conv.weight))
     return other
 
 
-def _pointwise_like(conv: nn.Conv2d) -> nn.Conv2d:
-    return nn.Conv2d(conv.in_channels, conv.out_channels, 1, conv.stride, 0, groups=conv.groups, bias=False,
-                     device=conv.weight.device, dtype=conv.weight.dtype)
+def _pointwise_like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
+    pointwise = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, 1, conv.stride, groups=conv.groups,
+                                   bias=False, device=conv.weight.device, dtype=conv.weight.dtype)
+    with torch.no_grad():  # PyTorch's own initialisation of a convolution with one input value an output
+        drawn = torch.empty(pointwise.weight.shape).uniform_(-1, 1, generator=generator)
+        pointwise.weight.copy_(drawn)
+    return pointwise
 
 
 def _fresh(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

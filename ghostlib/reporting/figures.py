@@ -44,7 +44,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
             axis.set(xlabel=x_label, ylabel="top-1 accuracy (%)")
         if len(lines) > 1:
             handles, labels = axes[0, -1].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(lines)), frameon=False)
+            figure.legend(handles, labels, loc="outside upper right", ncols=min(5, len(lines)), frameon=False)
         figure.suptitle(_wrapped(title, 24 + 45 * panels), x=0.01, ha="left", fontweight="bold")
         figure.supxlabel(_wrapped(f"Measured at: {scale}", 40 + 60 * panels), x=0.01, ha="left", fontsize=7,
                          color="0.35")

@@ -156,9 +156,9 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
             folder = Path(FashionMNIST("data", download=True).raw_folder)
         except Exception as error:
             raise DataError(
-                f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install Debian's "
-                "package dataset-fashion-mnist, or set profiles.fashion.data_dir in params.yaml to a folder that "
-                "holds the four IDX files") from error
+                f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install "
+                "Debian's package dataset-fashion-mnist, or set profiles.fashion.data_dir in params.yaml to the folder "
+                "that holds the four IDX files") from error
     return tuple(_array_images(_read_idx(folder, f"{part}-images-idx3-ubyte"),
                                _read_idx(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k"))
 

@@ -66,21 +66,18 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
 
     if not runs:
         return {}
-    # Children fork from a server that has imported the libraries once, before any thread was started.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ghostlib.training.loop", "sklearn.datasets", "timm"])
+    processes = context()
     waiting, active, failures = list(reversed(runs)), {}, {}
     bar = tqdm(total=len(runs), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
                bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}")
     with bar:
         while waiting or active:
             while waiting and len(active) < workers:
-                child = _Child(context, waiting.pop(), store)
+                child = _Child(processes, waiting.pop(), store)
                 active[child.connection] = child
             for connection in wait(list(active), timeout=1.0):
                 child = active[connection]
-                advanced = child.receive()
-                bar.update(advanced)
+                bar.update(min(child.receive(), bar.total - bar.n))  # sums of shares may round above the total
                 if child.progress:
                     p = child.progress
                     bar.set_postfix_str(f" loss {p.loss:.3f}, acc {p.accuracy:.0f}%, {p.images_per_second:.0f} img/s",
@@ -96,14 +93,22 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
 _ENGINES = {"local": _local}
 
 
+def context() -> Any:
+    """Where children come from: forks of a server that imported the libraries once, before any thread was started."""
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["ghostlib.training.loop", "ghostlib.training.store", "sklearn.datasets",
+                                       "sklearn.model_selection", "timm", "torchvision.models"])
+    return forkserver
+
+
 class _Child:
     """One run in a process of its own, heard through a pipe that closes when the process ends, however it ends."""
 
-    def __init__(self, context: Any, run: Run, store: Store):
+    def __init__(self, processes: Any, run: Run, store: Store):
         self.run, self.log = run, store.folder(run) / "log.txt"
-        self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_train_in_child, args=(run, store.root, theirs, self.log),
-                                       daemon=True)
+        self.connection, theirs = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=_train_in_child, args=(run, store.root, theirs, self.log),
+                                         daemon=True)
         self.process.start()
         theirs.close()
         self.progress, self.share, self.finished = None, 0.0, False

@@ -86,14 +86,14 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
     model, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     averages = WeightAverages(network, [scaled_decay(decay, steps) for decay in recipe.ema_decays])
 
-    epoch, history = 0, []
+    finished, history = 0, []
     if state := checkpoint.load_newest(folder, key, accelerator.device):
-        epoch, history = state["epoch"], state["history"]
+        finished, history = state["epoch"], state["history"]
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         averages.averages.copy_(state["averages"])
 
-    for epoch in range(epoch, recipe.epochs):
+    for epoch in range(finished, recipe.epochs):
         order.epoch = epoch
         model.train()
         meter = _Meter(recipe, steps, report, every=1 if accelerator.device.type == "cpu" else 50)
@@ -128,7 +128,8 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
 
 
 @torch.no_grad()
-def evaluate(networks: Mapping[str, nn.Module], loader: DataLoader, device: torch.device) -> dict[str, dict[str, float]]:
+def evaluate(networks: Mapping[str, nn.Module], loader: DataLoader,
+             device: torch.device) -> dict[str, dict[str, float]]:
     """Scores several networks in one pass over the data.
 
     Returns:
@@ -192,7 +193,7 @@ def _check_device(accelerator: Accelerator, wanted: str) -> None:
 
 
 class _Meter:
-    """Loss, accuracy and speed of an epoch; looks at the values only now and then, since a look waits for the device."""
+    """Loss, accuracy and speed of an epoch; it reads values only now and then, since that waits for the device."""
 
     def __init__(self, recipe: Recipe, steps: int, report: Callable[[Progress], None], every: int):
         self.recipe, self.steps, self.report, self.every = recipe, steps, report, every

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,10 +47,11 @@ class Profile(Config):
     networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
     teachers: dict[str, Teacher] = Field(default_factory=dict)
 
-    @cached_property
+    @property
     def decides_results(self) -> dict[str, Any]:
-        """What of a profile a training's result depends on: all but its name, its words, seeds and defaults."""
-        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "workers", "data_dir"})
+        """What of a profile a training's result depends on besides its recipe, seed, teacher and data's digest."""
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "workers",
+                                        "data_dir"})
 
     def resolve(self, *overrides: dict[str, Any], base: dict[str, Any] | None = None, where: str = "recipe") -> Recipe:
         """The paper's recipe (`base`: params.yaml's), changed by this profile, then by an experiment's overrides."""

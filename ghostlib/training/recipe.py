@@ -83,7 +83,7 @@ class Recipe(Config):
         if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] == 0:
             raise ValueError(f"crop_scale = {self.crop_scale} must be (least, most)")
         if self.batch_size % 2 and (self.mixup or self.cutmix):
-            raise ValueError(f"batch_size = {self.batch_size} must be even: Mixup and CutMix pair the images of a batch")
+            raise ValueError(f"batch_size = {self.batch_size} must be even: Mixup and CutMix pair images")
         return self
 
     @property

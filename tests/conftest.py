@@ -1,0 +1,36 @@
+"""A profile small enough to train in a second, and a store of its own for every test."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ghostlib.training.profile import Profile
+from ghostlib.training.store import Run, Store
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Profile:
+    """48 digits, two stand-in teachers, GhostNetV2 at width 0.1, 3 epochs of 3 steps."""
+    stand_in = {"network": "resnet10", "branches": 0, "teacher": None}
+    return Profile.parse(dict(
+        name="tiny", scale="48 digits", data="digits", num_classes=10, image_size=33, patch_size=11, width_scale=0.1,
+        train_images=48, val_images=20, test_images=40, crop_pct=1.0, device="cpu",
+        recipe=dict(network="ghostnetv2_100", batch_size=16, epochs=3, lr_scale=22.6, rand_magnitude=5, hflip=0,
+                    teacher="weak", ema_decays=(0.9999, 0.99999)),
+        teachers={"weak": {"stand_in": {**stand_in, "epochs": 1}}, "strong": {"stand_in": {**stand_in, "epochs": 4}}}))
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def make_run(tiny):
+    """A run of the tiny profile with overrides of its recipe; without a teacher unless it names one."""
+    def make(seed: int = 0, profile: Profile = tiny, **overrides) -> Run:
+        return Run(profile.resolve({"teacher": None, **overrides}), profile, seed)
+    return make

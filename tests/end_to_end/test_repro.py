@@ -1,0 +1,109 @@
+"""`dvc repro` on a copy of the repository with tiny runs: it does everything, then nothing, then what a change asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ("table_6", "figure_4")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """What git would clone, with two experiments of nine-step runs."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
+                            check=True).stdout.splitlines()
+    for name in listed:
+        if not name.startswith(("results/", "dvc.lock")) and (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    stand_in = {"network": "resnet10", "branches": 0, "teacher": None, "epochs": 1}
+    params["profiles"]["digits"] |= {
+        "train_images": 48, "val_images": 20, "test_images": 40, "width_scale": 0.1, "networks": {},
+        "recipe": {"batch_size": 16, "epochs": 3, "lr_scale": 22.6, "rand_magnitude": 5, "hflip": 0},
+        "teachers": {name: {"stand_in": stand_in} for name in params["profiles"]["digits"]["teachers"]}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False))
+    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
+    pipeline["vars"][0]["ablations"] = list(EXPERIMENTS)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, allow_unicode=True, sort_keys=False))
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def command() -> tuple[list[str], dict[str, str]]:
+    """`dvc repro` with the interpreter of the tests, and the copy's ghostlib before the installed one."""
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ".",
+                   "DVC_NO_ANALYTICS": "1"}
+    return [str(binaries / "dvc"), "repro"], environment
+
+
+def repro(folder: Path) -> str:
+    arguments, environment = command()
+    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def executed(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def test_the_pipeline(copy):
+    """One story, since each chapter needs the one before; every chapter costs kernels, so there is one."""
+    arguments, environment = command()
+
+    # Interrupted in the middle of its trainings, nothing is lost.
+    running = subprocess.Popen(arguments, cwd=copy, env=environment, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(copy.glob(".runs/*/metrics.json")):
+        assert running.poll() is None, "dvc repro ended before its first run did"
+        time.sleep(0.2)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    finished = {path: path.stat().st_mtime_ns for path in copy.glob(".runs/*/metrics.json")}
+    (copy / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+
+    # Run again, it goes on: what was finished is not trained again.
+    first = repro(copy)
+    assert executed(first) == {"teachers@digits", *(f"ablation@digits-{name}" for name in EXPERIMENTS)}
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    results = copy / "results/digits"
+    for name in EXPERIMENTS:
+        for path in (f"runs/{name}.csv", f"tables/{name}.csv", f"tables/{name}.md", f"tables/{name}.tex",
+                     f"figures/{name}.png", f"figures/{name}.svg", f"notebooks/{name}.ipynb"):
+            assert (results / path).stat().st_size > 0
+    table = pd.read_csv(results / "tables/table_6.csv")
+    assert list(table["paper"]) == [78.40, 79.13, 78.97] and table["measured"].between(0, 100).all()
+    notebook = nbformat.read(results / "notebooks/table_6.ipynb", as_version=4)
+    assert "papermill" not in notebook.metadata
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert set(pd.read_csv(results / "runs/table_6.csv")["run"]) <= {path.name for path in (copy / ".runs").iterdir()}
+
+    # With nothing changed nothing is done.
+    assert executed(repro(copy)) == set()
+
+    # One value of one experiment: that experiment alone, and only the runs that differ.
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: 2.0e-05"))
+    runs_before = set((copy / ".runs").iterdir())
+    assert executed(repro(copy)) == {"ablation@digits-table_6"}
+    assert len(set((copy / ".runs").iterdir()) - runs_before) == 1
+
+    # A value that makes no sense is an error that names it.
+    (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: -1"))
+    done = subprocess.run(arguments, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "min_lr = -1" in done.stdout + done.stderr

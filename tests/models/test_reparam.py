@@ -1,0 +1,483 @@
+"""Re-parameterisation: the folded network is the trained one, with one convolution a site."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from timm.models.ghostnet import _create_ghostnet
+from torch import Tensor, nn
+
+from ghostlib.models import zoo
+from ghostlib.models.reparam import GHOSTNET_EXCLUDE, RepConv, add_branches, reparameterize, sites
+
+CLASSES = 10
+
+# Each kind writes its convolutions differently: named pairs, Sequential in Sequential, a split, a BN that activates.
+NETWORKS = {
+    "ghostnetv2": (lambda: zoo.create("ghostnetv2_100", CLASSES, 0.25), 33),
+    "mobilenetv2": (lambda: zoo.create("mobilenetv2_100", CLASSES, 0.25), 33),
+    "shufflenetv2": (lambda: zoo.create("shufflenetv2_100", CLASSES, 0.25), 33),
+    "efficientnet_b0": (lambda: timm.create_model("efficientnet_b0", num_classes=CLASSES), 64),
+}
+# As above, but small enough for tests that look at more than outputs.
+SMALL = {
+    "ghostnetv2": NETWORKS["ghostnetv2"],
+    "test_efficientnet": (lambda: timm.create_model("test_efficientnet", num_classes=CLASSES), 48),
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def views_of(size: int, n: int = 4) -> Tensor:
+    """Noise of another colour for each image: means over the pixels, too, differ between them."""
+    return torch.randn(n, 3, size, size) + 2 * torch.randn(n, 3, 1, 1)
+
+
+@torch.no_grad()
+def unsettle(network: nn.Module, views: Tensor) -> nn.Module:
+    """Gives every BN affine parameters and statistics of its own; returns the network in evaluation mode.
+
+    The statistics are those of what reaches the BN, disturbed, so that activations stay of order one in any depth.
+    """
+    def disturb(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.3)
+        var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        norm.running_mean.copy_(mean + 0.3 * var.sqrt() * torch.randn_like(mean))
+        # A channel that hardly varies would be blown up by its own normalisation, rounding errors and all.
+        norm.running_var.copy_(torch.empty_like(var).uniform_(0.5, 2).mul_(var).clamp_(min=0.1))
+
+    hooks = [norm.register_forward_pre_hook(disturb) for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
+    network.eval()(views)
+    for hook in hooks:
+        hook.remove()
+    return network
+
+
+def train(network: nn.Module, views: Tensor) -> nn.Module:
+    """A step of SGD; returns the network in evaluation mode, with the BN statistics of the new weights."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
+    F.cross_entropy(network(views), torch.arange(len(views)) % CLASSES).backward()
+    optimizer.step()
+    with torch.no_grad():
+        network(views)
+    return network.eval()
+
+
+def millions(network: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
+
+
+def repconvs(network: nn.Module) -> dict[str, RepConv]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, RepConv)}
+
+
+def assert_not_trivial(outputs: Tensor) -> None:
+    """The outputs differ between inputs by far more than the tolerance they are compared with."""
+    assert outputs.isfinite().all() and outputs.std(0).mean() > 0.02
+
+
+# -- whole networks
+
+
+@pytest.mark.parametrize("prepare", [unsettle, train], ids=["perturbed", "trained"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_does_not_change_the_outputs_of(name, prepare):
+    make, size = NETWORKS[name]
+    views = views_of(size)
+    network = prepare(add_branches(make()), views)
+    with torch.no_grad():
+        exact, before = copy.deepcopy(network).double(), network(views)
+        folded = reparameterize(network)
+        assert folded is network and not repconvs(folded)
+        assert_not_trivial(before)
+        # EfficientNet's logits are of order 10, and rounding alone moves them by 1e-3.
+        torch.testing.assert_close(folded(views), before, atol=5e-3 if name == "efficientnet_b0" else 1e-4, rtol=0)
+        expected = exact(views.double())  # without rounding errors there is no difference to speak of
+        torch.testing.assert_close(reparameterize(exact)(views.double()), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_one_branch_without_extras_is_the_original_network(name):
+    make, size = NETWORKS[name]
+    views = views_of(size)
+    original = unsettle(make(), views)
+    expected = original(views)
+    expanded = add_branches(copy.deepcopy(original), branches=1, pointwise=False, skip=False)
+    assert repconvs(expanded)
+    assert_not_trivial(expected)
+    torch.testing.assert_close(expanded(views), expected, atol=1e-5, rtol=0)
+    assert millions(expanded) == millions(original)
+
+
+def test_the_activation_of_a_normalisation_follows_the_sum_of_the_branches():
+    network = add_branches(SMALL["test_efficientnet"][0]())
+    block = next(block for stage in network.blocks for block in stage if type(block).__name__ == "InvertedResidual")
+    assert isinstance(block.conv_pw, RepConv) and isinstance(block.bn1, nn.SiLU)
+    assert isinstance(block.conv_dw, RepConv) and isinstance(block.bn2, nn.SiLU)
+    assert isinstance(block.conv_pwl, RepConv) and isinstance(block.bn3, nn.Identity)
+    assert not any(type(module) is not nn.BatchNorm2d and isinstance(module, nn.BatchNorm2d)
+                   for site in repconvs(network).values() for module in site.modules())
+
+
+def test_a_drop_inside_a_normalisation_is_kept_before_its_activation():
+    norm = timm.layers.BatchNormAct2d(4, act_layer=nn.SiLU, drop_layer=lambda: nn.Dropout(0.5))
+    network = add_branches(nn.Sequential(nn.Conv2d(4, 4, 1), norm))
+    assert [type(module) for module in network[1]] == [nn.Dropout, nn.SiLU]
+
+
+@pytest.mark.parametrize(("name", "training", "folded"), [
+    ("ghostnetv3_050", 3.40, 2.85), ("ghostnetv3_100", 8.13, 6.15),
+    ("ghostnetv3_130", 12.22, 8.95), ("ghostnetv3_160", 17.28, 12.38)])
+def test_parameter_counts_in_training_and_folded(name, training, folded):
+    network = zoo.create(name)
+    assert round(millions(network), 2) == training
+    assert round(millions(reparameterize(network)), 2) == folded
+
+
+# -- timm's own GhostNetV3
+
+
+def our_name(timms: str) -> str:
+    """timm's name of a GhostNetV3 tensor in our words."""
+    for pattern, ours in ((r"primary_rpr_conv\.(\d)\.", r"primary_conv.0.branches.\1."),
+                          (r"cheap_rpr_conv\.(\d)\.", r"cheap_operation.0.branches.\1."),
+                          (r"dw_rpr_conv\.(\d)\.", r"conv_dw.branches.\1."),
+                          (r"cheap_rpr_scale\.", "cheap_operation.0.pointwise."),
+                          (r"dw_rpr_scale\.", "conv_dw.pointwise."),
+                          (r"cheap_rpr_skip\.", "cheap_operation.0.skip."),
+                          (r"((?:branches\.\d|pointwise)\.)bn1\.", r"\1norm.")):
+        timms = re.sub(pattern, ours, timms)
+    return timms
+
+
+def test_the_sites_of_ghostnetv3_are_timms():
+    theirs, ours = timm.create_model("ghostnetv3_100"), zoo.create("ghostnetv3_100")
+    site_of = {"primary_rpr_conv": "primary_conv.0", "cheap_rpr_conv": "cheap_operation.0", "dw_rpr_conv": "conv_dw"}
+    expected = set()
+    for name, module in theirs.named_modules():
+        parent, _, last = name.rpartition(".")
+        if last in site_of and len(module):  # timm leaves an empty dw_rpr_conv where the stride is 1
+            expected.add(f"{parent}.{site_of[last]}")
+    assert len(expected) > 60 and set(repconvs(ours)) == expected
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+@torch.no_grad()
+def test_with_timms_weights_ghostnetv3_computes_what_timms_does():
+    theirs = _create_ghostnet("ghostnetv3_100", width=0.25, version="v3", num_classes=CLASSES, drop_rate=0.0)
+    views = views_of(33)
+    expected = unsettle(theirs, views)(views)
+    ours = zoo.create("ghostnetv3_100", CLASSES, 0.25).eval()
+    ours.load_state_dict({our_name(name): tensor for name, tensor in theirs.state_dict().items()}, strict=True)
+    assert_not_trivial(expected)
+    torch.testing.assert_close(ours(views), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reparameterize(ours)(views), expected, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_timms_own_branched_networks_are_folded_too():
+    network = timm.create_model("mobileone_s0", num_classes=CLASSES).double()
+    views = views_of(32, n=2).double()
+    before, parameters = unsettle(network, views)(views), millions(network)
+    assert_not_trivial(before)
+    torch.testing.assert_close(reparameterize(network)(views), before, atol=1e-6, rtol=0)
+    assert millions(network) < 0.6 * parameters
+
+
+# -- the folded network
+
+
+@torch.no_grad()
+def test_folding_twice_changes_nothing():
+    make, size = SMALL["ghostnetv2"]
+    views = views_of(size)
+    once = reparameterize(unsettle(add_branches(make()), views))
+    modules, outputs = dict(once.named_modules()), once(views)
+    twice = reparameterize(once)
+    assert dict(twice.named_modules()) == modules  # the very objects
+    assert torch.equal(twice(views), outputs)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_folded_network_still_trains(name):
+    make, size = SMALL[name]
+    views = views_of(size)
+    network = unsettle(add_branches(make()), views)
+    folded_sites = list(repconvs(network))
+    reparameterize(network)
+    with torch.no_grad():
+        before = network(views)
+    train(network, views)
+    for site in folded_sites:
+        conv = network.get_submodule(site)
+        assert type(conv) is nn.Conv2d and conv.weight.requires_grad and conv.bias.requires_grad
+        assert conv.weight.grad.abs().max() > 0 and conv.bias.grad.abs().max() > 0
+    with torch.no_grad():
+        assert (network(views) - before).abs().max() > 1e-3
+
+
+def test_folding_keeps_the_mode_of_training():
+    network = add_branches(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    assert reparameterize(copy.deepcopy(network).train())[0].training
+    assert not reparameterize(copy.deepcopy(network).eval())[0].training
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["training form", "folded"])
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_a_copy_is_equal_and_independent(name, folded):
+    make, size = SMALL[name]
+    views = views_of(size)
+    network = unsettle(add_branches(make()), views)
+    if folded:
+        reparameterize(network)
+    expected = network(views)
+    twin = copy.deepcopy(network)
+    assert torch.equal(twin(views), expected)
+    for tensor in twin.state_dict().values():
+        tensor.zero_()
+    reparameterize(twin)
+    assert torch.equal(network(views), expected) and bool(repconvs(network)) is not folded
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["training form", "folded"])
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_weights_survive_safetensors(name, folded):
+    make, size = SMALL[name]
+    views = views_of(size)
+    form = reparameterize if folded else nn.Identity()
+    network = form(unsettle(add_branches(make()), views))
+    other = form(add_branches(make()).eval())
+    assert not torch.equal(other(views), network(views))
+    other.load_state_dict(load(save(network.state_dict())), strict=True)
+    assert torch.equal(other(views), network(views))
+
+
+# -- what is expanded
+
+
+def test_branch_0_is_the_original_convolution_and_normalisation():
+    conv, norm = nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8)
+    site = RepConv(conv, norm, branches=3)
+    assert site.branches[0].conv is conv and site.branches[0].norm is norm
+
+
+def test_networks_of_one_seed_share_every_weight_that_is_not_an_added_branch():
+    def build(branches: int) -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        network = zoo.create("ghostnetv2_100", CLASSES, 0.25)
+        return (add_branches(network, branches) if branches else network).state_dict()
+
+    added = re.compile(r"\.branches\.[1-9]|\.pointwise\.|\.skip\.")
+    none, one, three = build(0), build(1), build(3)
+    shared = [name for name in three if not added.search(name)]
+    assert shared == [name for name in one if not added.search(name)] and len(shared) == len(none)
+    assert all(torch.equal(one[name], three[name]) for name in shared)
+    in_place = {name.replace(".branches.0.conv", "") for name in shared if ".norm." not in name}
+    assert in_place < set(none)
+    assert all(torch.equal(none[name.replace(".branches.0.conv", "")], one[name])
+               for name in shared if ".norm." not in name)
+
+
+def test_further_branches_have_other_weights_of_the_same_distribution():
+    conv = nn.Conv2d(16, 16, 1)
+    first, *others = (branch.conv.weight.flatten() for branch in RepConv(conv, nn.BatchNorm2d(16), branches=3).branches)
+    assert len(others) == 2
+    for weights in (*others,):
+        assert not torch.equal(weights, first) and torch.equal(weights.sort()[0], first.sort()[0])
+    assert not torch.equal(*others)
+
+
+def test_normalisations_of_further_branches_start_afresh():
+    norm = nn.BatchNorm2d(4, eps=1e-3, momentum=0.03)
+    nn.init.constant_(norm.weight, 7)
+    norm.running_mean.fill_(5)
+    site = RepConv(nn.Conv2d(4, 4, 3, padding=1, groups=4), norm, branches=2)
+    for fresh in (site.branches[1].norm, site.pointwise.norm, site.skip):
+        assert (fresh.eps, fresh.momentum) == (1e-3, 0.03)
+        assert fresh.weight.eq(1).all() and fresh.running_mean.eq(0).all() and fresh.running_var.eq(1).all()
+    assert norm.weight.eq(7).all() and norm.running_mean.eq(5).all()
+
+
+class PickyConv(nn.Conv2d):
+    """A convolution that does more than convolve, as TensorFlow's padding does."""
+
+
+@pytest.mark.parametrize(("conv", "norm"), [
+    (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)),  # dense 3×3
+    (nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)),  # one group of one channel is dense
+    (nn.Conv2d(4, 4, 1, groups=2), nn.BatchNorm2d(4)),
+    (PickyConv(4, 4, 1), nn.BatchNorm2d(4)),
+    (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(8)),
+    (nn.Conv2d(4, 4, 1), nn.GroupNorm(1, 4)),
+    (nn.Conv2d(4, 4, 1), nn.ReLU()),
+    (nn.Linear(4, 4), nn.BatchNorm1d(4)),
+], ids=["dense3x3", "one-channel", "grouped1x1", "subclass", "other-width", "groupnorm", "no-norm", "linear"])
+def test_a_network_with_nothing_to_expand_is_refused(conv, norm):
+    with pytest.raises(ValueError, match="Sequential has no 1×1 or depth-wise convolution .* nothing to add"):
+        add_branches(nn.Sequential(conv, norm))
+
+
+@pytest.mark.parametrize("again", [nn.Identity(), reparameterize], ids=["expanded", "folded"])
+@pytest.mark.parametrize("name", ["ghostnetv2", "mobilenetv2", "shufflenetv2"])
+def test_a_network_is_expanded_only_once(name, again):
+    network = again(add_branches(NETWORKS[name][0]()))
+    with pytest.raises(ValueError, match="expanded or folded before"):
+        add_branches(network)
+
+
+@pytest.mark.parametrize("branches", [0, -1])
+def test_fewer_than_one_branch_is_refused(branches):
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    with pytest.raises(ValueError, match=f"at least 1, got {branches}"):
+        add_branches(network, branches)
+    assert not repconvs(network)
+    with pytest.raises(ValueError, match=f"at least 1, got {branches}"):
+        RepConv(*network, branches)
+
+
+@pytest.mark.parametrize("branches", [1, 2, 5])
+def test_every_site_gets_as_many_branches_as_asked_for(branches):
+    found = repconvs(add_branches(NETWORKS["mobilenetv2"][0](), branches, pointwise=False, skip=False))
+    assert found and all(len(site.branches) == branches for site in found.values())
+    assert all(site.pointwise is None and site.skip is None for site in found.values())
+
+
+def test_excluded_names_are_left_alone():
+    make = NETWORKS["mobilenetv2"][0]
+    everything = set(repconvs(add_branches(make())))
+    kept = set(repconvs(add_branches(make(), exclude=["features.1.*", "features.?.conv.1.0"])))
+    assert kept == {name for name in everything if not re.fullmatch(r"features\.1\..*|features\..\.conv\.1\.0", name)}
+    assert 0 < len(kept) < len(everything)
+    with pytest.raises(ValueError, match="nothing to add"):
+        add_branches(make(), exclude=["*"])
+
+
+def test_only_ghostnets_have_modules_left_alone_by_default():
+    make = NETWORKS["ghostnetv2"][0]
+    default, everything = repconvs(add_branches(make())), repconvs(add_branches(make(), exclude=()))
+    left_alone = set(everything) - set(default)
+    assert {name.split(".")[-2] for name in left_alone} == {"short_conv", "shortcut", "0"}
+    assert {name for name in left_alone if name.split(".")[-2] == "0"} == {"blocks.9.0.conv"}
+    assert set(repconvs(add_branches(make(), exclude=GHOSTNET_EXCLUDE))) == set(default)
+
+
+def test_a_branch_is_not_itself_a_site():
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    add_branches(network, exclude=["2"])
+    assert [(parent, conv) for parent, conv, _ in sites(network)] == [(network, "2")]
+
+
+# -- one site
+
+
+def make_site(conv: nn.Conv2d, branches: int = 3, pointwise: bool = True, skip: bool = True, **norm) -> RepConv:
+    """A site in evaluation mode whose normalisations all differ."""
+    site = RepConv(conv, nn.BatchNorm2d(conv.out_channels, **norm), branches, pointwise, skip).eval()
+    for module in site.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.uniform_(module.weight, -1.5, 1.5)
+                nn.init.normal_(module.bias)
+    return site
+
+
+def assert_folds(site: RepConv, size: int = 9) -> nn.Conv2d:
+    conv = site.branches[0].conv
+    x = torch.randn(2, conv.in_channels, size, size + 2)
+    with torch.no_grad():
+        expected = site(x)
+        fused = reparameterize(site)  # a model that is a site itself
+        assert type(fused) is nn.Conv2d
+        assert expected.std() > 0.1
+        torch.testing.assert_close(fused(x), expected, atol=1e-4, rtol=0)
+    return fused
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["no-skip", "skip"])
+@pytest.mark.parametrize("pointwise", [False, True], ids=["no-pointwise", "pointwise"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_a_depthwise_site_folds(kernel, stride, pointwise, skip):
+    conv = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
+    site = make_site(conv, pointwise=pointwise, skip=skip)
+    assert (site.pointwise is not None) == (pointwise and kernel > 1)
+    assert (site.skip is not None) == (skip and kernel > 1 and stride == 1)
+    assert_folds(site)
+
+
+@pytest.mark.parametrize("branches", [1, 3])
+@pytest.mark.parametrize("bias", [False, True], ids=["no-bias", "bias"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_dense_1x1_site_folds_and_has_no_extra_branch(stride, bias, branches):
+    site = make_site(nn.Conv2d(6, 8, 1, stride, bias=bias), branches)
+    assert site.pointwise is None and site.skip is None
+    assert_folds(site)
+
+
+@pytest.mark.parametrize(("options", "pointwise", "skip"), [
+    (dict(kernel_size=3, padding=1, bias=True), True, True),
+    (dict(kernel_size=3, padding=2, dilation=2), True, True),
+    (dict(kernel_size=5, padding=6, dilation=3, stride=2, bias=True), True, False),
+    (dict(kernel_size=(1, 5), padding=(0, 2)), True, True),
+    (dict(kernel_size=(5, 3), padding=(2, 1), stride=(2, 1)), True, False),
+    (dict(kernel_size=3, padding=1, out_channels=12), True, False),  # two outputs a channel
+    (dict(kernel_size=3), False, False),  # what follows is not centred, so an extra branch would not fit
+    (dict(kernel_size=3, padding=1, dilation=2), False, False),
+    (dict(kernel_size=4, padding=2), False, False),
+    (dict(kernel_size=3, padding="same", bias=True), False, False),
+    (dict(kernel_size=3, padding=1, padding_mode="reflect", bias=True), False, False),
+], ids=str)
+def test_an_unusual_depthwise_site_folds(options, pointwise, skip):
+    site = make_site(nn.Conv2d(**{"in_channels": 6, "out_channels": 6, "groups": 6, "bias": False, **options}))
+    assert (site.pointwise is not None, site.skip is not None) == (pointwise, skip)
+    fused = assert_folds(site)
+    original = site.branches[0].conv
+    for name in ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"):
+        assert getattr(fused, name) == getattr(original, name)
+
+
+@pytest.mark.parametrize("norm", [dict(affine=False), dict(eps=0.1), dict(momentum=None)], ids=str)
+def test_a_site_with_an_unusual_normalisation_folds(norm):
+    assert_folds(make_site(nn.Conv2d(6, 6, 3, padding=1, groups=6), **norm))
+
+
+def test_a_site_is_the_sum_of_its_branches():
+    site = make_site(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=True), branches=2).double()
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
+
+    def normalised(y: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        of_channel = [t.view(1, -1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+        mean, var, weight, bias = of_channel
+        return (y - mean) / torch.sqrt(var + norm.eps) * weight + bias
+
+    expected = normalised(x, site.skip) + normalised(site.pointwise.conv.weight.view(1, 4, 1, 1) * x,
+                                                     site.pointwise.norm)
+    for branch in site.branches:
+        expected += normalised(F.conv2d(x, branch.conv.weight, branch.conv.bias, padding=1, groups=4), branch.norm)
+    torch.testing.assert_close(site(x), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(site.fuse()(x), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_folded_convolution_has_the_precision_of_the_site(dtype):
+    fused = make_site(nn.Conv2d(4, 4, 1)).to(dtype).fuse()
+    assert fused.weight.dtype == fused.bias.dtype == dtype

@@ -1,0 +1,57 @@
+"""The grid: many runs, some of them bad."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from ghostlib.training import grid
+
+
+def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, tiny, tmp_path):
+    runs = [make_run(branches=0), make_run(branches=0, seed=1), make_run(branches=0, epochs=1, teacher="weak")]
+    from ghostlib.training.store import Store
+
+    one = grid.run(runs, workers=1, store=Store(tmp_path / "one"))
+    two = grid.run([*reversed(runs), runs[0]], workers=2, store=Store(tmp_path / "two"))
+    assert one == two and len(one) == 3
+
+
+def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run, store):
+    good = make_run(branches=0, epochs=1)
+    bad = make_run(network="deit_tiny", branches=3)  # a transformer has nothing to expand
+    with pytest.raises(grid.GridError) as failure:
+        grid.run([bad, good], workers=1, store=store)
+    assert store.metrics(good) is not None and store.metrics(bad) is None
+    message = str(failure.value)
+    assert "1 of 2 runs failed" in message and bad.key in message and str(store.folder(bad) / "log.txt") in message
+    assert "nothing to add branches to" in message and good.key not in message
+
+
+def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
+    victim, survivor = make_run(branches=0, epochs=60), make_run(branches=0, epochs=1)
+    receive = grid._Child.receive
+
+    def kill_the_victim(child):
+        advanced = receive(child)
+        if child.run.key == victim.key and child.progress and not child.finished:
+            os.kill(child.process.pid, signal.SIGKILL)
+        return advanced
+    monkeypatch.setattr(grid._Child, "receive", kill_the_victim)
+    with pytest.raises(grid.GridError, match="ended by signal 9"):
+        grid.run([victim, survivor], workers=2, store=store)
+    assert store.metrics(survivor) is not None and store.metrics(victim) is None
+
+
+def test_an_unknown_engine_is_refused(make_run, store):
+    with pytest.raises(ValueError, match="unknown engine 'cloud'; known: local"):
+        grid.run([make_run()], engine="cloud", store=store)
+
+
+def test_finished_runs_are_read_not_trained(make_run, store, capfd):
+    run = make_run(branches=0, epochs=1)
+    store.ensure(run)
+    assert grid.run([run], store=store) == {run.key: store.metrics(run)}
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,165 @@
+"""The training loop: it learns, it resumes to the bit, it stops on a broken loss."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ghostlib.models.reparam import RepConv
+from ghostlib.training import checkpoint, data, grid, loop
+from ghostlib.training.recipe import Recipe
+from ghostlib.training.store import Store
+
+FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
+
+
+def train_and_die(run, root, step):
+    """In a child process: kill -9 of itself when it reports the step."""
+    torch.set_num_threads(1)
+
+    def die(progress):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    Store(root).ensure(run, die)
+
+
+def in_child(run, root, step):
+    child = grid.context().Process(target=train_and_die, args=(run, root, step))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+@pytest.mark.parametrize("overrides", [
+    dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0),
+    dict(branches=0, schedule="step", optimizer="rmsproptf"),
+], ids=["the whole strategy with batch mixing and dropout", "the ordinary recipe"])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, overrides):
+    run = make_run(**overrides)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert in_child(run, whole, step=None) == 0
+    for step in (2, 5, 9):  # before any state, in the second epoch, and after the last step
+        assert in_child(run, killed, step) == -signal.SIGKILL
+        assert not (killed / run.key / "metrics.json").exists()
+    assert in_child(run, killed, step=None) == 0
+    for name in FINAL_FILES:
+        assert (killed / run.key / name).read_bytes() == (whole / run.key / name).read_bytes(), name
+    assert not list((killed / run.key).glob("state-*"))
+
+
+def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, monkeypatch):
+    run = make_run()
+    folder = store.folder(run)
+
+    class Killed(BaseException):
+        pass
+
+    def stop(progress):
+        if progress.step == 7:
+            raise Killed
+    with pytest.raises(Killed):
+        store.ensure(run, stop)
+    states = sorted(folder.glob("state-*.pt"))
+    assert [state.name for state in states] == ["state-00001.pt", "state-00002.pt"]
+    states[-1].write_bytes(states[-1].read_bytes()[:-100])
+    seen = []
+    store.ensure(run, lambda progress: seen.append(progress.step))
+    assert seen == [4, 5, 6, 7, 8, 9]
+
+    other = make_run(lr=1e-3)
+    checkpoint.save(store.folder(other), run.key, 1, {"history": []})
+    with pytest.raises(checkpoint.CheckpointError, match=run.key):
+        store.ensure(other)
+
+
+class Broken(nn.Module):
+    """Its logits are NaN from the third batch on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.batches = nn.Linear(3 * 33 * 33, 10), 0
+
+    def forward(self, views):
+        self.batches += self.training
+        return self.layer(views.flatten(1)) * (math.nan if self.batches > 2 else 1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_the_recipe(make_run, tiny, tmp_path):
+    run = make_run(branches=0)
+    with pytest.raises(loop.NonFiniteLoss, match=r"step 3 of 9.*\"lr\":0.005"):
+        loop.train(Broken(), run.recipe, data.load(tiny), tiny, 0, tmp_path, "key")
+    assert list(tmp_path.iterdir()) == []  # nothing poisoned is kept
+
+
+def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
+    run = make_run(teacher="weak")
+    metrics = store.ensure(run)
+    folder = store.folder(run)
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["test"]["top1"]) == {"raw", "0.9999", "0.99999"}
+    assert all(0 <= value <= 100 for part in ("val", "test") for of in metrics[part].values() for value in of.values())
+    assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2, 3]
+    assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]
+    raw, averaged = load_file(folder / "weights.safetensors"), load_file(folder / "ema.safetensors")
+    assert raw.keys() == averaged.keys() and any("branches.2" in name for name in raw)
+    # β = 0.9999 over 9 steps clips to 0 (it averages over less than one step): the average is the weights
+    assert all(torch.equal(raw[name], averaged[name]) for name in raw)
+    assert metrics["test"]["top1"]["0.9999"] == metrics["test"]["top1"]["raw"]
+
+
+def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run, store, tiny):
+    run = make_run()
+    metrics = store.ensure(run)
+    folded = store.load(run, "weights.safetensors")
+    assert not any(isinstance(module, RepConv) for module in folded.modules())
+    scores = loop.evaluate({"raw": folded}, data.eval_loader(data.load(tiny).test, tiny), torch.device("cpu"))
+    assert scores["top1"]["raw"] == metrics["test"]["top1"]["raw"]
+
+
+def test_evaluate_counts_hits_in_percent():
+    class Constant(nn.Module):
+        def forward(self, views):
+            return torch.arange(10.0).expand(len(views), 10)  # ranks class 9 first, 5..9 among the first five
+
+    loader = [(torch.zeros(4, 3, 2, 2), torch.tensor([9, 8, 5, 0])), (torch.zeros(1, 3, 2, 2), torch.tensor([1]))]
+    scores = loop.evaluate({"constant": Constant()}, loader, torch.device("cpu"))
+    assert scores["top1"]["constant"] == pytest.approx(20) and scores["top5"]["constant"] == pytest.approx(60)
+
+
+def test_the_arms_of_an_experiment_see_identical_views(make_run, tiny, tmp_path):
+    """Two recipes that differ in network, branches and rate, the same seed: the views are the same tensors."""
+    seen = {}
+
+    class Spy(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.layer, self.views = nn.Linear(3 * 33 * 33, 10), seen.setdefault(name, [])
+
+        def forward(self, views):
+            if self.training:
+                self.views.append(views.clone())
+            return self.layer(views.flatten(1))
+
+    for name, overrides in (("a", dict(lr=1e-3)), ("b", dict(branches=0, weight_decay=0.0, dropout=0.5))):
+        run = make_run(**overrides)
+        loop.train(Spy(name), run.recipe, data.load(tiny), tiny, 0, tmp_path / name, name)
+    assert len(seen["a"]) == 9
+    assert all(torch.equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
+    assert not torch.equal(seen["a"][0], seen["a"][3])  # another epoch, other views
+
+
+def test_a_profile_that_asks_for_another_device_than_there_is_fails_before_training(make_run, tiny, tmp_path):
+    if torch.cuda.is_available():
+        elsewhere = "mps"
+    else:
+        elsewhere = "cuda"
+    profile = tiny.model_copy(update={"device": elsewhere})
+    with pytest.raises(RuntimeError, match=f"asks for device '{elsewhere}'"):
+        loop.train(nn.Linear(1, 1), Recipe(batch_size=16), data.load(tiny), profile, 0, tmp_path, "key")
