@@ -24,7 +24,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         comparison: as `tables.compare` gives it.
         results: the same results in long format; every seed is drawn as a point.
         title: above all.
-        scale: at which scale ours was measured; under our panel's title.
+        scale: at which scale ours was measured; under the title.
     """
     measured = results[results["metric"] == metric]
     rows, columns = comparison["row"].unique(), comparison["column"].unique()
@@ -44,10 +44,9 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
             axis.set(xlabel=x_label, ylabel="top-1 accuracy (%)")
         if len(lines) > 1:
             handles, labels = axes[0, -1].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper right", ncols=min(5, len(lines)), frameon=False)
-        figure.suptitle(_wrapped(title, 24 + 45 * panels), x=0.01, ha="left", fontweight="bold")
-        figure.supxlabel(_wrapped(f"Measured at: {scale}", 40 + 60 * panels), x=0.01, ha="left", fontsize=7,
-                         color="0.35")
+            figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(lines)), frameon=False)
+        heading = "\n".join(_wrapped(text, 12 + 50 * panels) for text in (title, f"Measured at: {scale}"))
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ghostlib.reporting import paper
-from ghostlib.training.profile import Profile, load_params, load_profile
+from ghostlib.training.profile import load_params, load_profile
 
 RESULTS = Path("results")
 
@@ -22,7 +22,12 @@ class Story:
     scale: str
     x_label: str
     notes: tuple[str, ...]
+    stand_ins: dict[str, str]
     folder: Path
+
+    def name_stand_ins(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with every row that is a stand-in teacher labelled as one, with its own accuracy."""
+        return frame.assign(row=frame["row"].replace(self.stand_ins))
 
     @property
     def introduction(self) -> str:
@@ -48,17 +53,21 @@ def tell(experiment: str, profile_name: str) -> Story:
     entry = paper.entry(experiment)
     number = experiment.replace("_", " ").capitalize()
     folder = RESULTS / profile.name
-    notes = [f"Measured at: {profile.scale}", *_stand_ins(profile, folder),
+    teachers = _stand_ins(folder)
+    named = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(_described(teachers))}."]
+    notes = [f"Measured at: {profile.scale}", *(named if len(teachers) else []),
              *(f"On the paper: {note}" for note in entry.get("notes", ()))]
+    labels = {t.stands_in_for: f"{t.stands_in_for} (stand-in, {t.test_top1:.1f} %)" for t in teachers.itertuples()}
     return Story(experiment, f"{number}: {entry['title']}", profile.scale, entry.get("x_label", ""), tuple(notes),
-                 folder)
+                 labels, folder)
 
 
-def _stand_ins(profile: Profile, folder: Path) -> list[str]:
-    """Names every stand-in teacher with its own accuracy, so that none passes for the teacher it stands for."""
+def _stand_ins(folder: Path) -> pd.DataFrame:
+    """The profile's stand-in teachers with their own accuracy, so that none passes for the teacher it stands for."""
     path = folder / "teachers.csv"
-    if not path.exists() or (teachers := pd.read_csv(path)).empty:
-        return []
-    named = ", ".join(f"{t.stands_in_for} is a {t.network} trained for {t.epochs} epochs here, {t.test_top1:.1f} %"
-                      for t in teachers.itertuples())
-    return [f"The teachers are stand-ins trained on the profile's own data: {named}."]
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
+def _described(teachers: pd.DataFrame) -> list[str]:
+    return [f"{t.stands_in_for} is a {t.network} trained for {t.epochs} epochs here, {t.test_top1:.1f} %"
+            for t in teachers.itertuples()]
