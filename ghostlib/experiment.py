@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ghostlib.training import grid
 from ghostlib.training.config import Config, ConfigError
 from ghostlib.training.profile import Profile, load_params, load_profile
-from ghostlib.training.recipe import Recipe
+from ghostlib.training.recipe import Recipe, scaled_decay
 from ghostlib.training.store import Run, Store, stand_in_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_EMA_DECAY = Recipe.model_fields["ema_decay"].default
 COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data"]
 
 
@@ -58,8 +59,7 @@ class Experiment:
         where = f"params.yaml: experiments.{name}"
         spec = Grid.parse(params["experiments"][name], where)
         cells = tuple(
-            Cell(row, column, chosen.resolve(spec.base, of_row, of_column, base=params["recipe"],
-                                             where=f"{where} ({row}, {column})"))
+            Cell(row, column, chosen.resolve(spec.base, of_row, of_column, where=f"{where} ({row}, {column})"))
             for row, of_row in spec.rows.items() for column, of_column in spec.columns.items())
         return cls(name, chosen, cells)
 
@@ -78,6 +78,15 @@ class Experiment:
                               ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
                                         if value != getattr(paper, key))}
                              for cell, run in self.runs() if run.seed == first])
+
+    def remarks(self) -> list[str]:
+        """What a reader of the results must know and cannot see in them."""
+        gone = {cell.column: run.steps for cell, run in self.runs()
+                if scaled_decay(cell.recipe.ema_decay, run.steps) == 0 and cell.recipe.ema_decay != _EMA_DECAY}
+        if not gone:
+            return []
+        return [f"A decay means a share of a training. In one of {max(gone.values())} steps {', '.join(gone)} average "
+                "over less than one step: these are the last weights themselves."]
 
     def run(self, workers: int | None = None, store: Store | None = None) -> pd.DataFrame:
         """Trains what is not in the store yet; returns the results as `results` does."""

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from traitlets.config import Config
+
+from ghostlib.training.config import ConfigError
+from ghostlib.training.grid import GridError
+from ghostlib.training.profile import load_params, load_profile
+from ghostlib.training.store import Store
 
 
 class PipelineError(RuntimeError):
@@ -28,14 +37,17 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     import papermill
 
     _check_parameters(notebook, parameters)
-    scratch = Path(".runs/notebooks") / output.name
+    scratch = Store().root / "notebooks" / "-".join(output.parts)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     _relay_output()
-    try:
-        papermill.execute_notebook(notebook, scratch, parameters, cwd=".", kernel_name="python3", log_output=True,
-                                   progress_bar=False)
-    except papermill.PapermillExecutionError as error:
-        raise PipelineError(f"{notebook} failed; as far as it came: {scratch}\n{_plain(str(error))}") from error
+    with TemporaryDirectory() as sockets:
+        # On sockets in a folder of its own no other user can talk to the kernel; on TCP it would warn that any can.
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        try:
+            papermill.execute_notebook(notebook, scratch, parameters, cwd=".", kernel_name="python3",
+                                       log_output=True, progress_bar=False, config=config)
+        except papermill.PapermillExecutionError as error:
+            raise PipelineError(f"{notebook} failed; as far as it came: {scratch}\n{_plain(str(error))}") from error
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(stable(nbformat.read(scratch, as_version=4)), output)
     scratch.unlink()
@@ -60,8 +72,6 @@ def train_teachers(profile_name: str) -> None:
     import pandas as pd
 
     from ghostlib.experiment import train_stand_ins
-    from ghostlib.training.profile import load_params, load_profile
-    from ghostlib.training.store import Store
 
     profile, store = load_profile(profile_name, load_params()), Store()
     runs = train_stand_ins(profile, store=store)
@@ -78,11 +88,28 @@ def train_teachers(profile_name: str) -> None:
 
 def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
     """Sets the `profile:` line of params.yaml, and nothing else in it."""
-    from ghostlib.training.profile import load_params, load_profile
+    from ghostlib.training.checkpoint import write_atomic
 
     load_profile(name, load_params(path))  # an unknown or broken profile is an error before anything changes
-    text = path.read_text(encoding="utf-8")
-    path.write_text(re.sub(r"^profile:.*$", f"profile: {name}", text, count=1, flags=re.MULTILINE), encoding="utf-8")
+    text, lines = re.subn(r"^profile:.*$", f"profile: {name}", path.read_text(encoding="utf-8"), count=1,
+                          flags=re.MULTILINE)
+    if not lines:
+        raise PipelineError(f"{path} has no line that begins with 'profile:'; add `profile: {name}`")
+    write_atomic(path, text.encode())
+
+
+def enter_repository() -> Path:
+    """Makes the repository's root the working directory, from any folder in it, as a notebook opened by hand needs.
+
+    Raises:
+        PipelineError: neither the working directory nor one above it holds a params.yaml.
+    """
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), None)
+    if root is None:
+        raise PipelineError(f"no params.yaml in {here} or above it; start from the repository")
+    os.chdir(root)
+    return root
 
 
 def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -133,8 +160,10 @@ def main(arguments: list[str] | None = None) -> None:
             train_teachers(chosen.profile)
         else:
             choose_profile(chosen.profile)
-    except (PipelineError, ValueError, RuntimeError, OSError) as error:
+    except (PipelineError, ConfigError, GridError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # what was finished is kept; the same command goes on
 
 
 if __name__ == "__main__":

@@ -150,8 +150,11 @@ def sites(model: nn.Module, exclude: Sequence[str] = ()) -> Iterator[tuple[nn.Mo
 
 
 def _outside_branches(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """`named_modules`, but what lies inside a `RepConv` is not visited: a branch is not expanded again."""
-    if not isinstance(module, RepConv):
+    """`named_modules`, but not what lies inside a module that folds itself: a branch is not expanded again.
+
+    That is a `RepConv`, or one of timm's own multi-branch blocks (MobileOne, RepVGG, RepViT).
+    """
+    if not any(hasattr(module, fold) for fold in ("fuse", "reparameterize", "switch_to_deploy")):
         yield name, module
         for child_name, child in module.named_children():
             yield from _outside_branches(child, f"{name}.{child_name}".lstrip("."))
@@ -223,10 +226,15 @@ def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
 
 
 def _fold(kernel: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Convolution followed by BN with running statistics, as one affine convolution; float64 keeps the sum exact."""
-    kernel, mean, var = kernel.double(), norm.running_mean.double(), norm.running_var.double()
+    """Convolution followed by BN with running statistics, as one affine convolution.
+
+    In float64, so that the sum over the branches is exact to the last bit of float32; on the CPU, since not every
+    accelerator has float64.
+    """
+    kernel, mean, var = kernel.cpu().double(), norm.running_mean.cpu().double(), norm.running_var.cpu().double()
     scale = torch.rsqrt(var + norm.eps)
-    shift = -mean * scale if bias is None else (bias.double() - mean) * scale
+    shift = -mean * scale if bias is None else (bias.cpu().double() - mean) * scale
     if norm.affine:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+        weight, offset = norm.weight.cpu().double(), norm.bias.cpu().double()
+        scale, shift = scale * weight, shift * weight + offset
     return kernel * scale.view(-1, 1, 1, 1), shift

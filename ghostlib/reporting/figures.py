@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,13 +12,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ghostlib.reporting.tables import METRIC
+
 # Fixed so that the same numbers give the same file.
 _STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
           "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
 
 
 def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
-            metric: str = "test_top1") -> Figure:
+            labels: Mapping[str, str] | None = None, metric: str = METRIC) -> Figure:
     """Top-1 over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
 
     Args:
@@ -25,7 +28,11 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         results: the same results in long format; every seed is drawn as a point.
         title: above all.
         scale: at which scale ours was measured; under the title.
+        x_label: what the horizontal axis shows.
+        labels: what to call a row other than the paper does, e.g. a stand-in teacher.
+        metric: which of the results' metrics.
     """
+    comparison, results = (frame.replace({"row": dict(labels or {})}) for frame in (comparison, results))
     measured = results[results["metric"] == metric]
     rows, columns = comparison["row"].unique(), comparison["column"].unique()
     x, line = ("row", "column") if len(rows) > len(columns) else ("column", "row")  # the longer axis is drawn along

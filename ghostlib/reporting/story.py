@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ghostlib.reporting import paper
-from ghostlib.training.profile import load_params, load_profile
+from ghostlib.training.profile import Profile, load_params, load_profile
+from ghostlib.training.store import Store, stand_in_run
 
 RESULTS = Path("results")
 
@@ -22,12 +22,8 @@ class Story:
     scale: str
     x_label: str
     notes: tuple[str, ...]
-    stand_ins: dict[str, str]
+    stand_ins: dict[str, str]  # a teacher of the paper -> what a table calls what stands in for it
     folder: Path
-
-    def name_stand_ins(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with every row that is a stand-in teacher labelled as one, with its own accuracy."""
-        return frame.assign(row=frame["row"].replace(self.stand_ins))
 
     @property
     def introduction(self) -> str:
@@ -37,37 +33,32 @@ class Story:
     @property
     def closing(self) -> str:
         """Markdown: what was written."""
-        return "Written: " + ", ".join(f"`{path}`" for path in (
-            self.path("runs", ".csv"), self.path("tables", ".{csv,md,tex}"), self.path("figures", ".{png,svg}")))
-
-    def path(self, kind: str, ending: str) -> Path:
-        """Where a kind of result lies, e.g. results/digits/runs/table_1.csv; its folder exists afterwards."""
-        folder = self.folder / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{self.experiment}{ending}"
+        return "Written: " + ", ".join(f"`{self.folder}/{place}`" for place in (
+            f"runs/{self.experiment}.csv", f"tables/{self.experiment}.{{csv,md,tex}}",
+            f"figures/{self.experiment}.{{png,svg}}"))
 
 
-def tell(experiment: str, profile_name: str) -> Story:
-    """The story of an experiment of params.yaml and paper.yaml."""
+def tell(experiment: str, profile_name: str, remarks: Sequence[str] = ()) -> Story:
+    """The story of an experiment of params.yaml and paper.yaml; `remarks` stand between the scale and the paper's."""
     profile = load_profile(profile_name, load_params())
     entry = paper.entry(experiment)
-    number = experiment.replace("_", " ").capitalize()
-    folder = RESULTS / profile.name
-    teachers = _stand_ins(folder)
-    named = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(_described(teachers))}."]
-    notes = [f"Measured at: {profile.scale}", *(named if len(teachers) else []),
+    stand_ins = _stand_ins(profile)
+    names = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(stand_ins.values())}."]
+    notes = [f"Measured at: {profile.scale}.", *(names if stand_ins else []), *remarks,
              *(f"On the paper: {note}" for note in entry.get("notes", ()))]
-    labels = {t.stands_in_for: f"{t.stands_in_for} (stand-in, {t.test_top1:.1f} %)" for t in teachers.itertuples()}
+    number = experiment.replace("_", " ").capitalize()
     return Story(experiment, f"{number}: {entry['title']}", profile.scale, entry.get("x_label", ""), tuple(notes),
-                 labels, folder)
+                 stand_ins, RESULTS / profile.name)
 
 
-def _stand_ins(folder: Path) -> pd.DataFrame:
-    """The profile's stand-in teachers with their own accuracy, so that none passes for the teacher it stands for."""
-    path = folder / "teachers.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
-
-
-def _described(teachers: pd.DataFrame) -> list[str]:
-    return [f"{t.stands_in_for} is a {t.network} trained for {t.epochs} epochs here, {t.test_top1:.1f} %"
-            for t in teachers.itertuples()]
+def _stand_ins(profile: Profile) -> dict[str, str]:
+    """Names every stand-in teacher, with its own accuracy once it is trained: none passes for the teacher itself."""
+    names, store = {}, Store()
+    for teacher, how in profile.teachers.items():
+        if how.stand_in is None:
+            continue
+        run = stand_in_run(profile, teacher)
+        metrics = store.metrics(run)
+        score = f", {metrics['test']['top1'][str(run.recipe.ema_decay)]:.1f} %" if metrics else ""
+        names[teacher] = f"{teacher} (stand-in: {run.recipe.network}, {run.recipe.epochs} epochs{score})"
+    return names

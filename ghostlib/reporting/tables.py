@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -32,29 +32,42 @@ def compare(experiment: str, results: pd.DataFrame, metric: str = METRIC) -> pd.
     return published.to_frame().join(measured).reset_index()
 
 
-def wide(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The table a reader looks at: a row a row, and for each column the paper's value and ours (mean ± sd) as text."""
+def wide(comparison: pd.DataFrame, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The table a reader looks at: a row a row, and for each column the paper's value and ours (mean ± sd) as text.
+
+    Args:
+        comparison: as `compare` gives it.
+        labels: what to call a row other than the paper does, e.g. a stand-in teacher.
+    """
     rows, columns = _ordered(comparison["row"]), _ordered(comparison["column"])
     cells = comparison.set_index(["row", "column"])
     table = {(column, of): [_text(cells.loc[(row, column)], of) for row in rows]
              for column in columns for of in ("paper", "ours")}
-    return pd.DataFrame(table, index=pd.Index(rows))
+    return pd.DataFrame(table, index=pd.Index([(labels or {}).get(row, row) for row in rows]))
 
 
-def write(comparison: pd.DataFrame, folder: str | Path, name: str, title: str, notes: Sequence[str]) -> None:
+def write_runs(results: pd.DataFrame, folder: str | Path, name: str) -> None:
+    """Writes <name>.csv: every measurement, one row per cell, seed and metric."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    results.to_csv(Path(folder) / f"{name}.csv", index=False, float_format="%.4f")
+
+
+def write(comparison: pd.DataFrame, folder: str | Path, name: str, title: str, notes: Sequence[str],
+          labels: Mapping[str, str] | None = None) -> None:
     """Writes <name>.csv (one row a cell), .md and .tex (as `wide`), with the title above and the notes below."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     comparison.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
-    table = wide(comparison)
+    table = wide(comparison, labels)
     flat = table.set_axis([f"{column}: {of}" for column, of in table.columns], axis=1)
     markdown = [f"**{title}**", flat.to_markdown(stralign="right"), *(f"- {note}" for note in notes)]
     (folder / f"{name}.md").write_text(f"{markdown[0]}\n\n{markdown[1]}\n\n" + "\n".join(markdown[2:]) + "\n",
                                        encoding="utf-8")
-    latex = table.style.to_latex(hrules=True, caption=_escape(title), label=f"tab:{name}",
-                                 column_format="l" + "r" * table.shape[1], multicol_align="c", environment="table")
+    styled = table.style.format(escape="latex").format_index(escape="latex").format_index(escape="latex", axis=1)
+    latex = styled.to_latex(hrules=True, caption=_escape(title), label=f"tab:{name}", multicol_align="c",
+                            column_format="l" + "r" * table.shape[1], environment="table")
     comments = "".join(f"% {note}\n" for note in notes)
-    (folder / f"{name}.tex").write_text(comments + _escape_cells(latex), encoding="utf-8")
+    (folder / f"{name}.tex").write_text(comments + _signs(latex), encoding="utf-8")
 
 
 def _text(cell: pd.Series, of: str) -> str:
@@ -72,9 +85,9 @@ def _escape(text: str) -> str:
     return text.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_").replace("#", r"\#")
 
 
-def _escape_cells(latex: str) -> str:
-    """Labels hold × α τ ± and _; LaTeX wants them as commands whatever its input encoding."""
-    signs = {"×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$", "±": r"$\pm$", "—": "--", "cosine_": r"cosine\_"}
+def _signs(latex: str) -> str:
+    """Labels hold × α τ ±; as commands they work whatever LaTeX's input encoding."""
+    signs = {"×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$", "±": r"$\pm$", "—": "--"}
     for sign, command in signs.items():
         latex = latex.replace(sign, command)
     return latex

@@ -39,14 +39,19 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def save(folder: Path, key: str, epoch: int, state: dict[str, Any]) -> Path:
-    """Writes the state after `epoch` epochs of the run `key`, and drops all but the newest two."""
+    """Writes the state after `epoch` epochs of the run `key`; keeps it, the one before it and no other.
+
+    A state of a later epoch is one that `load_newest` passed over as torn.
+    """
     buffer = io.BytesIO()
     torch.save({"key": key, "epoch": epoch, **state}, buffer)
     payload = buffer.getvalue()
     path = folder / f"state-{epoch:05d}.pt"
     write_atomic(path, hashlib.sha256(payload).digest() + payload)
-    for old in _newest_first(folder)[_KEEP:]:
-        old.unlink(missing_ok=True)
+    states = _newest_first(folder)
+    keep = states[states.index(path):][:_KEEP]
+    for other in set(states) - set(keep):
+        other.unlink(missing_ok=True)
     return path
 
 
@@ -68,8 +73,8 @@ def load_newest(folder: Path, key: str, device: torch.device | str = "cpu") -> d
 
 
 def clear(folder: Path) -> None:
-    """Removes every state; a finished run needs none."""
-    for path in _newest_first(folder):
+    """Removes every state, and what a killed process left half written; a finished run needs none."""
+    for path in (*_newest_first(folder), *folder.glob(".*.tmp")):
         path.unlink(missing_ok=True)
 
 

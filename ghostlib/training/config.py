@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """A frozen record whose every field is checked against its type and range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str | None = None) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Images:
         return len(self.labels)
 
     def subset(self, indices: Sequence[int]) -> Images:
-        indices = np.asarray(indices)
+        indices = np.asarray(indices, np.int64)
         digest = hashlib.sha256(self.digest.encode() + indices.astype("<i8").tobytes()).hexdigest()
         return Images(self.labels[indices], lambda i: self.read(indices[i]), digest)
 
@@ -56,7 +57,7 @@ class Splits:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that change with any image, label or split."""
+        """16 hexadecimal digits that change with any image (a folder's: its name or size), label or split."""
         parts = "".join(images.digest for images in (self.train, self.val, self.test))
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
@@ -73,10 +74,8 @@ def load(profile: Profile) -> Splits:
     for part, images in (("training", pool), ("test", test)):
         _check_classes(images.labels, profile, part)
     rest, val = _split(pool, profile.val_images, profile, "val_images")
-    train = rest if profile.train_images is None else _split(rest, profile.train_images, profile, "train_images")[1]
-    if profile.test_images is not None:
-        test = _split(test, profile.test_images, profile, "test_images")[1]
-    return Splits(train, val, test, profile.num_classes)
+    train = _chosen(rest, profile.train_images, profile, "train_images")
+    return Splits(train, val, _chosen(test, profile.test_images, profile, "test_images"), profile.num_classes)
 
 
 # -- views of images
@@ -149,6 +148,9 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
     """Fashion-MNIST, 60,000 + 10,000 images of 28×28 px, from a local copy in IDX form or torchvision's download."""
     looked = [profile.data_dir] if profile.data_dir else list(FASHION_DIRS)
     folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))), None)
+    if folder is None and profile.data_dir:
+        raise DataError(f"profiles.{profile.name}.data_dir = {profile.data_dir!r} in params.yaml holds no "
+                        "train-images-idx3-ubyte[.gz]; point it to the folder with the four IDX files, or remove it")
     if folder is None:
         from torchvision.datasets import FashionMNIST
 
@@ -159,13 +161,24 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
                 f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install "
                 "Debian's package dataset-fashion-mnist, or set profiles.fashion.data_dir in params.yaml to the folder "
                 "that holds the four IDX files") from error
-    return tuple(_array_images(_read_idx(folder, f"{part}-images-idx3-ubyte"),
-                               _read_idx(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k"))
+    return _fashion_part(folder, "train"), _fashion_part(folder, "t10k")
+
+
+def _fashion_part(folder: Path, part: str) -> Images:
+    pixels = _read_idx(folder, f"{part}-images-idx3-ubyte")
+    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte")
+    if len(pixels) != len(labels):
+        raise DataError(f"{folder}: {part} has {len(pixels)} images and {len(labels)} labels; fetch the files again")
+    return _array_images(pixels, labels)
 
 
 def _imagenet(profile: Profile) -> tuple[Images, Images]:
-    """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on."""
-    places = [place for place in (profile.data_dir, os.environ.get("IMAGENET_DIR"), "data/imagenet") if place]
+    """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on.
+
+    Its digest is of the files' names and sizes: reading 150 GB at every start would cost an hour.
+    """
+    named = profile.data_dir or os.environ.get("IMAGENET_DIR")
+    places = [named] if named else ["data/imagenet"]
     root = next((Path(place) for place in places if (Path(place) / "train").is_dir()), None)
     if root is None:
         raise DataError(
@@ -217,7 +230,7 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
         rank = raw[3]
         shape = np.frombuffer(raw, ">i4", rank, offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"{path} is missing or is not a whole IDX file ({error}); fetch it again") from error
 
 
@@ -230,13 +243,19 @@ def _check_classes(labels: np.ndarray, profile: Profile, part: str) -> None:
                                                                        else ""))
 
 
+def _chosen(images: Images, number: int | None, profile: Profile, what: str) -> Images:
+    """A stratified subset of so many images; all of them where that is None or all."""
+    return images if number in (None, len(images)) else _split(images, number, profile, what)[1]
+
+
 def _split(images: Images, held_out: int, profile: Profile, what: str) -> tuple[Images, Images]:
     """(the rest, `held_out` images), stratified; the same for every seed of training."""
     from sklearn.model_selection import train_test_split
 
     least = profile.num_classes
-    if held_out == len(images):
-        return images.subset([]), images
+    if (rarest := np.bincount(images.labels).min()) < 2:
+        raise DataError(f"profile {profile.name!r}: a class of {profile.data!r} has {rarest} image; {what} needs two "
+                        f"of each (class number {np.bincount(images.labels).argmin()})")
     if not least <= held_out <= len(images) - least:
         raise DataError(f"profile {profile.name!r}: {what} = {held_out} must be between {least} and "
                         f"{len(images) - least}, so that both parts of the {len(images)} images hold every class")

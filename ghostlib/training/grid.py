@@ -40,24 +40,26 @@ def run(runs: Iterable[Run], engine: str = "local", workers: int | None = None, 
     wanted = {run.key: run for run in runs}
     # A stand-in teacher that two runs wait for would hold two workers; it is trained before them.
     teachers = {teacher.key: teacher for run in wanted.values() if (teacher := run.teacher_run)}
-    failures: dict[str, str] = {}
-    for batch in (teachers, wanted):
-        todo = [run for run in batch.values() if store.metrics(run) is None]
-        failures |= _ENGINES[engine](todo, workers or _default_workers(todo), store, title)
-        if failures:
-            break
+
+    def train(batch: Iterable[Run]) -> dict[str, str]:
+        todo = [run for run in batch if store.metrics(run) is None]
+        return _ENGINES[engine](todo, workers or _default_workers(todo), store, title)
+
+    failures = train(teachers.values())
+    orphans = {key for key, run in wanted.items() if run.teacher_run and run.teacher_run.key in failures}
+    failures |= train(run for key, run in wanted.items() if key not in orphans)
+    failures |= {key: f"    its teacher, run {wanted[key].teacher_run.key}, failed" for key in orphans}
     if failures:
-        raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(
+        raise GridError(f"{len(failures)} of {len(teachers | wanted)} runs failed:\n\n" + "\n\n".join(
             f"run {key}, log {store.root / key / 'log.txt'}\n{log}" for key, log in failures.items()))
     return {key: store.metrics(run) for key, run in wanted.items()}
 
 
 def _default_workers(runs: list[Run]) -> int:
     import joblib
-    import torch
 
-    on_accelerator = torch.cuda.is_available() and any(run.profile.device != "cpu" for run in runs)
-    return 1 if on_accelerator else joblib.cpu_count()
+    on_accelerator = any(run.profile.device_type != "cpu" for run in runs)
+    return 1 if on_accelerator else max(1, joblib.cpu_count() // max((run.profile.threads for run in runs), default=1))
 
 
 def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str, str]:
@@ -70,7 +72,7 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
     waiting, active, failures = list(reversed(runs)), {}, {}
     bar = tqdm(total=len(runs), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
                bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}")
-    with bar:
+    try:
         while waiting or active:
             while waiting and len(active) < workers:
                 child = _Child(processes, waiting.pop(), store)
@@ -87,6 +89,10 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
                     if child.exit_code() != 0:
                         failures[child.run.key] = child.log_tail()
                         tqdm.write(f"run {child.run.key} failed; log: {child.log}", file=sys.stderr)
+    finally:
+        for child in active.values():  # interrupted: no child trains on, holding a lock, for nobody
+            child.stop()
+        bar.close()
     return failures
 
 
@@ -96,8 +102,8 @@ _ENGINES = {"local": _local}
 def context() -> Any:
     """Where children come from: forks of a server that imported the libraries once, before any thread was started."""
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["ghostlib.training.loop", "ghostlib.training.store", "sklearn.datasets",
-                                       "sklearn.model_selection", "timm", "torchvision.models"])
+    forkserver.set_forkserver_preload(["ghostlib.training.loop", "ghostlib.training.store", "ghostlib.models.zoo",
+                                       "sklearn.datasets", "sklearn.model_selection", "timm", "torchvision.models"])
     return forkserver
 
 
@@ -107,8 +113,7 @@ class _Child:
     def __init__(self, processes: Any, run: Run, store: Store):
         self.run, self.log = run, store.folder(run) / "log.txt"
         self.connection, theirs = processes.Pipe(duplex=False)
-        self.process = processes.Process(target=_train_in_child, args=(run, store.root, theirs, self.log),
-                                         daemon=True)
+        self.process = processes.Process(target=_train_in_child, args=(run, store.root, theirs, self.log))
         self.process.start()
         theirs.close()
         self.progress, self.share, self.finished = None, 0.0, False
@@ -125,6 +130,12 @@ class _Child:
             self.connection.close()
         return self.share - before
 
+    def stop(self) -> None:
+        """Ends the process; its state on disk lets the run go on another time."""
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
     def exit_code(self) -> int:
         self.process.join()
         return self.process.exitcode
@@ -137,10 +148,6 @@ class _Child:
 
 
 def _train_in_child(run: Run, root: Path, connection: Connection, log: Path) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1, encoding="utf-8") as file:
         sys.stdout = sys.stderr = file

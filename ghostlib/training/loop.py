@@ -67,7 +67,7 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
 
     Returns:
         What metrics.json holds: `test` and `val`, each metric -> weights ("raw" or an EMA decay) -> value in %,
-        and `history`, one record an epoch.
+        `steps`, and `history`, one record an epoch.
 
     Raises:
         NonFiniteLoss: names the step and the recipe.
@@ -76,14 +76,14 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
     accelerator = Accelerator(cpu=profile.device == "cpu", mixed_precision=profile.precision)
     _check_device(accelerator, profile.device)
     loader, order = train_loader(splits.train, recipe, profile, seed)
-    steps = recipe.epochs * len(loader)
     network.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(recipe, network)
-    scheduler = build_scheduler(recipe, optimizer, steps)
     mixup = build_mixup(recipe, splits.num_classes)
     if teacher is not None:
         teacher.to(accelerator.device, memory_format=torch.channels_last)
     model, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    steps = recipe.epochs * len(loader)  # of this process, so after `prepare` has dealt the batches out
+    scheduler = build_scheduler(recipe, optimizer.optimizer, steps)
     averages = WeightAverages(network, [scaled_decay(decay, steps) for decay in recipe.ema_decays])
 
     finished, history = 0, []
@@ -110,17 +110,22 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
                 loss = total_loss(logits, targets, answers, recipe.alpha, recipe.tau, recipe.label_smoothing)
             optimizer.zero_grad()
             accelerator.backward(loss)
+            if recipe.max_grad_norm is not None and recipe.optimizer != "lamb":  # LAMB clips by itself
+                accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
             optimizer.step()
             averages.update(network)
             meter.add(step, loss.detach(), logits.detach(), labels)
         history.append({"epoch": epoch + 1, **meter.close()})
+        if not all(bool(tensor.isfinite().all()) for tensor in network.parameters()):
+            raise NonFiniteLoss(f"weights are not finite after epoch {epoch + 1}; a lower lr may help. Recipe: "
+                                f"{recipe.model_dump_json()}")
         if accelerator.is_main_process:
             checkpoint.save(folder, key, epoch + 1, {
                 "network": network.state_dict(), "optimizer": optimizer.state_dict(), "averages": averages.averages,
                 "history": history})
 
     metrics = _finish(network, averages, recipe, splits, profile, folder, accelerator)
-    metrics["history"] = history
+    metrics |= {"steps": steps, "history": history}
     if accelerator.is_main_process:
         checkpoint.write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
         checkpoint.clear(folder)
@@ -133,7 +138,7 @@ def evaluate(networks: Mapping[str, nn.Module], loader: DataLoader,
     """Scores several networks in one pass over the data.
 
     Returns:
-        metric ("top1", "top5" in %) -> name of the network -> value. With five classes or fewer there is no top5.
+        metric ("top1", "top5" in %) -> name of the network -> value. With five classes or fewer top5 is 100.
     """
     hits = {name: torch.zeros(2, dtype=torch.long, device=device) for name in networks}
     images = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,25 +39,42 @@ class Profile(Config):
     val_images: int = Field(ge=1, description="held out of the training images, for choosing")
     test_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
     crop_pct: Share = Field(0.875, description="share of the side that evaluation keeps")
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     workers: int = Field(0, ge=0, description="data loader processes a run")
-    device: str = Field("auto", description="auto, cpu, cuda, mps")
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    threads: int = Field(1, ge=1, description="CPU threads a run; sums, and so results, depend on it in the last bit")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["no", "bf16"] = "no"
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
     networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
     teachers: dict[str, Teacher] = Field(default_factory=dict)
+    base: dict[str, Any] = Field(default_factory=dict, description="params.yaml's recipe, which all of this changes")
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> Profile:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds} holds a seed twice; it would count as two measurements")
+        return self
 
     @property
     def decides_results(self) -> dict[str, Any]:
         """What of a profile a training's result depends on besides its recipe, seed, teacher and data's digest."""
-        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "workers",
-                                        "data_dir"})
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "base", "workers",
+                                        "data_dir"}) | {"device": self.device_type}
 
-    def resolve(self, *overrides: dict[str, Any], base: dict[str, Any] | None = None, where: str = "recipe") -> Recipe:
-        """The paper's recipe (`base`: params.yaml's), changed by this profile, then by an experiment's overrides."""
+    @property
+    def device_type(self) -> str:
+        """The device that a run gets: "cpu", "cuda" or "mps"."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+
+    def resolve(self, *overrides: dict[str, Any], where: str = "recipe") -> Recipe:
+        """The paper's recipe, changed by params.yaml's, by this profile, by its network, then by the overrides."""
         asked = {key: value for layer in overrides for key, value in layer.items()}
-        scaled = {**(base or {}), **self.recipe}
-        network = asked.get("network", scaled.get("network"))
+        scaled = {**self.base, **self.recipe}
+        network = asked.get("network", scaled.get("network", Recipe.model_fields["network"].default))
         recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **asked}, where)
         if recipe.teacher is not None and recipe.teacher not in self.teachers:
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
@@ -74,11 +91,16 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
     import yaml
 
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        params = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{Path(path).resolve()} does not exist; run from the repository's root") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    wanted = ("profile", "recipe", "profiles", "experiments")
+    if not isinstance(params, dict) or (missing := [key for key in wanted if not params.get(key)]):
+        raise ConfigError(f"{path} lacks {', '.join(missing) if isinstance(params, dict) else 'everything'}: it needs "
+                          f"the keys {', '.join(wanted)}")
+    return params
 
 
 def load_profile(name: str, params: dict[str, Any]) -> Profile:
@@ -86,4 +108,12 @@ def load_profile(name: str, params: dict[str, Any]) -> Profile:
     profiles = params["profiles"]
     if name not in profiles:
         raise ConfigError(f"params.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
-    return Profile.parse({"name": name, **profiles[name]}, f"params.yaml: profiles.{name}")
+    where = f"params.yaml: profiles.{name}"
+    profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **profiles[name]}, where)
+    profile.resolve(where=f"{where}.recipe")
+    for network, overrides in profile.networks.items():
+        profile.resolve({"network": network, "teacher": None, **overrides}, where=f"{where}.networks.{network}")
+    for teacher, how in profile.teachers.items():
+        if how.stand_in:
+            profile.resolve(how.stand_in, where=f"{where}.teachers.{teacher}.stand_in")
+    return profile

@@ -17,7 +17,8 @@ import torch
 
 def seed_of(*address: int | str) -> int:
     """A 64-bit seed for an address; a word in it (e.g. "order") keeps the uses of one number apart."""
-    entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in address]
+    # The length goes in too: NumPy takes a missing part for a zero.
+    entropy = [len(address), *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in address)]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 

@@ -51,11 +51,11 @@ class Recipe(Config):
     lr_scale: float = Field(1.0, gt=0, description="a profile's factor on every learning rate; ratios stay")
     momentum: Decay = Field(0.9, description="β1 of LAMB")
     weight_decay: float = Field(0.05, ge=0)
-    max_grad_norm: float | None = Field(1.0, gt=0, description="timm's LAMB default")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="of all gradients together; timm's LAMB default")
 
     # -- learning schedule (§4.3, §5.3)
     schedule: Literal["cosine", "step"] = "cosine"
-    min_lr: float = Field(0.0, ge=0, description="the cosine's minimum (cosine_0, cosine_1e-5 of Table 6)")
+    min_lr: float = Field(0.0, ge=0, description="where the schedule ends (cosine_0, cosine_1e-5 of Table 6)")
     warmup: Share = Field(5 / 600, description="share of training; vanillaKD's A1 recipe")
     warmup_lr: float = Field(1e-6, ge=0)
     step_interval: float = Field(2.4 / 450, gt=0, le=1, description="share of training; GhostNetV2's command")
@@ -67,7 +67,7 @@ class Recipe(Config):
 
     # -- data augmentation (§4.4, §5.4)
     auto_augment: Literal["randaugment", "autoaugment"] | None = "randaugment"
-    rand_magnitude: float = Field(9, ge=5, le=10, description="of RandAugment; GhostNetV2's command. Below 5 timm's "
+    rand_magnitude: int = Field(9, ge=5, le=10, description="of RandAugment; GhostNetV2's command. Below 5 timm's "
                                   "posterize may be asked for 0 bits, which Pillow refuses")
     erasing: Share = Field(0.25, description="probability; the GhostNets used 0.2 to 0.25")
     mixup: float = Field(0.0, ge=0, description="α of Mixup's Beta; 0.2 in vanillaKD's A1 recipe")
@@ -78,6 +78,13 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        from ghostlib.models import zoo
+
+        if self.network not in zoo.names():
+            raise ValueError(f"network = {self.network!r} is unknown; known: {', '.join(zoo.names())}")
+        if self.network.startswith("ghostnetv3"):
+            raise ValueError(f"network = {self.network!r}: name the network that is deployed, "
+                             f"{self.network.replace('v3', 'v2')!r}, and let `branches` say what it trains with")
         if self.ema_decay not in self.ema_decays:
             raise ValueError(f"ema_decay = {self.ema_decay} is not among the tracked ema_decays {self.ema_decays}")
         if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] == 0:
@@ -89,13 +96,18 @@ class Recipe(Config):
     @property
     def augmentation(self) -> str | None:
         """`auto_augment` in timm's notation."""
-        policies = {"randaugment": f"rand-m{self.rand_magnitude:g}-mstd0.5", "autoaugment": "original", None: None}
+        policies = {"randaugment": f"rand-m{self.rand_magnitude}-mstd0.5", "autoaugment": "original", None: None}
         return policies[self.auto_augment]
 
     @property
+    def rate_scale(self) -> float:
+        """What every learning rate of the recipe is multiplied by: √(batch/2048) and the profile's factor."""
+        return self.lr_scale * math.sqrt(self.batch_size / PAPER_BATCH)
+
+    @property
     def effective_lr(self) -> float:
-        """The learning rate the optimiser gets: the paper's, scaled by √(batch/2048) and by the profile."""
-        return self.lr * self.lr_scale * math.sqrt(self.batch_size / PAPER_BATCH)
+        """The learning rate that the optimiser gets."""
+        return self.lr * self.rate_scale
 
 
 def scaled_decay(decay: float, iterations: int) -> float:
@@ -125,12 +137,20 @@ def build_scheduler(recipe: Recipe, optimizer: Optimizer, iterations: int) -> Sc
     """The schedule over `iterations` updates; `step_update(i)` sets the rate of update i, whatever came before."""
     from timm.scheduler import CosineLRScheduler, StepLRScheduler
 
-    common = dict(warmup_t=round(recipe.warmup * iterations), warmup_lr_init=recipe.warmup_lr * recipe.lr_scale,
+    class StepToMinimum(StepLRScheduler):
+        """timm's steps, which know no minimum, ending at one as its cosine does."""
+
+        def _get_lr(self, t: int) -> list[float]:
+            rates = super()._get_lr(t)
+            return rates if t < self.warmup_t else [max(rate, minimum) for rate in rates]
+
+    minimum = recipe.min_lr * recipe.rate_scale
+    common = dict(warmup_t=round(recipe.warmup * iterations), warmup_lr_init=recipe.warmup_lr * recipe.rate_scale,
                   t_in_epochs=False)
     if recipe.schedule == "step":
-        return StepLRScheduler(optimizer, decay_t=recipe.step_interval * iterations, decay_rate=recipe.step_rate,
-                               warmup_prefix=False, **common)
-    return CosineLRScheduler(optimizer, t_initial=iterations, lr_min=recipe.min_lr * recipe.lr_scale, **common)
+        return StepToMinimum(optimizer, decay_t=recipe.step_interval * iterations, decay_rate=recipe.step_rate,
+                             warmup_prefix=False, **common)
+    return CosineLRScheduler(optimizer, t_initial=iterations, lr_min=minimum, **common)
 
 
 def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:

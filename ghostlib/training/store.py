@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,21 @@ from typing import Any
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
-_CODE = Path(__file__).parents[1]
-_ROOMS = ("models", "training")
-_LIBRARIES = ("torch", "torchvision", "timm")
+_LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 # A stand-in teacher is trained once for a profile, whatever the seed of its student.
 TEACHER_SEED = 0
+
+
+def code_digest(package: Path = Path(__file__).parents[1]) -> str:
+    """Changes with any source file of the networks or the training."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ("models", "training") for path in (package / room).rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+# Taken when the code is imported: a file saved during a training is not the code that trains.
+CODE = code_digest()
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Run:
     recipe: Recipe
     profile: Profile
     seed: int
+    code: str = CODE
 
     @cached_property
     def key(self) -> str:
@@ -38,11 +50,12 @@ class Run:
 
         `ema_decay` is not among them: it only picks one of the averages that every run tracks (Figure 4).
         """
-        teacher = self.recipe.teacher and self.profile.teachers[self.recipe.teacher].model_dump()
+        pretrained = self.recipe.teacher and self.profile.teachers[self.recipe.teacher].timm
+        teacher = self.teacher_run.key if self.teacher_run else pretrained
         decides = {
             "recipe": self.recipe.model_dump(mode="json", exclude={"ema_decay"}), "seed": self.seed,
             "profile": self.profile.decides_results, "data": self.data, "teacher": teacher,
-            "code": code_digest(), "libraries": {name: version(name) for name in _LIBRARIES},
+            "code": self.code, "libraries": {name: version(name) for name in _LIBRARIES},
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -62,13 +75,18 @@ class Run:
     def teacher_run(self) -> Run | None:
         """The run that trains the teacher, where that is a stand-in."""
         stand_in = self.recipe.teacher and self.profile.teachers[self.recipe.teacher].stand_in
-        return stand_in_run(self.profile, self.recipe.teacher) if stand_in else None
+        return replace(stand_in_run(self.profile, self.recipe.teacher), code=self.code) if stand_in else None
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training, in one process."""
+        return self.recipe.epochs * (len(_splits(self.profile).train) // self.recipe.batch_size)
 
 
 def stand_in_run(profile: Profile, teacher: str) -> Run:
-    """The training of a profile's stand-in teacher."""
+    """The training of a profile's stand-in teacher; it answers with the average that `canonical` reports."""
     recipe = profile.resolve(profile.teachers[teacher].stand_in, where=f"teachers.{teacher}.stand_in")
-    return Run(recipe, profile, TEACHER_SEED)
+    return Run(recipe, profile, TEACHER_SEED).canonical
 
 
 class Store:
@@ -97,38 +115,54 @@ class Store:
 
         A second process that wants the same run waits for the first one and reads its result. The lock is the
         operating system's, so a killed process holds none.
+
+        Raises:
+            RuntimeError: the run was asked for by other code than this process has imported.
         """
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
-        if (metrics := self.metrics(run)) is not None:
-            return metrics
+        from ghostlib.training import checkpoint
+
         folder = self.folder(run)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            if (metrics := self.metrics(run)) is not None:
-                return metrics
-            return self._train(run.canonical, folder, report)
+        if self.metrics(run) is None:
+            if run.code != CODE:
+                raise RuntimeError(f"ghostlib's source changed since run {run.key} was asked for; run again")
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                print(f"run {run.key} is being trained by another process; waiting for it", file=sys.stderr)
+                lock.acquire()
+            try:
+                if self.metrics(run) is None:
+                    self._train(run, folder, report)
+                checkpoint.clear(folder)
+            finally:
+                lock.release()
+        return self.metrics(run)
 
-    def _train(self, run: Run, folder: Path, report: Callable[[Any], None]) -> dict[str, Any]:
+    def _train(self, asked: Run, folder: Path, report: Callable[[Any], None]) -> None:
         import torch
 
         from ghostlib.training import loop
         from ghostlib.training.checkpoint import write_atomic
 
+        run = asked.canonical
+        torch.set_num_threads(run.profile.threads)
         description = {"key": run.key, "seed": run.seed, "recipe": run.recipe.model_dump(mode="json"),
                        "profile": run.profile.model_dump(mode="json"), "data": run.data,
-                       "code": code_digest(), "libraries": {name: version(name) for name in _LIBRARIES},
-                       "python": platform.python_version(), "threads": torch.get_num_threads()}
+                       "code": run.code, "libraries": {name: version(name) for name in _LIBRARIES},
+                       "python": platform.python_version()}
         write_atomic(folder / "run.json", json.dumps(description, indent=1, ensure_ascii=False).encode())
         teacher = self.teacher(run)
         torch.manual_seed(run.seed)  # the initial weights; every draw of the training itself is addressed
         network = self._network(run)
         start = time.perf_counter()
-        metrics = loop.train(network, run.recipe, _splits(run.profile), run.profile, run.seed, folder, run.key,
-                             teacher, report)
-        cost = {"seconds": round(time.perf_counter() - start, 1), "machine": platform.processor() or platform.machine()}
+        loop.train(network, run.recipe, _splits(run.profile), run.profile, run.seed, folder, asked.key,
+                   teacher, report)
+        cost = {"seconds": round(time.perf_counter() - start, 1), "device": _device_name(run.profile)}
         write_atomic(folder / "cost.json", json.dumps(cost).encode())
-        return metrics
 
     def teacher(self, run: Run) -> Any:
         """The run's teacher, ready to answer; None where the recipe has none."""
@@ -143,7 +177,11 @@ class Store:
             return Teacher(network, MEAN, STD, MEAN, STD)
         from timm import create_model
 
-        network = create_model(run.profile.teachers[run.recipe.teacher].timm, pretrained=True)
+        name = run.profile.teachers[run.recipe.teacher].timm
+        network = create_model(name, pretrained=True)
+        if network.num_classes != run.profile.num_classes:
+            raise ValueError(f"teacher {name} knows {network.num_classes} classes, profile {run.profile.name!r} has "
+                             f"{run.profile.num_classes}; choose a teacher trained on the same classes")
         config = network.pretrained_cfg
         return Teacher(network, config["mean"], config["std"], MEAN, STD)
 
@@ -166,13 +204,18 @@ class Store:
                              profile.patch_size)
 
 
-@cache
-def code_digest() -> str:
-    """Changes with any source file of the networks or the training."""
-    digest = hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (_CODE / room).rglob("*.py")):
-        digest.update(path.relative_to(_CODE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+def _device_name(profile: Profile) -> str:
+    """What a run was computed on, for the record of costs."""
+    import torch
+
+    if profile.device_type == "cuda":
+        return torch.cuda.get_device_name()
+    models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def _splits(profile: Profile) -> Any:

@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
-from timm.models.ghostnet import _create_ghostnet
+from timm.models.ghostnet import GhostNet, _create_ghostnet
 from torch import Tensor, nn
 
 from ghostlib.models import zoo
@@ -23,11 +23,12 @@ NETWORKS = {
     "ghostnetv2": (lambda: zoo.create("ghostnetv2_100", CLASSES, 0.25), 33),
     "mobilenetv2": (lambda: zoo.create("mobilenetv2_100", CLASSES, 0.25), 33),
     "shufflenetv2": (lambda: zoo.create("shufflenetv2_100", CLASSES, 0.25), 33),
-    "efficientnet_b0": (lambda: timm.create_model("efficientnet_b0", num_classes=CLASSES), 64),
+    "efficientnet_b0": (lambda: timm.create_model("efficientnet_b0", num_classes=CLASSES), 40),
 }
-# As above, but small enough for tests that look at more than outputs.
+# As above, but shallow: for tests that look at more than outputs.
+GHOST_STAGES = [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]], [[5, 120, 40, 0.25, 1]]]
 SMALL = {
-    "ghostnetv2": NETWORKS["ghostnetv2"],
+    "ghostnetv2": (lambda: GhostNet(GHOST_STAGES, CLASSES, width=0.5, drop_rate=0, version="v2"), 33),
     "test_efficientnet": (lambda: timm.create_model("test_efficientnet", num_classes=CLASSES), 48),
 }
 
@@ -43,18 +44,18 @@ def views_of(size: int, n: int = 4) -> Tensor:
 
 
 @torch.no_grad()
-def unsettle(network: nn.Module, views: Tensor) -> nn.Module:
+def unsettle(network: nn.Module, views: Tensor, least_var: float = 0.3) -> nn.Module:
     """Gives every BN affine parameters and statistics of its own; returns the network in evaluation mode.
 
     The statistics are those of what reaches the BN, disturbed, so that activations stay of order one in any depth.
+    Variances are at least `least_var`: a channel that hardly varies would be blown up, rounding errors and all.
     """
     def disturb(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, 0, 0.3)
         var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
         norm.running_mean.copy_(mean + 0.3 * var.sqrt() * torch.randn_like(mean))
-        # A channel that hardly varies would be blown up by its own normalisation, rounding errors and all.
-        norm.running_var.copy_(torch.empty_like(var).uniform_(0.5, 2).mul_(var).clamp_(min=0.1))
+        norm.running_var.copy_(torch.empty_like(var).uniform_(0.5, 2).mul_(var).clamp_(min=least_var))
 
     hooks = [norm.register_forward_pre_hook(disturb) for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
     network.eval()(views)
@@ -115,7 +116,7 @@ def test_folding_does_not_change_the_outputs_of(name, prepare):
 def test_one_branch_without_extras_is_the_original_network(name):
     make, size = NETWORKS[name]
     views = views_of(size)
-    original = unsettle(make(), views)
+    original = unsettle(make(), views, least_var=0.02)
     expected = original(views)
     expanded = add_branches(copy.deepcopy(original), branches=1, pointwise=False, skip=False)
     assert repconvs(expanded)
@@ -132,6 +133,17 @@ def test_the_activation_of_a_normalisation_follows_the_sum_of_the_branches():
     assert isinstance(block.conv_pwl, RepConv) and isinstance(block.bn3, nn.Identity)
     assert not any(type(module) is not nn.BatchNorm2d and isinstance(module, nn.BatchNorm2d)
                    for site in repconvs(network).values() for module in site.modules())
+
+
+def test_a_normalisation_with_activation_keeps_its_function_and_its_numbers():
+    norm = timm.layers.BatchNormAct2d(4, eps=0.1, momentum=0.03, act_layer=nn.SiLU)
+    network, x = nn.Sequential(nn.Conv2d(4, 4, 1), norm), torch.randn(2, 4, 3, 3)
+    network.train()(x)
+    expected = network.eval()(x)
+    site = add_branches(network, 1)[0]
+    assert (site.branches[0].norm.eps, site.branches[0].norm.momentum) == (0.1, 0.03)
+    assert site.branches[0].norm.num_batches_tracked == 1
+    torch.testing.assert_close(network(x), expected)
 
 
 def test_a_drop_inside_a_normalisation_is_kept_before_its_activation():
@@ -197,6 +209,11 @@ def test_timms_own_branched_networks_are_folded_too():
     assert_not_trivial(before)
     torch.testing.assert_close(reparameterize(network)(views), before, atol=1e-6, rtol=0)
     assert millions(network) < 0.6 * parameters
+
+
+def test_what_folds_itself_is_not_expanded():
+    with pytest.raises(ValueError, match="MobileOne|ByobNet.* nothing to add"):
+        add_branches(timm.create_model("mobileone_s0", num_classes=CLASSES))
 
 
 # -- the folded network
@@ -278,21 +295,67 @@ def test_branch_0_is_the_original_convolution_and_normalisation():
     assert site.branches[0].conv is conv and site.branches[0].norm is norm
 
 
-def test_networks_of_one_seed_share_every_weight_that_is_not_an_added_branch():
-    def build(branches: int) -> dict[str, Tensor]:
+def test_networks_of_one_seed_share_every_weight_they_both_have():
+    def build(*options) -> dict[str, Tensor]:
         torch.manual_seed(3)
-        network = zoo.create("ghostnetv2_100", CLASSES, 0.25)
-        return (add_branches(network, branches) if branches else network).state_dict()
+        network = zoo.create("ghostnetv2_100", CLASSES, 0.1)
+        return (add_branches(network, *options) if options else network).state_dict()
 
-    added = re.compile(r"\.branches\.[1-9]|\.pointwise\.|\.skip\.")
-    none, one, three = build(0), build(1), build(3)
-    shared = [name for name in three if not added.search(name)]
-    assert shared == [name for name in one if not added.search(name)] and len(shared) == len(none)
-    assert all(torch.equal(one[name], three[name]) for name in shared)
-    in_place = {name.replace(".branches.0.conv", "") for name in shared if ".norm." not in name}
-    assert in_place < set(none)
-    assert all(torch.equal(none[name.replace(".branches.0.conv", "")], one[name])
-               for name in shared if ".norm." not in name)
+    full, deployed = build(3, True, True), build()
+    for options in ((1, True, True), (2, True, False), (3, False, True), (1, False, False)):
+        fewer = build(*options)
+        assert fewer.keys() < full.keys()
+        assert all(torch.equal(tensor, full[name]) for name, tensor in fewer.items()), options
+    # The last had no added branch: what it holds is the deployed network, under the names of branch 0.
+    convs = {name.replace(".branches.0.conv", ""): tensor for name, tensor in fewer.items() if ".norm." not in name}
+    assert len(fewer) == len(deployed) and convs.keys() < deployed.keys()
+    assert all(torch.equal(tensor, deployed[name]) for name, tensor in convs.items())
+
+
+def test_networks_of_different_seeds_differ_in_their_added_branches():
+    original = SMALL["test_efficientnet"][0]()
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(add_branches(copy.deepcopy(original)).state_dict())
+    for name in states[0]:
+        if name.endswith((".pointwise.conv.weight", ".branches.1.conv.weight", ".branches.2.conv.weight")):
+            assert not torch.equal(states[0][name], states[1][name]), name
+        else:
+            assert torch.equal(states[0][name], states[1][name]), name
+
+
+def test_a_sites_seed_alone_decides_its_added_weights():
+    conv, norm = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8)
+    one, same, other = (RepConv(conv, norm, seed=seed).state_dict() for seed in (4, 4, 5))
+    assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
+    assert not torch.equal(one["pointwise.conv.weight"], other["pointwise.conv.weight"])
+    assert not torch.equal(one["branches.1.conv.weight"], other["branches.1.conv.weight"])
+
+
+def test_sites_of_one_network_have_seeds_of_their_own():
+    network = add_branches(nn.Sequential(*[module for _ in range(3) for module in (
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8))]))
+    drawn = [site.pointwise.conv.weight for site in repconvs(network).values()]
+    assert len(drawn) == 3 and not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+
+
+def test_the_1x1_branch_begins_as_pytorch_initialises_it():
+    torch.manual_seed(0)
+    site = RepConv(nn.Conv2d(4096, 4096, 3, padding=1, groups=4096), nn.BatchNorm2d(4096), seed=1)
+    weights, pytorchs = site.pointwise.conv.weight, nn.Conv2d(4096, 4096, 1, groups=4096).weight
+    for of in (torch.Tensor.mean, torch.Tensor.std, torch.Tensor.min, torch.Tensor.max):
+        torch.testing.assert_close(of(weights.detach()), of(pytorchs.detach()), atol=0.05, rtol=0)
+
+
+def test_adding_branches_draws_as_often_whatever_is_added():
+    following = []
+    for options in ((1, False, False), (3, True, True), (5, False, True)):
+        network = SMALL["test_efficientnet"][0]()
+        torch.manual_seed(0)
+        add_branches(network, *options)
+        following.append(torch.rand(3))
+    assert torch.equal(following[0], following[1]) and torch.equal(following[0], following[2])
 
 
 def test_further_branches_have_other_weights_of_the_same_distribution():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +64,19 @@ def test_written_files_hold_the_numbers_the_title_and_the_notes(tmp_path):
     latex = (tmp_path / "table_4.tex").read_text()
     assert r"\toprule" in latex and r"$\alpha$=0.5" in latex and r"50.50 $\pm$ 0.71" in latex and r"100 \%" in latex
     assert not [sign for sign in "×ατ±" if sign in latex.split(r"\begin", 1)[1]]
+
+
+@pytest.mark.parametrize("name", ["table_6", "figure_3", "table_3"])
+def test_latex_has_as_many_cells_a_row_as_columns_whatever_the_labels(name, tmp_path):
+    labels = {"BEiTv2-B": "BEiTv2-B (stand-in, 99 %)"}
+    comparison = tables.compare(name, results_of(name))
+    tables.write(comparison, tmp_path, name, "t", [], labels)
+    latex = (tmp_path / f"{name}.tex").read_text()
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    cells = [re.split(r"(?<!\\)&", re.sub(r"(?<!\\)%.*", "", line)) for line in body]
+    assert [len(row) for row in cells] == [tables.wide(comparison).shape[1] + 1] * len(paper.table(name))
+    assert ("stand-in, 99 \\%" in latex) == (name == "table_3")
+    assert list(pd.read_csv(tmp_path / f"{name}.csv")["row"].unique()) == list(paper.table(name).index)
 
 
 def test_a_missing_value_stays_missing_in_the_csv(tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import types
 
 import pytest
 import torch
@@ -20,38 +21,43 @@ from ghostlib.training.store import Store
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
 
 
-def train_and_die(run, root, step):
-    """In a child process: kill -9 of itself when it reports the step."""
-    torch.set_num_threads(1)
-
-    def die(progress):
-        if progress.step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-    Store(root).ensure(run, die)
+def kill_myself(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def in_child(run, root, step):
-    child = grid.context().Process(target=train_and_die, args=(run, root, step))
+def train_and_die(run, root, moment):
+    """In a child process: kill -9 of itself at the moment, a step or the name of a function of checkpoint or loop."""
+    if moment == "rename":  # a state is half written
+        checkpoint.os = types.SimpleNamespace(**vars(os) | {"replace": kill_myself})
+    elif moment == "evaluate":  # the last state and the final weights are there, the metrics are not
+        loop.evaluate = kill_myself
+    Store(root).ensure(run, lambda progress: kill_myself() if progress.step == moment else None)
+
+
+def in_child(run, root, moment):
+    child = grid.context().Process(target=train_and_die, args=(run, root, moment))
     child.start()
     child.join()
     return child.exitcode
 
 
 @pytest.mark.parametrize("overrides", [
-    dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0),
+    dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
     dict(branches=0, schedule="step", optimizer="rmsproptf"),
 ], ids=["the whole strategy with batch mixing and dropout", "the ordinary recipe"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, overrides):
     run = make_run(**overrides)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert in_child(run, whole, step=None) == 0
-    for step in (2, 5, 9):  # before any state, in the second epoch, and after the last step
-        assert in_child(run, killed, step) == -signal.SIGKILL
+    assert in_child(run, whole, moment=None) == 0
+    if run.teacher_run:
+        Store(killed).ensure(run.teacher_run)
+    for moment in (2, 5, "rename", 9, "evaluate"):
+        assert in_child(run, killed, moment) == -signal.SIGKILL
         assert not (killed / run.key / "metrics.json").exists()
-    assert in_child(run, killed, step=None) == 0
+    assert in_child(run, killed, moment=None) == 0
     for name in FINAL_FILES:
         assert (killed / run.key / name).read_bytes() == (whole / run.key / name).read_bytes(), name
-    assert not list((killed / run.key).glob("state-*"))
+    assert not [path for path in (killed / run.key).iterdir() if path.suffix in (".pt", ".tmp")]
 
 
 def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, monkeypatch):
@@ -99,19 +105,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_the_reci
 
 
 def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
-    run = make_run(teacher="weak")
+    run = make_run(teacher="weak", ema_decay=0.99999, ema_decays=(0.99999, 0.999))
     metrics = store.ensure(run)
     folder = store.folder(run)
     assert metrics == json.loads((folder / "metrics.json").read_text())
-    assert set(metrics["test"]["top1"]) == {"raw", "0.9999", "0.99999"}
+    assert set(metrics["test"]["top1"]) == {"raw", "0.999", "0.99999"}
     assert all(0 <= value <= 100 for part in ("val", "test") for of in metrics[part].values() for value in of.values())
     assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2, 3]
     assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]
     raw, averaged = load_file(folder / "weights.safetensors"), load_file(folder / "ema.safetensors")
     assert raw.keys() == averaged.keys() and any("branches.2" in name for name in raw)
-    # β = 0.9999 over 9 steps clips to 0 (it averages over less than one step): the average is the weights
-    assert all(torch.equal(raw[name], averaged[name]) for name in raw)
-    assert metrics["test"]["top1"]["0.9999"] == metrics["test"]["top1"]["raw"]
+    # β = 0.99999 over 9 steps is 0.58: an average is saved, not the weights; 0.999 clips to 0 and is the weights
+    assert any(not torch.equal(raw[name], averaged[name]) for name in raw)
+    assert metrics["test"]["top1"]["0.999"] == metrics["test"]["top1"]["raw"]
+    assert metrics["steps"] == 9 == run.steps
 
 
 def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run, store, tiny):

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
+
+import pytest
 
 from ghostlib.training import grid
-from ghostlib.training import store as store_module
-from ghostlib.training.store import Run, Store, stand_in_run
+from ghostlib.training.store import Run, Store, code_digest, stand_in_run
 
 
-def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny, monkeypatch):
+def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny):
     others = {
         "nothing": make_run(), "recipe": make_run(lr=0.004), "seed": make_run(seed=1),
         "data": make_run(profile=tiny.model_copy(update={"val_images": 21})),
         "image size": make_run(profile=tiny.model_copy(update={"image_size": 35})),
         "width": make_run(profile=tiny.model_copy(update={"width_scale": 0.2})),
         "teacher": make_run(teacher="weak"), "another teacher": make_run(teacher="strong"),
+        "threads": make_run(profile=tiny.model_copy(update={"threads": 2})), "code": replace(make_run(), code="other"),
     }
     keys = {name: run.key for name, run in others.items()}
-    monkeypatch.setattr(store_module, "code_digest", lambda: "other code")
-    keys["code"] = make_run().key
     assert len(set(keys.values())) == len(keys), keys
 
 
@@ -31,26 +32,34 @@ def test_a_key_does_not_change_with_words_or_with_the_average_that_is_reported(m
     assert Run(base.recipe, renamed, 0).key == base.key
 
 
-def test_the_code_digest_changes_with_any_source_file_of_networks_or_training(tmp_path, monkeypatch):
+def test_the_code_digest_changes_with_any_source_file_of_networks_or_training(tmp_path):
     for room in ("models", "training", "reporting"):
         (tmp_path / room).mkdir()
         (tmp_path / room / "a.py").write_text("x = 1\n")
-    monkeypatch.setattr(store_module, "_CODE", tmp_path)
+    first = code_digest(tmp_path)
+    (tmp_path / "reporting" / "a.py").write_text("x = 2\n")
+    assert code_digest(tmp_path) == first
+    (tmp_path / "training" / "a.py").write_text("x = 2\n")
+    second = code_digest(tmp_path)
+    assert second != first
+    (tmp_path / "models" / "b.py").write_text("")
+    assert code_digest(tmp_path) not in (first, second)
 
-    def digest():
-        store_module.code_digest.cache_clear()
-        return store_module.code_digest()
-    try:
-        first = digest()
-        (tmp_path / "reporting" / "a.py").write_text("x = 2\n")
-        assert digest() == first
-        (tmp_path / "training" / "a.py").write_text("x = 2\n")
-        second = digest()
-        assert second != first
-        (tmp_path / "models" / "b.py").write_text("")
-        assert digest() not in (first, second)
-    finally:
-        store_module.code_digest.cache_clear()
+
+def test_a_run_asked_for_by_other_code_is_not_trained_by_this_one(make_run, store):
+    stale = replace(make_run(), code="0123456789abcdef")
+    with pytest.raises(RuntimeError, match="source changed"):
+        store.ensure(stale)
+    assert store.metrics(stale) is None
+
+
+def test_a_student_s_key_changes_with_all_that_changes_its_teacher(make_run, tiny):
+    student = make_run(teacher="weak")
+    for change in ({"networks": {"resnet10": {"lr": 0.001}}}, {"base": {"weight_decay": 0.01}}):
+        profile = tiny.model_copy(update=change)
+        other = Run(student.recipe, profile, 0)
+        assert other.teacher_run.key != student.teacher_run.key
+        assert other.key != student.key
 
 
 def test_equal_runs_train_once(make_run, store):

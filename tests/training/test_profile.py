@@ -1,0 +1,249 @@
+"""Profiles: params.yaml as it is, and as it may not be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ghostlib.models import zoo
+from ghostlib.training.config import ConfigError
+from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
+from ghostlib.training.recipe import Recipe
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+PROFILES = ["digits", "fashion", "imagenet"]
+TEACHERS = ["ResNet-101", "DeiT-B", "BEiTv2-B"]
+
+SMALL = dict(name="small", scale="a few images", data="digits", num_classes=10, image_size=33, val_images=20,
+             teachers={"BEiTv2-B": {"timm": "beitv2"}})
+
+
+@pytest.fixture(scope="module")
+def params():
+    return load_params(PARAMS)
+
+
+def profile(**values) -> Profile:
+    return Profile.parse({**SMALL, **values})
+
+
+# -- params.yaml
+
+
+def test_params_yaml_holds_three_profiles_and_chooses_one(params):
+    assert list(params["profiles"]) == PROFILES and params["profile"] in PROFILES
+
+
+def test_the_base_recipe_of_params_yaml_is_the_papers(params):
+    assert Recipe.parse(params["recipe"]) == Recipe()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_resolves_the_base_recipe(params, name):
+    loaded = load_profile(name, params)
+    recipe = loaded.resolve()
+    assert loaded.name == name
+    changed = {key for key, value in recipe if value != getattr(Recipe(), key)}
+    assert changed <= set(params["profiles"][name].get("recipe", {}))
+    assert recipe.teacher == "BEiTv2-B" and recipe.optimizer == "lamb"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_cell_of_every_experiment_resolves_in_every_profile(params, name):
+    loaded = load_profile(name, params)
+    for experiment, grid in params["experiments"].items():
+        seen = {}
+        for row, of_row in grid["rows"].items():
+            for column, of_column in grid["columns"].items():
+                where = f"{experiment}: {row}, {column}"
+                recipe = loaded.resolve(grid.get("base", {}), of_row, of_column, where=where)
+                assert recipe not in seen.values(), f"{where} is the same as another cell"
+                assert recipe.network in zoo.names()
+                seen[where] = recipe
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_has_the_papers_teachers(params, name):
+    loaded = load_profile(name, params)
+    assert list(loaded.teachers) == TEACHERS
+    for teacher in loaded.teachers.values():
+        if teacher.stand_in is not None:
+            recipe = loaded.resolve(teacher.stand_in)
+            assert recipe.teacher is None and recipe.network in zoo.names()
+
+
+def test_the_imagenet_profile_is_the_papers_scale(params):
+    loaded = load_profile("imagenet", params)
+    assert loaded.resolve() == Recipe()
+    assert (loaded.num_classes, loaded.image_size, loaded.width_scale, loaded.train_images) == (1000, 224, 1.0, None)
+
+
+# -- resolving
+
+
+def test_a_profile_overrides_the_base_and_an_experiment_overrides_both():
+    small = profile(base={"epochs": 100, "lr": 0.1, "tau": 3}, recipe={"epochs": 50, "lr": 0.2})
+    recipe = small.resolve({"epochs": 25})
+    assert (recipe.epochs, recipe.lr, recipe.tau, recipe.alpha) == (25, 0.2, 3, 0.5)
+
+
+def test_later_overrides_win():
+    assert profile().resolve({"epochs": 2, "alpha": 0.1}, {}, {"epochs": 3}).epochs == 3
+
+
+def test_what_differs_by_network_comes_between_profile_and_experiment():
+    small = profile(recipe={"epochs": 3, "lr": 0.1, "tau": 2},
+                    networks={"deit_tiny": {"epochs": 12, "lr": 0.2}, "resnet10": {"epochs": 7}})
+    recipe = small.resolve({"network": "deit_tiny", "lr": 0.3})
+    assert (recipe.epochs, recipe.lr, recipe.tau) == (12, 0.3, 2)
+    assert small.resolve({"network": "resnet10"}).epochs == 7
+    assert small.resolve({"network": "mobilenetv2_100"}).epochs == 3
+
+
+@pytest.mark.parametrize("layer", ["base", "recipe"])
+def test_what_differs_by_network_applies_to_the_network_of_the(layer):
+    small = profile(networks={"resnet10": {"epochs": 7}}, **{layer: {"network": "resnet10"}})
+    assert small.resolve().epochs == 7
+
+
+def test_what_differs_by_network_applies_to_the_recipes_default_network():
+    small = profile(networks={"ghostnetv2_130": {"epochs": 7}})
+    assert small.resolve().epochs == small.resolve({"network": "ghostnetv2_130"}).epochs == 7
+
+
+def test_resolving_changes_nothing_in_the_profile():
+    small, override = profile(recipe={"epochs": 3}, base={"lr": 0.1}), {"tau": 2}
+    before = small.model_copy(deep=True)
+    small.resolve(override)
+    assert small == before and override == {"tau": 2}
+
+
+def test_a_wrong_override_says_where_it_stands():
+    with pytest.raises(ConfigError, match="^table_1: w/ ReP: unknown key 'brances'; did you mean 'branches'"):
+        profile().resolve({"brances": 3}, where="table_1: w/ ReP")
+
+
+def test_a_teacher_the_profile_lacks_is_named_with_those_it_has():
+    small = profile(teachers={"A": {"timm": "a"}, "B": {"timm": "b"}})
+    with pytest.raises(ConfigError, match="teacher = 'C' is not one of profile 'small'.* teachers: A, B"):
+        small.resolve({"teacher": "C"})
+    with pytest.raises(ConfigError, match="it has none"):
+        profile(teachers={}).resolve()
+    assert small.resolve({"teacher": None}).teacher is None
+
+
+# -- checks
+
+
+def test_33_px_is_the_least_and_32_px_is_refused():
+    assert profile(image_size=33).image_size == 33
+    with pytest.raises(ConfigError, match="image_size = 32: .* greater than or equal to 33"):
+        profile(image_size=32)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("data", "mnist"), ("num_classes", 1), ("width_scale", 0), ("val_images", 0), ("train_images", 0), ("seeds", []),
+    ("crop_pct", 1.5), ("precision", "fp16"), ("device", "gpu"), ("threads", 0), ("workers", -1),
+    ("patch_size", 0), ("test_images", 0)])
+def test_an_impossible_value_is_named(key, value):
+    with pytest.raises(ConfigError, match=f"^Profile: {key} = "):
+        profile(**{key: value})
+
+
+@pytest.mark.parametrize(("seeds", "told"), [([0, 1, 0], "holds a seed twice"), ([1, -1], "greater than or equal")])
+def test_seeds_are_distinct_and_not_negative(seeds, told):
+    with pytest.raises(ConfigError, match=told):
+        profile(seeds=seeds)
+
+
+def test_an_unknown_profile_lists_the_known_ones(params):
+    with pytest.raises(ConfigError, match="unknown profile 'mnist'; known: digits, fashion, imagenet"):
+        load_profile("mnist", params)
+
+
+def test_an_unknown_key_of_a_profile_says_which_profile():
+    raw = {key: value for key, value in SMALL.items() if key != "name"}
+    with pytest.raises(ConfigError, match=r"^params.yaml: profiles.p: unknown key 'seed'; did you mean 'seeds'"):
+        load_profile("p", {"profiles": {"p": {**raw, "seed": 1}}})
+
+
+@pytest.mark.parametrize("values", [{}, {"timm": "resnet18", "stand_in": {}}], ids=["neither", "both"])
+def test_a_teacher_is_either_timms_or_a_stand_in(values):
+    with pytest.raises(ConfigError, match="either `timm` or `stand_in`"):
+        Teacher.parse(values)
+    with pytest.raises(ConfigError, match=r"teachers\.T"):
+        profile(teachers={"T": values})
+
+
+@pytest.mark.parametrize("wrong", [
+    {"teachers": {"BEiTv2-B": {"stand_in": {"network": "resnet10", "teacher": None, "epoch": 3}}}},
+    {"networks": {"resnet10": {"epoch": 3}}}, {"recipe": {"epoch": 3}}], ids=["stand-in", "network", "recipe"])
+def test_loading_a_profile_checks_its_recipes(wrong):
+    raw = {key: value for key, value in {**SMALL, **wrong}.items() if key != "name"}
+    with pytest.raises(ConfigError, match=r"^params.yaml: profiles.p\..*: unknown key 'epoch'; did you mean 'epochs'"):
+        load_profile("p", {"profiles": {"p": raw}})
+
+
+def test_loading_a_profile_checks_its_networks_names():
+    raw = {key: value for key, value in SMALL.items() if key != "name"}
+    with pytest.raises(ConfigError, match="profiles.p.networks.resnet_10: .*'resnet_10' is unknown"):
+        load_profile("p", {"profiles": {"p": {**raw, "networks": {"resnet_10": {"epochs": 3}}}}})
+
+
+def test_a_loaded_profile_stands_on_the_recipe_of_params_yaml():
+    raw = {key: value for key, value in SMALL.items() if key != "name"}
+    loaded = load_profile("p", {"recipe": {"tau": 3}, "profiles": {"p": {**raw, "recipe": {"lr": 0.1}}}})
+    assert (loaded.resolve().tau, loaded.resolve().lr, loaded.resolve().epochs) == (3, 0.1, 600)
+
+
+# -- what a result depends on
+
+
+@pytest.mark.parametrize("change", [
+    {"data": "fashion"}, {"num_classes": 9}, {"image_size": 40}, {"patch_size": 8}, {"width_scale": 0.5},
+    {"train_images": 100}, {"val_images": 30}, {"test_images": 30}, {"crop_pct": 1.0}, {"precision": "bf16"},
+    {"threads": 2}], ids=str)
+def test_a_result_depends_on(change):
+    assert profile(**change).decides_results != profile().decides_results
+
+
+@pytest.mark.parametrize("change", [
+    {"name": "other"}, {"scale": "other words"}, {"seeds": [1, 2]}, {"workers": 4}, {"data_dir": "/elsewhere"},
+    {"recipe": {"epochs": 3}}, {"base": {"epochs": 3}}, {"teachers": {}}, {"networks": {"resnet10": {}}}], ids=str)
+def test_a_result_does_not_depend_on(change):
+    assert profile(**change).decides_results == profile().decides_results
+
+
+def test_a_result_depends_on_the_device_it_gets_and_not_on_how_that_was_asked_for():
+    auto = profile(device="auto")
+    assert auto.device_type == ("cuda" if torch.cuda.is_available() else auto.device_type) in ("cpu", "cuda", "mps")
+    assert profile(device=auto.device_type).decides_results == auto.decides_results
+    assert profile(device="cuda").decides_results != profile(device="cpu").decides_results
+
+
+# -- the file
+
+
+def test_an_absent_file_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist; run from the repository's root"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("recipe: {lr: 1", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"params\.yaml is not valid YAML"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("", "lacks everything"), ("- a list", "lacks everything"),
+    ("profile: digits\nrecipe: {lr: 1}", "lacks profiles, experiments: it needs the keys profile, recipe, profiles"),
+    ("profile: digits\nrecipe: {lr: 1}\nprofiles:\nexperiments: {a: 1}", "lacks profiles: ")])
+def test_a_file_without_the_parts_it_needs_names_them(tmp_path, text, told):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"params\.yaml {told}"):
+        load_params(path)
