@@ -6,14 +6,15 @@ import os
 import signal
 
 import pytest
+from filelock import FileLock
 
 from ghostlib.training import grid
+from ghostlib.training.profile import Teacher
+from ghostlib.training.store import Store
 
 
 def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, tiny, tmp_path):
     runs = [make_run(branches=0), make_run(branches=0, seed=1), make_run(branches=0, epochs=1, teacher="weak")]
-    from ghostlib.training.store import Store
-
     one = grid.run(runs, workers=1, store=Store(tmp_path / "one"))
     two = grid.run([*reversed(runs), runs[0]], workers=2, store=Store(tmp_path / "two"))
     assert one == two and len(one) == 3
@@ -43,6 +44,41 @@ def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
     with pytest.raises(grid.GridError, match="ended by signal 9"):
         grid.run([victim, survivor], workers=2, store=store)
     assert store.metrics(survivor) is not None and store.metrics(victim) is None
+
+
+def test_a_run_may_have_data_loader_processes_and_sees_the_same_views(make_run, tiny, store, tmp_path):
+    run = make_run(branches=0, epochs=1)
+    loading = make_run(branches=0, epochs=1, profile=tiny.model_copy(update={"workers": 2}))
+    alone = grid.run([run], store=store)
+    assert grid.run([loading], store=Store(tmp_path / "other")) == alone
+
+
+def test_without_its_teacher_a_run_fails_and_the_others_finish(make_run, tiny, store):
+    broken = {"weak": Teacher(stand_in={"network": "deit_tiny", "branches": 3, "teacher": None, "epochs": 1})}
+    profile = tiny.model_copy(update={"teachers": broken})
+    student, alone = make_run(profile=profile, teacher="weak"), make_run(profile=profile, branches=0, epochs=1)
+    with pytest.raises(grid.GridError, match="2 of 3 runs failed") as failure:
+        grid.run([student, alone], store=store)
+    assert f"its teacher, run {student.teacher_run.key}, failed" in str(failure.value)
+    assert store.metrics(alone) is not None
+
+
+def test_an_interrupted_grid_leaves_no_child_behind(make_run, store, monkeypatch):
+    run = make_run(branches=0, epochs=60)
+    children = []
+    receive = grid._Child.receive
+
+    def interrupt(child):
+        children.append(child.process)
+        receive(child)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(grid._Child, "receive", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        grid.run([run], store=store)
+    assert not children[0].is_alive()
+    monkeypatch.undo()
+    with FileLock(store.folder(run) / ".lock", timeout=1):
+        pass  # nobody holds it
 
 
 def test_an_unknown_engine_is_refused(make_run, store):
