@@ -117,11 +117,16 @@ class Experiment:
                              for cell, run in self.runs() for epoch in store.metrics(run)["history"]])
 
 
-def train_stand_ins(profile: Profile, workers: int | None = None, store: Store | None = None) -> dict[str, Run]:
-    """Trains the profile's stand-in teachers; returns the run of each."""
-    runs = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
-    grid.run(runs.values(), workers=workers, store=store, title="teachers")
-    return runs
+def train_all(profile: Profile, params: dict[str, Any], store: Store | None = None) -> dict[str, Run]:
+    """Trains every run that some experiment asks for at the profile's scale, in one grid that keeps all cores busy.
+
+    Returns:
+        The stand-in teachers' runs, by the teacher of the paper they stand for.
+    """
+    teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
+    asked = [run for name in params["experiments"] for _, run in Experiment.load(name, profile.name, params).runs()]
+    grid.run([*teachers.values(), *asked], store=store, title=profile.name)
+    return teachers
 
 
 def _reported(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, float]]:

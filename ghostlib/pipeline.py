@@ -67,14 +67,18 @@ def stable(notebook: Any) -> Any:
     return notebook
 
 
-def train_teachers(profile_name: str) -> None:
-    """Trains a profile's stand-in teachers: results/<profile>/teachers.csv and, for each, its weights."""
+def train(profile_name: str) -> None:
+    """Trains all runs of a profile; writes results/<profile>/teachers.csv and each stand-in teacher's weights.
+
+    The notebooks would train their runs themselves; in one grid no core waits for the last run of a table.
+    """
     import pandas as pd
 
-    from ghostlib.experiment import train_stand_ins
+    from ghostlib.experiment import train_all
 
-    profile, store = load_profile(profile_name, load_params()), Store()
-    runs = train_stand_ins(profile, store=store)
+    params, store = load_params(), Store()
+    profile = load_profile(profile_name, params)
+    runs = train_all(profile, params, store)
     weights = Path("results", profile.name, "teachers")
     weights.mkdir(parents=True, exist_ok=True)
     records = []
@@ -148,16 +152,16 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument("notebook", type=Path)
     run.add_argument("output", type=Path)
     run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    teachers = commands.add_parser("teachers", help="train a profile's stand-in teachers")
-    teachers.add_argument("profile")
+    trained = commands.add_parser("train", help="train all runs that a profile's experiments ask for")
+    trained.add_argument("profile")
     choose = commands.add_parser("profile", help="set the profile in params.yaml")
     choose.add_argument("profile")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "execute":
             execute(chosen.notebook, chosen.output, dict(chosen.parameter))
-        elif chosen.command == "teachers":
-            train_teachers(chosen.profile)
+        elif chosen.command == "train":
+            train(chosen.profile)
         else:
             choose_profile(chosen.profile)
     except (PipelineError, ConfigError, GridError, OSError) as error:

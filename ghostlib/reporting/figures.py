@@ -50,8 +50,9 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         for axis in axes[0]:
             axis.set(xlabel=x_label, ylabel="top-1 accuracy (%)")
         if len(lines) > 1:
-            handles, labels = axes[0, -1].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(lines)), frameon=False)
+            handles, names = axes[0, -1].get_legend_handles_labels()
+            fitting = max(1, 60 * panels // (max(map(len, names)) + 6))
+            figure.legend(handles, names, loc="outside lower center", ncols=min(fitting, len(lines)), frameon=False)
         heading = "\n".join(_wrapped(text, 12 + 50 * panels) for text in (title, f"Measured at: {scale}"))
         figure.suptitle(heading, x=0.01, ha="left", fontsize=9)
     plt.close(figure)

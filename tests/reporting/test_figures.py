@@ -11,9 +11,13 @@ from tests.reporting.test_tables import results_of
 NAMES = [f"table_{i}" for i in range(1, 9)] + ["figure_3", "figure_4"]
 
 
+STAND_INS = {"BEiTv2-B": "BEiTv2-B (stand-in: a small network, 15 epochs, 99.9 %)"}
+
+
 def draw(name, seeds=(0, 1)):
     results = results_of(name, seeds)
-    return figures.compare(tables.compare(name, results), results, f"{name}: a title", "a scale " * 20, "x")
+    title, scale = f"{name}: a title", "a scale " * 20
+    return figures.compare(tables.compare(name, results), results, title, scale, "x", STAND_INS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,7 +32,7 @@ def test_every_measured_value_and_every_printed_one_is_on_a_panel(name):
         assert theirs == pytest.approx(sorted(printed.stack().dropna()))
 
 
-@pytest.mark.parametrize("name", ["table_1", "table_8"])
+@pytest.mark.parametrize("name", ["table_1", "table_3", "table_8", "figure_4"])
 def test_no_label_hides_another(name):
     figure = draw(name)
     canvas = FigureCanvasAgg(figure)
