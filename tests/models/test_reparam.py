@@ -99,14 +99,16 @@ def assert_not_trivial(outputs: Tensor) -> None:
 def test_folding_does_not_change_the_outputs_of(name, prepare):
     make, size = NETWORKS[name]
     views = views_of(size)
-    network = prepare(add_branches(make()), views)
+    # EfficientNet is deep enough to blow a channel of small variance up more than float32 can bear.
+    least_var = {"least_var": 1.0} if name == "efficientnet_b0" and prepare is unsettle else {}
+    network = prepare(add_branches(make()), views, **least_var)
     with torch.no_grad():
         exact, before = copy.deepcopy(network).double(), network(views)
         folded = reparameterize(network)
         assert folded is network and not repconvs(folded)
         assert_not_trivial(before)
-        # EfficientNet's logits are of order 10, and rounding alone moves them by 1e-3.
-        torch.testing.assert_close(folded(views), before, atol=5e-3 if name == "efficientnet_b0" else 1e-4, rtol=0)
+        # In float32 rounding moves a logit by some of its own size: EfficientNet's are of order 10.
+        torch.testing.assert_close(folded(views), before, atol=1e-4 * max(1, before.abs().max().item()), rtol=0)
         expected = exact(views.double())  # without rounding errors there is no difference to speak of
         torch.testing.assert_close(reparameterize(exact)(views.double()), expected, atol=1e-9, rtol=0)
 
