@@ -43,7 +43,7 @@ class Images:
     def subset(self, indices: Sequence[int]) -> Images:
         indices = np.asarray(indices, np.int64)
         digest = hashlib.sha256(self.digest.encode() + indices.astype("<i8").tobytes()).hexdigest()
-        return Images(self.labels[indices], lambda i: self.read(indices[i]), digest)
+        return Images(self.labels[indices], _SubsetReader(self.read, indices), digest)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
 def _array_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
     """Grey images (n, h, w) uint8."""
     digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + labels.astype("<i8").tobytes()).hexdigest()
-    return Images(labels.astype(np.int64), lambda i: Image.fromarray(pixels[i]).convert("RGB"), digest)
+    return Images(labels.astype(np.int64), _ArrayReader(pixels), digest)
 
 
 def _folder_images(root: Path) -> tuple[Images, list[str]]:
@@ -209,16 +209,41 @@ def _folder_images(root: Path) -> tuple[Images, list[str]]:
     listing = "\n".join(f"{Path(path).relative_to(root).as_posix()} {os.path.getsize(path)}"
                         for path, _ in folder.samples)
 
-    def read(i: int) -> Image.Image:
-        path = folder.samples[i][0]
+    reader = _FolderReader(tuple(path for path, _ in folder.samples))
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    return Images(np.asarray(folder.targets, np.int64), reader, digest), folder.classes
+
+
+# Readers are classes, not closures: data loader processes get them pickled.
+
+
+@dataclass(frozen=True)
+class _ArrayReader:
+    pixels: np.ndarray  # (n, h, w) uint8
+
+    def __call__(self, i: int) -> Image.Image:
+        return Image.fromarray(self.pixels[i]).convert("RGB")
+
+
+@dataclass(frozen=True)
+class _FolderReader:
+    paths: tuple[str, ...]
+
+    def __call__(self, i: int) -> Image.Image:
         try:
-            with Image.open(path) as image:
+            with Image.open(self.paths[i]) as image:
                 return image.convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+            raise DataError(f"{self.paths[i]} cannot be read as an image ({error}); replace or remove it") from error
 
-    return Images(np.asarray(folder.targets, np.int64), read, hashlib.sha256(listing.encode()).hexdigest()), \
-        folder.classes
+
+@dataclass(frozen=True)
+class _SubsetReader:
+    read: Callable[[int], Image.Image]
+    indices: np.ndarray  # (n,) int64
+
+    def __call__(self, i: int) -> Image.Image:
+        return self.read(self.indices[i])
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:

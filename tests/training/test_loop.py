@@ -105,7 +105,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_the_reci
 
 
 def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
-    run = make_run(teacher="weak", ema_decay=0.99999, ema_decays=(0.99999, 0.999))
+    run = make_run(teacher="weak", ema_decay=0.99999, ema_decays=(0.999, 0.99999))
     metrics = store.ensure(run)
     folder = store.folder(run)
     assert metrics == json.loads((folder / "metrics.json").read_text())
