@@ -14,8 +14,6 @@ from typing import Any
 
 from traitlets.config import Config
 
-from ghostlib.training.config import ConfigError
-from ghostlib.training.grid import GridError
 from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.store import Store
 
@@ -164,10 +162,14 @@ def main(arguments: list[str] | None = None) -> None:
             train(chosen.profile)
         else:
             choose_profile(chosen.profile)
-    except (PipelineError, ConfigError, GridError, OSError) as error:
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)  # what was finished is kept; the same command goes on
+    except Exception as error:
+        # Our own errors say what to do; the traceback of anything else is what a report of a bug needs.
+        ours = isinstance(error, (PipelineError, OSError)) or type(error).__module__.startswith("ghostlib.")
+        if not ours:
+            raise
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,15 @@ def test_the_command_line_ends_with_an_error_not_a_traceback(capsys, monkeypatch
     assert end.value.code == 0 and "execute" in capsys.readouterr().out
 
 
+def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with pytest.raises(SystemExit) as end:
+        pipeline.main(["train", "imagenet"])
+    assert str(tmp_path / "data/imagenet") in str(end.value.code) and "IMAGENET_DIR" in str(end.value.code)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_source_notebook_is_short_and_holds_no_output(path):
     cells = nbformat.read(path, as_version=4).cells
