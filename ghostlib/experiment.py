@@ -70,14 +70,13 @@ class Experiment:
                 yield cell, Run(cell.recipe, self.profile, seed)
 
     def overview(self) -> pd.DataFrame:
-        """One row a cell: its run's key (of the first seed) and what its recipe changes from the paper's."""
+        """One row a cell: its run's key (of the first seed) and what it changes from the profile's final recipe."""
         import pandas as pd
 
-        paper, first = Recipe(), self.profile.seeds[0]
-        return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": run.key, "differs from the paper's recipe":
-                              ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
-                                        if value != getattr(paper, key))}
-                             for cell, run in self.runs() if run.seed == first])
+        final, first = self.profile.resolve(), self.profile.seeds[0]
+        return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": run.key, "changes": ", ".join(
+            f"{key} = {value}" for key, value in cell.recipe.model_dump().items() if value != getattr(final, key))}
+            for cell, run in self.runs() if run.seed == first])
 
     def remarks(self) -> list[str]:
         """What a reader of the results must know and cannot see in them."""

@@ -86,3 +86,9 @@ def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(
     assert values["val_top5_raw"]["0.99999"].to_dict() == {0: 10, 1: 11}
     curves = experiment.curves(store)
     assert len(curves) == 2 * 2 * 2 and set(curves["accuracy"]) == {10, 20}
+
+
+def test_the_overview_shows_what_a_cell_changes_from_the_final_recipe_and_nothing_else():
+    overview = Experiment.load("table_8", "digits").overview().set_index(["row", "column"])["changes"]
+    assert overview["RandAug + Erasing", "GhostNetV3"] == ""
+    assert overview["RandAug + Mixup", "GhostNetV3"] == "erasing = 0.0, mixup = 0.2"

@@ -31,7 +31,7 @@ def create(name: str, num_classes: int = 1000, width: float | None = None, *, dr
     """
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(names())}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")

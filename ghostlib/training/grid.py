@@ -69,7 +69,9 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
     if not runs:
         return {}
     processes = context()
-    waiting, active, failures = list(reversed(runs)), {}, {}
+    # The longest run first: none starts last and leaves the other cores idle until it ends.
+    waiting = sorted(runs, key=lambda run: run.steps * (1 + run.recipe.branches))
+    active, failures = {}, {}
     bar = tqdm(total=len(runs), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
                bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}")
     try:

@@ -165,13 +165,14 @@ def _finish(network: nn.Module, averages: WeightAverages, recipe: Recipe, splits
     save_weights(network, folder / "weights.safetensors")
     distinct = {0.0: (RAW, deployed(network))}  # a decay of 0 averages nothing: it is the weights themselves
     name_of = {RAW: RAW}
+    averaged = copy.deepcopy(network)
     for i, decay in enumerate(recipe.ema_decays):
         scaled = averages.decays[i]
         if scaled not in distinct:
-            distinct[scaled] = str(decay), deployed(averages.copy_to(copy.deepcopy(network), i))
+            distinct[scaled] = str(decay), deployed(averages.copy_to(averaged, i))
         name_of[str(decay)] = distinct[scaled][0]
         if decay == recipe.ema_decay:
-            save_weights(averages.copy_to(copy.deepcopy(network), i), folder / "ema.safetensors")
+            save_weights(averages.copy_to(averaged, i), folder / "ema.safetensors")
     networks = dict(distinct.values())
     scores = {part: evaluate(networks, eval_loader(getattr(splits, part), profile), accelerator.device)
               for part in ("val", "test")}

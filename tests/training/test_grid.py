@@ -20,6 +20,16 @@ def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, t
     assert one == two and len(one) == 3
 
 
+def test_the_longest_runs_start_first(make_run, store, monkeypatch):
+    started = []
+    runs = [make_run(branches=0, epochs=1), make_run(branches=1, epochs=2), make_run(branches=0, epochs=2)]
+    record = grid._Child.__init__
+    monkeypatch.setattr(grid._Child, "__init__", lambda self, processes, run, store: (
+        started.append(run), record(self, processes, run, store))[1])
+    grid.run(runs, workers=1, store=store)
+    assert started == [runs[1], runs[2], runs[0]]
+
+
 def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run, store):
     good = make_run(branches=0, epochs=1)
     bad = make_run(network="deit_tiny", branches=3)  # a transformer has nothing to expand
