@@ -1,109 +1,147 @@
-"""Networks by name. timm and torchvision build them; GhostNetV3 is GhostNetV2 with branches while it trains."""
+"""Networks by name. timm and torchvision build most of them; GhostNetV3 is GhostNetV2 with branches while it trains.
+
+    zoo.create("ghostnetv3_100", num_classes=10)          # a classifier
+    zoo.features("ghostnetv3_100", out_indices=(2, 3, 4))  # a backbone
+    timm.create_model("ghostlib_ghostnetv3_100")           # the same through timm, once this module is imported
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+from typing import Any
 
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureListNet, generate_default_cfgs, register_model
 from torch import nn
 
-from ghostlib.models.reparam import add_branches
+from ghostlib.models.catalog import default_width, find, names, rows
+from ghostlib.models.families import FAMILIES, Size
 
-# Each builder takes (num_classes, width or None for its own, dropout, image_size or None, patch_size or None).
-Builder = Callable[..., nn.Module]
+__all__ = ["create", "default_cfg", "default_width", "features", "names", "rows"]
 
 
 def create(name: str, num_classes: int = 1000, width: float | None = None, *, dropout: float = 0.0,
            image_size: int | None = None, patch_size: int | None = None) -> nn.Module:
-    """A freshly initialised network; `ghostnetv3_*` come with the branches they train with.
+    """A freshly initialised network; `ghostnetv3_*` and `mobileone_*` come with the branches they train with.
+
+    Whoever made it, it has timm's `num_classes`, `reset_classifier`, `get_classifier` and `default_cfg`.
 
     Args:
         name: one of `names()`.
         num_classes: outputs of the classifier.
         width: multiplies every channel count of the 1.0× network; by default what the name says (1.3 in `_130`).
-            For transformers it multiplies the embedding.
+            For DeiT it multiplies the embedding. A network that comes in its own sizes only has none.
         dropout: before the classifier. The authors' V3 has none.
         image_size: side of the square input (px). Only transformers are built for one size (224 by default).
-        patch_size: side of a transformer's patch (px), 16 by default.
+        patch_size: side of a DeiT's patch (px), 16 by default.
 
     Raises:
         ValueError: an unknown name (the message proposes the nearest), an impossible width or number of classes.
     """
-    if name not in _BUILDERS:
-        near = difflib.get_close_matches(name, _BUILDERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(names())}")
+    entry = find(name)
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    _check_width(name, width)
+    network = FAMILIES[entry.family].build(entry, Size(num_classes, width or entry.width, dropout, image_size,
+                                                       patch_size))
+    network.pretrained_cfg = network.default_cfg = default_cfg(name)
+    return network
+
+
+def features(name: str, out_indices: tuple[int, ...] | None = None, width: float | None = None) -> nn.Module:
+    """The network as a backbone: a module from images (N, 3, H, W) to a list of maps, finest first.
+
+    Each map is the output of the *last* block of its stride, so it has been through all layers of its size (timm's own
+    GhostNets tap the first). `.feature_info.channels()` and `.reduction()` tell what comes out.
+
+    Args:
+        name: one of `names()`.
+        out_indices: which of the taps; by default all, at strides 2, 4, 8, 16 and 32 for most networks.
+        width: as for `create`.
+
+    Raises:
+        ValueError: the network has no maps to tap, or fewer than an index asks for.
+    """
+    entry = find(name)
+    _check_width(name, width)
+    if entry.family == "timm":
+        tapped = timm.create_model(entry.variant, features_only=True)
+        count = len(tapped.feature_info)
+        _check_indices(name, out_indices, tapped.feature_info.reduction())
+        return tapped if out_indices is None else timm.create_model(
+            entry.variant, features_only=True, out_indices=tuple(index % count for index in out_indices))
+    taps = FAMILIES[entry.family].taps
+    if not taps:
+        raise ValueError(f"{name} has no feature maps to tap")
+    network = create(name, width=width)
+    network.feature_info = _describe(network, taps)
+    _check_indices(name, out_indices, [tap["reduction"] for tap in network.feature_info])
+    chosen = range(len(taps)) if out_indices is None else (index % len(taps) for index in out_indices)
+    return FeatureListNet(network, tuple(chosen), flatten_sequential=any("." in tap for tap in taps))
+
+
+def default_cfg(name: str) -> dict[str, Any]:
+    """How timm describes a network: input size, crop, normalisation, first and last layer; no weights to fetch.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    entry = find(name)
+    family = FAMILIES[entry.family]
+    config = {"url": "", "num_classes": 1000, "input_size": (3, entry.image_size, entry.image_size), "crop_pct": 0.875,
+              "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
+              "first_conv": family.first_conv, "classifier": family.classifier}
+    if timm.is_model(entry.variant):
+        theirs = timm.get_pretrained_cfg(entry.variant).to_dict()
+        config |= {key: theirs[key] for key in config if key != "url" and theirs.get(key) is not None}
+    return config
+
+
+def _check_width(name: str, width: float | None) -> None:
+    if width is not None and find(name).width is None:
+        raise ValueError(f"{name} comes in its own sizes only: it has no width to set to {width}")
     if width is not None and width <= 0:
         raise ValueError(f"width must be positive, got {width}")
-    return _BUILDERS[name](num_classes, width, dropout, image_size, patch_size)
 
 
-def names() -> list[str]:
-    """Every name that `create` knows."""
-    return list(_BUILDERS)
+def _check_indices(name: str, out_indices: tuple[int, ...] | None, strides: list[int]) -> None:
+    if beyond := [index for index in out_indices or () if not -len(strides) <= index < len(strides)]:
+        raise ValueError(f"out_indices = {tuple(out_indices)}: {name} has no tap {beyond[0]}; it has "
+                         f"0 to {len(strides) - 1}, at strides {', '.join(map(str, strides))}")
 
 
-def default_width(name: str) -> float:
-    """The width multiplier that a name stands for, e.g. 1.3 for `ghostnetv2_130`; 1.0 where it names none."""
-    return _WIDTHS.get(name, 1.0)
+@torch.no_grad()
+def _describe(network: nn.Module, taps: tuple[str, ...]) -> list[dict[str, Any]]:
+    """timm's feature_info of the named modules, measured on one small image."""
+    shapes, side = {}, 64
+    hooks = [network.get_submodule(tap).register_forward_hook(
+        lambda module, args, out, tap=tap: shapes.__setitem__(tap, out.shape)) for tap in taps]
+    network.eval()(torch.zeros(1, 3, side, side))
+    network.train()
+    for hook in hooks:
+        hook.remove()
+    return [{"module": tap, "num_chs": shapes[tap][1], "reduction": side // shapes[tap][-1]} for tap in taps]
 
 
-def _ghostnet(version: str, default: float) -> Builder:
-    def build(num_classes, width, dropout, image_size, patch_size):
-        from timm.models.ghostnet import _create_ghostnet  # the public entry points fix the width
+def _entrypoint(name: str) -> Any:
+    def build(pretrained: bool = False, pretrained_cfg: Any = None, pretrained_cfg_overlay: Any = None,
+              cache_dir: Any = None, features_only: bool = False, out_indices: tuple[int, ...] | None = None,
+              num_classes: int = 1000, drop_rate: float = 0.0, img_size: int | None = None, **options: Any):
+        if pretrained:
+            raise ValueError(f"ghostlib publishes no weights of {name}; load a file with ghostlib.models.weights.load")
+        if features_only:
+            return features(name, out_indices, **options)
+        network = create(name, num_classes or 1000, dropout=drop_rate, image_size=img_size, **options)
+        if not num_classes:
+            network.reset_classifier(0)
+        return network
 
-        model = _create_ghostnet("ghostnetv2_100", width=width or default, version="v2", num_classes=num_classes,
-                                 drop_rate=dropout)
-        return add_branches(model) if version == "v3" else model
+    build.__name__ = f"ghostlib_{name}"
     return build
 
 
-def _mobilenetv2(num_classes, width, dropout, image_size, patch_size):
-    from torchvision.models import mobilenet_v2
-
-    return mobilenet_v2(width_mult=width or 1.0, num_classes=num_classes, dropout=dropout)
-
-
-def _shufflenetv2(num_classes, width, dropout, image_size, patch_size):
-    from torchvision.models import ShuffleNetV2
-
-    # The channels of the paper's 1.0×; a unit splits its channels in two, so they stay even.
-    channels = [2 * max(1, round(c * (width or 1.0) / 2)) for c in (24, 116, 232, 464, 1024)]
-    return _with_dropout(ShuffleNetV2([4, 8, 4], channels, num_classes), "fc", dropout)
-
-
-def _deit_tiny(num_classes, width, dropout, image_size, patch_size):
-    from timm import create_model
-
-    heads = 3
-    embedding = heads * max(2, round(192 * (width or 1.0) / heads))
-    return create_model("deit_tiny_patch16_224", num_classes=num_classes, img_size=image_size or 224,
-                        patch_size=patch_size or 16, embed_dim=embedding, num_heads=heads, drop_rate=dropout)
-
-
-def _resnet10(num_classes, width, dropout, image_size, patch_size):
-    from timm.models.resnet import BasicBlock, ResNet
-
-    channels = tuple(max(4, round(c * (width or 1.0))) for c in (64, 128, 256, 512))
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=num_classes, channels=channels, stem_width=channels[0],
-                  drop_rate=dropout)
-
-
-def _with_dropout(model: nn.Module, classifier: str, dropout: float) -> nn.Module:
-    if dropout > 0:
-        setattr(model, classifier, nn.Sequential(nn.Dropout(dropout), getattr(model, classifier)))
-    return model
-
-
-_WIDTHS = {f"ghostnet{version}_{round(100 * width):03d}": width
-           for version, widths in (("v2", (0.5, 1.0, 1.3, 1.6)), ("v3", (0.5, 1.0, 1.3, 1.6))) for width in widths}
-
-_BUILDERS: dict[str, Builder] = {
-    **{name: _ghostnet(name[8:10], width) for name, width in _WIDTHS.items()},
-    "mobilenetv2_100": _mobilenetv2,
-    "shufflenetv2_100": _shufflenetv2,
-    "deit_tiny": _deit_tiny,
-    "resnet10": _resnet10,  # one basic block a stage: the small profiles' stand-in for a teacher
-}
+# timm's registry reads this module-level name.
+default_cfgs = generate_default_cfgs({f"ghostlib_{name}": default_cfg(name) for name in names()})
+for _name in names():
+    register_model(_entrypoint(_name))

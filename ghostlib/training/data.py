@@ -184,8 +184,8 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
         raise DataError(
             f"no ImageNet: looked for train/ and val/ in {', '.join(str(Path(p).resolve()) for p in places)}. Point to "
             "the folder with profiles.imagenet.data_dir in params.yaml or the environment variable IMAGENET_DIR")
-    pool, classes = _folder_images(root / "train")
-    test, test_classes = _folder_images(root / "val")
+    pool, classes = folder_images(root / "train")
+    test, test_classes = folder_images(root / "val")
     if classes != test_classes:
         missing, extra = sorted(set(classes) - set(test_classes)), sorted(set(test_classes) - set(classes))
         raise DataError(f"{root / 'val'} and {root / 'train'} hold different classes: val lacks {missing[:5]}, "
@@ -199,7 +199,12 @@ def _array_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
     return Images(labels.astype(np.int64), _ArrayReader(pixels), digest)
 
 
-def _folder_images(root: Path) -> tuple[Images, list[str]]:
+def folder_images(root: Path) -> tuple[Images, list[str]]:
+    """The images under root/<class>/, and the classes' names in the order of their labels.
+
+    Raises:
+        DataError: the folder is absent, or a class in it is empty.
+    """
     from torchvision.datasets import ImageFolder
 
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ghostlib.models import catalog
 from ghostlib.training.config import Config
 
 if TYPE_CHECKING:
@@ -78,10 +79,8 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        from ghostlib.models import zoo
-
-        if self.network not in zoo.names():
-            raise ValueError(f"network = {self.network!r} is unknown; known: {', '.join(zoo.names())}")
+        if self.network not in catalog.names():
+            raise ValueError(f"network = {self.network!r} is unknown; known: {', '.join(catalog.names())}")
         if self.network.startswith("ghostnetv3"):
             raise ValueError(f"network = {self.network!r}: name the network that is deployed, "
                              f"{self.network.replace('v3', 'v2')!r}, and let `branches` say what it trains with")

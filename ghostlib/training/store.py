@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ghostlib.measurement.machine import cpu_name
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
@@ -208,14 +209,7 @@ def _device_name(profile: Profile) -> str:
     """What a run was computed on, for the record of costs."""
     import torch
 
-    if profile.device_type == "cuda":
-        return torch.cuda.get_device_name()
-    models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    return torch.cuda.get_device_name() if profile.device_type == "cuda" else cpu_name()
 
 
 def _splits(profile: Profile) -> Any:

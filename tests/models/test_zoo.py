@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from ghostlib.models import zoo
+from ghostlib.models import catalog, zoo
 from ghostlib.models.reparam import RepConv, reparameterize, sites
+from ghostlib.reporting import paper
 
 DEPLOYED = ["ghostnetv2_100", "mobilenetv2_100", "shufflenetv2_100", "deit_tiny", "resnet10"]
 ONE_OF_EACH = ["ghostnetv3_100", *DEPLOYED]
@@ -26,9 +28,10 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_the_names_are_the_papers_networks_and_a_stand_in_teacher():
-    ghostnets = [f"ghostnet{version}_{width}" for version in ("v2", "v3") for width in ("050", "100", "130", "160")]
-    assert zoo.names() == [*ghostnets, "mobilenetv2_100", "shufflenetv2_100", "deit_tiny", "resnet10"]
+def test_every_row_of_the_papers_tables_has_a_network():
+    assert list(zoo.rows()) == list(paper.table("table_9").index)
+    assert list(catalog.backbones()) == list(paper.table("table_10").index)
+    assert {*zoo.rows().values(), *(name for name, _ in catalog.backbones().values())} <= set(zoo.names())
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
@@ -59,7 +62,7 @@ def test_an_unknown_name_proposes_the_nearest_and_lists_all(wrong, right):
 def test_a_name_like_no_other_gets_no_proposal():
     with pytest.raises(ValueError, match="unknown network 'xyz'") as error:
         zoo.create("xyz")
-    assert "did you mean" not in str(error.value)
+    assert "did you mean" not in str(error.value) and "'xyz'. Known:" in str(error.value)
 
 
 @pytest.mark.parametrize(("option", "value"), [("num_classes", 0), ("num_classes", -3), ("width", 0), ("width", -0.5)])
@@ -70,7 +73,7 @@ def test_an_impossible_size_is_named(option, value):
 
 @pytest.mark.parametrize(("name", "width"), [
     ("ghostnetv2_050", 0.5), ("ghostnetv2_100", 1.0), ("ghostnetv2_130", 1.3), ("ghostnetv2_160", 1.6),
-    ("ghostnetv3_050", 0.5), ("ghostnetv3_130", 1.3), ("mobilenetv2_100", 1.0), ("resnet10", 1.0), ("unheard", 1.0)])
+    ("ghostnetv3_050", 0.5), ("ghostnetv3_130", 1.3), ("mobilenetv2_100", 1.0), ("resnet10", 1.0), ("mixnet_s", 1.0)])
 def test_a_name_stands_for_a_width(name, width):
     assert zoo.default_width(name) == width
 
@@ -155,3 +158,107 @@ def test_v2_comes_without_branches_and_v3_with_three_a_site():
     found = [module for module in tiny("ghostnetv3_100").modules() if isinstance(module, RepConv)]
     assert {len(site.branches) for site in found} == {3}
     assert len(found) == len([*sites(tiny("ghostnetv2_100"), ("*.short_conv.*", "*.shortcut.*", "blocks.9.*"))])
+
+
+# -- what timm's users expect
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_network_is_registered_with_timm_and_describes_itself(name):
+    assert timm.is_model(f"ghostlib_{name}")
+    config = zoo.default_cfg(name)
+    size = catalog.find(name).image_size
+    assert config["input_size"] == (3, size, size) and 0 < config["crop_pct"] <= 1 and len(config["mean"]) == 3
+
+
+@pytest.mark.parametrize("name", ["ghostnetv3_050", "mobilenetv2_100", "shufflenetv2_100", "mobilenext_100",
+                                  "mobileformer_52", "mobileone_s0", "mixnet_s"])
+def test_timm_creates_the_network_and_its_classifier_can_be_replaced(name):
+    network = timm.create_model(f"ghostlib_{name}", num_classes=5, drop_rate=0.1).eval()
+    views, config = torch.randn(1, 3, 64, 64), network.default_cfg
+    with torch.no_grad():
+        assert network(views).shape == (1, 5)
+        network.reset_classifier(3)
+        assert network(views).shape == (1, 3) and network.num_classes == 3
+        network.reset_classifier(0)
+        assert network(views).ndim == 2 and network(views).shape[1] > 5
+    # The named ends exist: a detector, or timm's training script, looks them up.
+    fresh = zoo.create(name, 5)
+    if not name.startswith("mobileone"):  # timm names all branches of its first convolution
+        assert isinstance(fresh.get_submodule(config["first_conv"]), nn.Conv2d)
+    assert isinstance(fresh.get_submodule(config["classifier"]), nn.Linear)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "shufflenetv2_100"])
+def test_a_network_of_torchvisions_has_another_classifier_with_and_without_dropout(name):
+    for dropout in (0.0, 0.5):
+        network = zoo.create(name, 5, 0.25, dropout=dropout)
+        assert isinstance(network.get_classifier(), nn.Linear)
+        network.reset_classifier(0)
+        network.reset_classifier(4)
+        assert network.eval()(torch.randn(1, 3, 33, 33)).shape == (1, 4)
+
+
+def test_pretrained_is_an_error_that_names_the_way_to_load_a_file():
+    with pytest.raises(ValueError, match="no weights of ghostnetv3_100; load a file with ghostlib.models.weights.load"):
+        timm.create_model("ghostlib_ghostnetv3_100", pretrained=True)
+
+
+@pytest.mark.parametrize(("name", "channels"), [
+    ("ghostnetv1_100", [16, 24, 40, 112, 160]), ("ghostnetv2_100", [16, 24, 40, 112, 160]),
+    ("ghostnetv3_100", [16, 24, 40, 112, 160]), ("mobilenetv2_100", [16, 24, 32, 96, 320]),
+    ("shufflenetv2_100", [24, 24, 116, 232, 464]), ("resnet10", [64, 64, 128, 256, 512]),
+    ("mobilenext_100", [32, 144, 192, 384, 960]), ("mobilenetv3_large_100", [16, 24, 40, 112, 960])])
+def test_a_backbone_gives_the_last_map_of_every_stride(name, channels):
+    backbone = timm.create_model(f"ghostlib_{name}", features_only=True).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 64, 64))
+    assert backbone.feature_info.channels() == [one.shape[1] for one in maps] == channels
+    assert backbone.feature_info.reduction() == [64 // one.shape[-1] for one in maps] == [2, 4, 8, 16, 32]
+
+
+def test_the_maps_are_those_that_the_network_passes_on():
+    torch.manual_seed(0)
+    network = zoo.create("ghostnetv3_050").eval()
+    torch.manual_seed(0)
+    backbone = zoo.features("ghostnetv3_050", (2, 4)).eval()
+    views, seen = torch.randn(1, 3, 64, 64), {}
+    for tap in ("blocks.4", "blocks.8"):
+        network.get_submodule(tap).register_forward_hook(lambda m, a, out, tap=tap: seen.__setitem__(tap, out))
+    with torch.no_grad():
+        network(views)
+        assert all(map(torch.equal, backbone(views), seen.values()))
+
+
+def test_a_backbone_trains_with_branches_and_folds():
+    torch.manual_seed(0)
+    backbone = zoo.features("ghostnetv3_100", (-1,), width=0.25)
+    views = torch.randn(2, 3, 64, 64)
+    backbone(views)[0].mean().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    with torch.no_grad():
+        before = backbone.eval()(views)[0]
+        folded = reparameterize(backbone)
+        assert torch.allclose(folded(views)[0], before, atol=1e-4)
+    assert not any(isinstance(module, RepConv) for module in folded.modules())
+
+
+@pytest.mark.parametrize("name", ["ghostnetv3_100", "mobilenetv3_large_100"])
+def test_a_tap_that_is_not_there_is_named_with_those_that_are(name):
+    with pytest.raises(ValueError, match=f"{name} has no tap 5; it has 0 to 4, at strides 2, 4, 8, 16, 32"):
+        zoo.features(name, (2, 5))
+
+
+@pytest.mark.parametrize("name", ["deit_tiny", "mobileformer_52"])
+def test_a_network_without_maps_is_named(name):
+    with pytest.raises(ValueError, match=f"{name} has no feature maps to tap"):
+        zoo.features(name)
+
+
+def test_a_network_of_one_size_has_no_width():
+    with pytest.raises(ValueError, match="mixnet_s comes in its own sizes only"):
+        zoo.create("mixnet_s", width=0.5)
+
+
+def test_the_published_double_width_of_shufflenet_is_no_multiple():
+    assert zoo.create("shufflenetv2_200")._stage_out_channels == [24, 244, 488, 976, 2048]

@@ -1,0 +1,249 @@
+"""Weights: read in whichever layout a GhostNet was published, written in one of our own.
+
+    network = zoo.create("ghostnetv3_100")
+    print(load(network, "ghostnetv3-1.0.pth.tar", ema=True))  # the authors' file, its averaged weights
+    save(reparameterize(network), "deployed.safetensors")
+
+A network has one of three forms, each with parameters that the others lack: plain (a normalisation behind every
+convolution), in training form (branches) or folded (a bias). A file is loaded into a network of its own form; what
+leads from one form to the next, `add_branches` or `reparameterize`, is applied to the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostlib.models.reparam import reparameterize
+
+# The branches of V3 as the authors' ghostnetv3.py (`bn`) and timm's ghostnet.py (`bn1`) name them, and as a `RepConv`
+# in V2's place does. All other names are the same in the three, and in V1 and V2.
+_V3_NAMES = {
+    "primary_rpr_conv.": "primary_conv.0.branches.",
+    "cheap_rpr_conv.": "cheap_operation.0.branches.",
+    "cheap_rpr_scale.": "cheap_operation.0.pointwise.",
+    "cheap_rpr_skip.": "cheap_operation.0.skip.",
+    "dw_rpr_conv.": "conv_dw.branches.",
+    "dw_rpr_scale.": "conv_dw.pointwise.",
+    ".bn.": ".norm.",
+    ".bn1.": ".norm.",
+}
+# Those of a `RepConv`, and of timm's MobileOne and RepVGG blocks.
+_BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
+
+
+class WeightsError(ValueError):
+    """A file whose weights cannot be read or do not fit; the network is as it was."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file holds and what of it fits a network, under the network's names.
+
+    Attributes:
+        form: what the file was recognised as, e.g. "the authors' V3, in training form".
+        loaded: the number of tensors that fit.
+        missing: names that the network has and the file lacks.
+        unexpected: names that the file has and the network lacks.
+        mismatched: names that both have, with the shape in the file and the shape in the network.
+    """
+
+    form: str
+    loaded: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file holds what the network does, neither less nor more."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        differences = {
+            "missing": self.missing, "unexpected": self.unexpected,
+            "of another shape": [f"{name}: {theirs} for {ours}" for name, theirs, ours in self.mismatched]}
+        return "; ".join([f"{self.form}: {self.loaded} tensors fit", *(
+            f"{len(names)} {what} ({', '.join([*names[:3], '...'][:len(names)])})"
+            for what, names in differences.items() if names)])
+
+
+def load(network: nn.Module, path: str | Path, *, ema: bool = False, strict: bool = True) -> Report:
+    """Loads a file's weights into a network, in place; the file is known by what is in it, not by its name.
+
+    It may be a safetensors or a PyTorch file, a state dict or a training checkpoint with one, written by this library,
+    by timm or by the authors of GhostNet V1, V2 or V3. Nothing is unpickled but tensors and plain data.
+
+    Args:
+        network: of the file's form (see above).
+        path: the file.
+        ema: take the averaged weights, `state_dict_ema`, of a training checkpoint that holds both.
+        strict: everything has to fit. Otherwise what fits is loaded, the network keeps its own for the rest, and the
+            report names that; use it to keep another classifier.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: it is torn, not a checkpoint, needs more than weights to be unpickled, lacks the averaged weights,
+            has another form than the network, fits it nowhere or, if `strict`, not everywhere.
+    """
+    path = Path(path)
+    layout, state = _in_our_names(_state_dict(_read(path), ema, path))
+    own = network.state_dict()
+    shapes = {name: (tuple(tensor.shape), tuple(own[name].shape)) for name, tensor in state.items() if name in own}
+    fitting = {name: state[name] for name, (theirs, ours) in shapes.items() if theirs == ours}
+    report = Report(
+        form=f"{layout}{'in training form' if _has_branches(state) else 'without branches'}{', averaged' * ema}",
+        loaded=len(fitting),
+        # A counter that no forward pass reads, and that files of before PyTorch 0.4.1 lack.
+        missing=tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked")),
+        unexpected=tuple(name for name in state if name not in own),
+        mismatched=tuple((name, theirs, ours) for name, (theirs, ours) in shapes.items() if theirs != ours))
+    remedy = _remedy_of_form(state, own)
+    if remedy or not fitting or strict and not report.complete:
+        raise WeightsError(f"{path} does not fit this {type(network).__name__}. The file is {report}. "
+                           f"{remedy or _remedy_of_size(report)}")
+    network.load_state_dict(fitting, strict=False)
+    return report
+
+
+def is_folded(path: str | Path, *, ema: bool = False) -> bool:
+    """Whether a file was written from a folded network: only folding gives a depth-wise convolution a bias.
+
+    (PiT's have one from the start, but folding leaves that network as it is.) Arguments and errors as for `load`.
+    """
+    state = _state_dict(_read(Path(path)), ema, Path(path))
+    return any(name.removesuffix("weight") + "bias" in state for name, tensor in state.items()
+               if tensor.ndim == 4 and tensor.shape[1] == 1)
+
+
+def save(network: nn.Module, path: str | Path) -> None:
+    """Writes a network's weights, in the form it has, as safetensors: the whole file or, if that fails, nothing."""
+    from safetensors.torch import save as to_safetensors
+
+    from ghostlib.training.checkpoint import write_atomic
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomic(Path(path), to_safetensors(state))
+
+
+def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = False, fold: bool = False,
+            **options: Any) -> Report:
+    """Rewrites a file of any layout as our safetensors.
+
+    Args:
+        name: of the network, see `zoo.names`.
+        source: the file to read, see `load`.
+        target: the file to write.
+        ema: the averaged weights of a training checkpoint.
+        fold: one convolution a site, as deployed.
+        options: of `zoo.create`, e.g. `num_classes` for a file of other than 1000 classes.
+
+    Raises:
+        ValueError: an unknown network, or a file that does not fit it (`WeightsError`).
+    """
+    from ghostlib.models import zoo
+
+    network = zoo.create(name, **options)
+    if is_folded(source, ema=ema):
+        network = reparameterize(network)
+    report = load(network, source, ema=ema)
+    save(reparameterize(network) if fold else network, target)
+    return report
+
+
+def _read(path: Path) -> Any:
+    """A file's content: tensors, in whatever containers they were saved."""
+    from safetensors.torch import load_file
+
+    # timm's training script, which the authors' is made from, saves its arguments beside the weights: mere data.
+    with open(path, "rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+        try:
+            if file.read(9)[8:] == b"{":  # safetensors: the header's length in eight bytes, then the header in JSON
+                return load_file(path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # parsing a torn or foreign file can fail in any way
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    if needed := re.search(r"GLOBAL (\S+)", str(error)):  # so PyTorch names what it does not unpickle
+        return WeightsError(
+            f"{path} is more than weights: it needs {needed[1]}, and unpickling that could run any code. If you trust "
+            "the file, rewrite it once: content = torch.load(path, weights_only=False); torch.save({key: content[key] "
+            "for key in content if key.startswith('state_dict')}, path), or, if it is a whole network, "
+            "torch.save(content.state_dict(), path).")
+    return WeightsError(f"{path} cannot be read: it is torn, or neither a safetensors nor a PyTorch file. "
+                        "Fetch or write it again.")
+
+
+def _state_dict(content: Any, ema: bool, path: Path) -> dict[str, Tensor]:
+    """The state dict that is asked for: the content itself, or what a training checkpoint holds under its key."""
+    keys = list(content) if isinstance(content, Mapping) else []
+    wanted = "state_dict_ema" if ema else "state_dict"
+    if ema and wanted not in keys:
+        raise WeightsError(f"{path} holds no {wanted!r}: there is one kind of weights in it. Load it without ema.")
+    state = content[wanted] if wanted in keys else content
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        held = ", ".join(map(repr, keys[:5])) or f"a {type(content).__name__}"
+        raise WeightsError(f"{path} holds no state dict, neither as a whole nor under {wanted!r}, but {held}. "
+                           "Save the network's state_dict().")
+    return dict(state)
+
+
+def _in_our_names(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """Whose names a state dict has, and the same tensors under the names that our network has for them."""
+    from timm.models import clean_state_dict
+
+    layout, renamed = "", {}
+    for name, tensor in clean_state_dict(state).items():  # without the prefix of a network wrapped for DDP
+        if name.endswith(("total_ops", "total_params")):  # left in the authors' files by a counter of operations
+            continue
+        if "_rpr_" in name:
+            layout = "the authors' V3, " if ".bn." in name else layout or "timm's V3, "
+            for theirs, ours in _V3_NAMES.items():
+                name = name.replace(theirs, ours)
+        renamed[name] = tensor
+    return layout, renamed
+
+
+def _has_branches(names: Iterable[str]) -> bool:
+    return any(map(_BRANCH.search, names))
+
+
+def _remedy_of_form(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What to do where file and network have different forms; nothing where they have the same."""
+    match _has_branches(state), _has_branches(own):
+        case True, False:
+            return ("Load it into the network in training form (zoo.create('ghostnetv3_...'), or add_branches), and "
+                    "reparameterize that.")
+        case False, True:
+            return ("The network has branches, the file has none. If the file is plain, load it into the plain network "
+                    "(zoo.create('ghostnetv2_...'), say) and add_branches to that; if folded, reparameterize first.")
+    # Only folding gives a bias to a convolution that has none.
+    biases = {name.removesuffix("weight") + "bias" for name in state.keys() & own.keys() if state[name].ndim == 4}
+    if biases & (state.keys() - own.keys()):
+        return "The file is folded, the network plain: reparameterize(add_branches(network)) first."
+    if biases & (own.keys() - state.keys()):
+        return ("The network is folded, the file plain. Load it into the plain network (zoo.create('ghostnetv2_...'), "
+                "say), and fold that: reparameterize(add_branches(network, branches=1, pointwise=False, skip=False)).")
+    return ""
+
+
+def _remedy_of_size(report: Report) -> str:
+    """What to do about a file of the network's own form that does not fit it."""
+    layers = {name.rpartition(".")[0] for name, _, _ in report.mismatched}
+    same_inputs = all(theirs and ours and theirs[1:] == ours[1:] for _, theirs, ours in report.mismatched)
+    # One layer alone that differs in its outputs alone: every other layer has something behind it that would differ.
+    if len(layers) == 1 and same_inputs and not report.missing and not report.unexpected:
+        _, (theirs, *_), (ours, *_) = report.mismatched[0]
+        return (f"Its classifier has {theirs} classes, the network's {ours}: create the network with "
+                f"num_classes={theirs}, or keep the network's own classifier with strict=False.")
+    return "Create the network as the file's was: by the same name, with the same width and number of branches."
