@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ghostlib.reporting.tables import METRIC
 
 # Fixed so that the same numbers give the same file.
-_STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
+STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
           "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
 
 
@@ -39,7 +39,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     published = comparison.dropna(subset="paper").rename(columns={"paper": "value"})
     order, lines = list(comparison[x].unique()), list(comparison[line].unique())
     panels = 1 if published.empty else 2
-    with plt.rc_context({**sns.axes_style("whitegrid"), **_STYLE}):
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         figure, axes = plt.subplots(1, panels, figsize=(1 + 3.9 * panels, 4.4), squeeze=False, layout="constrained")
         if panels == 2:
             _panel(axes[0, 0], published, x, order, line, lines)
@@ -66,7 +66,7 @@ def curves(history: pd.DataFrame, title: str) -> Figure:
         history: as `Experiment.curves` gives it.
     """
     labelled = history.assign(cell=history["row"] + ", " + history["column"])
-    with plt.rc_context({**sns.axes_style("whitegrid"), **_STYLE}):
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         figure, axis = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
         sns.lineplot(labelled, x="epoch", y="accuracy", hue="cell", errorbar=None, marker="o", ax=axis, palette="husl")
         axis.set(xlabel="epoch", ylabel="accuracy on training views (%)")
@@ -81,7 +81,7 @@ def write(figure: Figure, folder: str | Path, name: str) -> None:
     """Writes <name>.png and <name>.svg, without a date in them."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
 

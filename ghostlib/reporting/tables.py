@@ -55,14 +55,26 @@ def write_runs(results: pd.DataFrame, folder: str | Path, name: str) -> None:
 def write(comparison: pd.DataFrame, folder: str | Path, name: str, title: str, notes: Sequence[str],
           labels: Mapping[str, str] | None = None) -> None:
     """Writes <name>.csv (one row a cell), .md and .tex (as `wide`), with the title above and the notes below."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    comparison.to_csv(Path(folder) / f"{name}.csv", index=False, float_format="%.4f")
+    write_document(wide(comparison, labels), folder, name, title, notes)
+
+
+def write_document(table: pd.DataFrame, folder: str | Path, name: str, title: str, notes: Sequence[str]) -> None:
+    """Writes a table of texts as <name>.md and .tex, with the title above and the notes below.
+
+    Args:
+        table: what a reader looks at; its columns have two levels.
+        folder: is made if need be.
+        name: of the files.
+        title: above the table, and LaTeX's caption.
+        notes: below it; in LaTeX as comments.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    comparison.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
-    table = wide(comparison, labels)
-    flat = table.set_axis([f"{column}: {of}" for column, of in table.columns], axis=1)
-    markdown = [f"**{title}**", flat.to_markdown(stralign="right"), *(f"- {note}" for note in notes)]
-    (folder / f"{name}.md").write_text(f"{markdown[0]}\n\n{markdown[1]}\n\n" + "\n".join(markdown[2:]) + "\n",
-                                       encoding="utf-8")
+    flat = table.set_axis([f"{column}: {of}" for column, of in table.columns], axis=1).rename_axis(index=None)
+    lines = [f"**{title}**", "", flat.to_markdown(stralign="right"), "", *(f"- {note}" for note in notes)]
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     styled = table.style.format(escape="latex").format_index(escape="latex").format_index(escape="latex", axis=1)
     latex = styled.to_latex(hrules=True, caption=_escape(title), label=f"tab:{name}", multicol_align="c",
                             column_format="l" + "r" * table.shape[1], environment="table")
@@ -87,7 +99,7 @@ def _escape(text: str) -> str:
 
 def _signs(latex: str) -> str:
     """Labels hold × α τ ±; as commands they work whatever LaTeX's input encoding."""
-    signs = {"×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$", "±": r"$\pm$", "—": "--"}
+    signs = {"×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$", "±": r"$\pm$", "—": "--", "–": "--"}
     for sign, command in signs.items():
         latex = latex.replace(sign, command)
     return latex

@@ -1,0 +1,1 @@
+"""What a deployed network costs, and the files it is deployed as."""

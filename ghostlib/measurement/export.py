@@ -1,0 +1,211 @@
+"""Networks as files for inference engines, each executed and compared with PyTorch before it is let stand.
+
+    export.onnx(network, "ghostnetv3.onnx")              # ONNX Runtime
+    export.openvino(network, "ghostnetv3.xml")           # OpenVINO: .xml and .bin
+    export.executorch(network, "ghostnetv3.pte")         # ExecuTorch, its XNNPACK backend
+    export.ncnn(network, "ghostnetv3.ncnn.param")        # ncnn: .ncnn.param and .ncnn.bin
+
+Any network will do, with the branches it trains with or folded. The file is float32 and takes one image.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ghostlib.models.reparam import reparameterize
+
+# Of the largest logit. Engines add up in another order and convolve by Winograd's algorithm, which in float32 moves
+# logits by 1e-6 to 1e-4 of it; a lost layer, a wrong padding or float16 weights move them by more than this.
+TOLERANCE = 1e-4
+
+# What a format's file name ends with. OpenVINO and ncnn write a second file, .bin instead of .xml or .param.
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "ncnn": ".ncnn.param"}
+
+
+class ExportError(RuntimeError):
+    """The engine cannot take the network, or computes something else than PyTorch does."""
+
+
+def onnx(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+    """Writes a network for ONNX Runtime, folded and with the batch normalisations in the convolutions before them.
+
+    Args:
+        network: maps images (N, 3, H, W) to logits (N, classes). It is not changed: a copy is folded.
+        path: the file, `.onnx`. It appears, or replaces an older one, only when it was found to agree.
+        image_size: side S of the input (px): the file takes (1, 3, S, S) and nothing else.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: the file's logits differ from PyTorch's by more than `TOLERANCE`.
+        ValueError: the path has another format's suffix.
+        OSError: the path cannot be written.
+    """
+    return _export("onnx", network, path, image_size, _write_onnx, _run_onnx)
+
+
+def openvino(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+    """Writes a network for OpenVINO as `.xml` and, beside it, `.bin`; otherwise as `onnx`."""
+    return _export("openvino", network, path, image_size, _write_openvino, _run_openvino)
+
+
+def executorch(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+    """Writes a network for ExecuTorch on a CPU (XNNPACK) as `.pte`; otherwise as `onnx`.
+
+    Raises:
+        ModuleNotFoundError: executorch is not installed.
+    """
+    _require("executorch")
+    return _export("executorch", network, path, image_size, _write_executorch, _run_executorch)
+
+
+def ncnn(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+    """Writes a network for ncnn as `.ncnn.param` and, beside it, `.ncnn.bin`; otherwise as `onnx`.
+
+    Raises:
+        ModuleNotFoundError: ncnn, or its converter pnnx, is not installed.
+    """
+    _require("ncnn", "pnnx")
+    return _export("ncnn", network, path, image_size, _write_ncnn, _run_ncnn)
+
+
+FORMATS: dict[str, Callable[..., Path]] = {"onnx": onnx, "openvino": openvino, "executorch": executorch, "ncnn": ncnn}
+
+
+# A writer returns the files it wrote, the one at `path` last; a runner returns the logits (1, classes).
+Writer = Callable[[nn.Module, Tensor, Path], list[Path]]
+Runner = Callable[[Path, np.ndarray], np.ndarray]
+
+
+def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, write: Writer, run: Runner) -> Path:
+    path = Path(path)
+    if not path.name.endswith(SUFFIXES[engine]):
+        raise ValueError(f"{path}: a file for {engine} is named *{SUFFIXES[engine]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model = reparameterize(copy.deepcopy(network)).to("cpu", torch.float32).eval()
+    image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    # Beside the path, so that the files only have to be renamed to be in place.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, torch.no_grad():
+        files = write(model, image, Path(folder, path.name))
+        _compare(model(image).numpy(), run(files[-1], image.numpy()), engine, path)
+        for file in files:
+            os.replace(file, path.with_name(file.name))
+    return path
+
+
+def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path) -> None:
+    """Raises an ExportError where two arrays of logits (1, classes) differ by more than the tolerance."""
+    if actual.shape != expected.shape:
+        raise ExportError(f"{path} is not written: {engine} answers with shape {actual.shape}, PyTorch with "
+                          f"{expected.shape}")
+    largest = np.abs(expected).max()
+    difference = np.abs(actual - expected).max() / max(largest, np.finfo(np.float32).tiny)
+    if not difference <= TOLERANCE:  # written so that NaN is no agreement
+        raise ExportError(f"{path} is not written: {engine}'s logits differ from PyTorch's by up to {difference:.2g} "
+                          f"of the largest ({largest:.4g}); {TOLERANCE:g} would be rounding")
+
+
+def _write_onnx(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
+    with warnings.catch_warnings():
+        # Tracing is the older of PyTorch's two ways and several times as fast as torch.export. It warns of that, and
+        # of sizes becoming constants, which is what a static input means.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (image,), str(path), input_names=["image"], output_names=["logits"], dynamo=False)
+    return [path]
+
+
+def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
+    from onnxruntime import InferenceSession
+
+    return InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": image})[0]
+
+
+def _write_openvino(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
+    from openvino import Core, save_model
+
+    onnx_path, = _write_onnx(model, image, path.with_suffix(".onnx"))
+    save_model(Core().read_model(onnx_path), path, compress_to_fp16=False)
+    return [path.with_suffix(".bin"), path]
+
+
+def _run_openvino(path: Path, image: np.ndarray) -> np.ndarray:
+    from openvino import Core
+
+    # Left to itself it computes in bfloat16 or float16 where the processor can.
+    return Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)[0]
+
+
+def _write_executorch(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    exported = torch.export.export(model, (image,))
+    for node in exported.graph.nodes:
+        # What is left of a slice that keeps everything (GhostNets end in those): XNNPACK has no such operator, so each
+        # would part two delegates and copy between them.
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            exported.graph.erase_node(node)
+    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    with open(path, "wb") as file:
+        program.write_to_file(file)
+    return [path]
+
+
+def _run_executorch(path: Path, image: np.ndarray) -> np.ndarray:
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(path).load_method("forward")
+    return method.execute([torch.from_numpy(image)])[0].numpy()
+
+
+def _write_ncnn(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
+    from pnnx import EXEC_PATH
+
+    # By way of ONNX: from PyTorch's own trace, pnnx leaves the reshapes of transformers as layers that ncnn has not.
+    onnx_path, = _write_onnx(model, image, path.with_suffix(".onnx"))
+    binary, shape = path.with_suffix(".bin"), ",".join(map(str, image.shape))
+    done = subprocess.run([EXEC_PATH, onnx_path.name, f"inputshape=[{shape}]f32", "fp16=0", f"ncnnparam={path.name}",
+                           f"ncnnbin={binary.name}"], cwd=path.parent, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode or not path.exists():
+        raise ExportError(f"pnnx cannot convert the network for ncnn (exit status {done.returncode}): "
+                          f"{done.stdout[-500:]}")
+    return [binary, path]
+
+
+def _run_ncnn(path: Path, image: np.ndarray) -> np.ndarray:
+    import ncnn
+
+    net = ncnn.Net()
+    for lossy in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+        setattr(net.opt, f"use_{lossy}", False)
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise ExportError(f"ncnn cannot load what pnnx wrote for {path.name}")
+    extractor = net.create_extractor()
+    extractor.input("in0", ncnn.Mat(image[0]))
+    failed, logits = extractor.extract("out0")
+    if failed:
+        raise ExportError(f"ncnn cannot run what pnnx wrote for {path.name} (status {failed})")
+    return np.array(logits)[None]
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"this format needs {package}: pip install 'ghostlib[mobile]' (in a clone, "
+                                      "`make setup` installs everything)", name=error.name) from error
