@@ -1,0 +1,154 @@
+"""The command line: `ghostlib --help`."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+                  help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated.")
+
+# The keys of measurement.export.FORMATS, stated here so that --help needs no library.
+Format = StrEnum("Format", ["onnx", "openvino", "executorch", "ncnn"])
+Name = Annotated[str, typer.Argument(help="a network's name; `ghostlib zoo` lists them")]
+Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo` lists them")]
+Classes = Annotated[int, typer.Option(help="outputs of the classifier")]
+
+
+@app.command()
+def zoo(match: Annotated[str, typer.Argument(help="show only names that hold this text")] = "") -> None:
+    """List the networks and the rows of the paper's Table 9 they stand behind."""
+    from ghostlib.models import catalog
+
+    rows = {}
+    for row, name in catalog.rows().items():
+        rows.setdefault(name, []).append(row)
+    _show([{"name": name, "image (px)": entry.image_size, "width": entry.width or "fixed",
+            "Table 9": ", ".join(rows.get(name, []))} for name, entry in catalog.ENTRIES.items() if match in name])
+
+
+@app.command()
+def count(names: Names, image_size: Annotated[int | None, typer.Option(help="px; by default the network's own")] = None
+          ) -> None:
+    """Count parameters and multiply-accumulates of networks as they are deployed (folded)."""
+    from ghostlib.measurement.complexity import count as counted
+    from ghostlib.models import catalog
+    from ghostlib.models import zoo as networks
+
+    records = []
+    for name in names:
+        size = image_size or catalog.find(name).image_size
+        found = counted(networks.create(name, image_size=image_size), size)
+        records.append({"name": name, "image (px)": size, "parameters (M)": f"{found.params:.2f}",
+                        "multiply-accumulates (M)": f"{found.macs:.1f}"})
+    _show(records)
+
+
+@app.command("time")
+def time_(names: Names,
+          engine: Annotated[list[str] | None, typer.Option(help="ONNX Runtime, OpenVINO or PyTorch; by default all")]
+          = None,
+          threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
+          rounds: Annotated[int, typer.Option(min=2, help="of 15 timed calls a network")] = 8) -> None:
+    """Time networks on this machine's CPU: one image, float32, interleaved, outliers trimmed."""
+    from ghostlib.measurement import latency
+
+    with tempfile.TemporaryDirectory() as folder:
+        times = latency.benchmark(names, Path(folder), engine or tuple(latency.ENGINES), threads, rounds)
+    typer.echo(", ".join(f"{key}: {value}" for key, value in latency.machine().items()))
+    _show(times.round(2).to_dict("records"))
+
+
+@app.command()
+def convert(name: Name, source: Annotated[Path, typer.Argument(help="the authors', timm's or our own weights")],
+            target: Annotated[Path, typer.Argument(help="the safetensors file to write")],
+            ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
+            fold: Annotated[bool, typer.Option("--fold", help="one convolution a site, as deployed")] = False,
+            num_classes: Classes = 1000) -> None:
+    """Turn a checkpoint into ghostlib's safetensors."""
+    from ghostlib.models import weights
+
+    typer.echo(weights.convert(name, source, target, ema=ema, fold=fold, num_classes=num_classes))
+
+
+@app.command()
+def export(name: Name,
+           form: Annotated[Format, typer.Argument(metavar="FORMAT", help="onnx, openvino, executorch or ncnn")],
+           target: Annotated[Path, typer.Argument(help="the file to write")],
+           weights_file: Annotated[Path | None, typer.Option("--weights", help="by default random")] = None,
+           ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
+           image_size: Annotated[int | None, typer.Option(help="px; by default the network's own")] = None,
+           num_classes: Classes = 1000) -> None:
+    """Write the folded network for an inference engine, and check the file against PyTorch."""
+    from ghostlib.measurement.export import FORMATS
+    from ghostlib.models import catalog
+
+    network = _load(name, weights_file, ema, num_classes, image_size)
+    path = FORMATS[form](network, target, image_size or catalog.find(name).image_size)
+    typer.echo(f"{path}: agrees with PyTorch")
+
+
+@app.command()
+def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="the file to score")],
+             folder: Annotated[Path, typer.Argument(help="images in one folder a class, as ImageNet's val")],
+             ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
+             batch_size: int = 64,
+             workers: Annotated[int, typer.Option(help="processes that read images")] = 0,
+             device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu") -> None:
+    """Score weights on a folder of images: top-1 and top-5, at the network's own size, crop and normalisation."""
+    import torch
+    from timm.data import create_transform, resolve_data_config
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    from ghostlib.models.reparam import reparameterize
+    from ghostlib.training.data import Views, folder_images
+    from ghostlib.training.loop import evaluate as score
+
+    images, classes = folder_images(folder)
+    network = reparameterize(_load(name, weights_file, ema, len(classes))).to(device)
+    transform = create_transform(**resolve_data_config(model=network))
+    loader = DataLoader(Views(images, transform, seed=0), batch_size, sampler=[(0, i) for i in range(len(images))],
+                        num_workers=workers)
+    scores = score({name: network}, tqdm(loader, desc=name, unit="batch"), torch.device(device))
+    typer.echo(f"{name} on {len(images)} images of {len(classes)} classes: "
+               + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
+
+
+def _load(name: str, path: Path | None, ema: bool, num_classes: int, image_size: int | None = None) -> Any:
+    """A network with the weights of a file, in whichever form (training or folded) the file is."""
+    from ghostlib.models import weights
+    from ghostlib.models import zoo as networks
+    from ghostlib.models.reparam import reparameterize
+
+    network = networks.create(name, num_classes, image_size=image_size)
+    if path is not None:
+        if weights.is_folded(path, ema=ema):
+            network = reparameterize(network)
+        typer.echo(weights.load(network, path, ema=ema))
+    return network
+
+
+def _show(records: list[dict[str, Any]]) -> None:
+    from tabulate import tabulate
+
+    typer.echo(tabulate(records, headers="keys", disable_numparse=True))
+
+
+def main() -> None:
+    """Ends with our own errors' words; a traceback is for what nobody foresaw."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        ours = isinstance(error, OSError) or type(error) is ValueError or type(error).__module__.startswith("ghostlib.")
+        if not ours and not isinstance(error, ModuleNotFoundError):
+            raise
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
