@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ghostlib.models import weights
 from ghostlib.models.reparam import reparameterize
 from ghostlib.training import checkpoint
 from ghostlib.training.averages import WeightAverages
@@ -162,7 +162,7 @@ def deployed(network: nn.Module) -> nn.Module:
 def _finish(network: nn.Module, averages: WeightAverages, recipe: Recipe, splits: Splits, profile: Profile,
             folder: Path, accelerator: Accelerator) -> dict[str, Any]:
     """Saves the final weights and scores them and every average of them, folded."""
-    save_weights(network, folder / "weights.safetensors")
+    weights.save(network, folder / "weights.safetensors")
     distinct = {0.0: (RAW, deployed(network))}  # a decay of 0 averages nothing: it is the weights themselves
     name_of = {RAW: RAW}
     averaged = copy.deepcopy(network)
@@ -172,18 +172,12 @@ def _finish(network: nn.Module, averages: WeightAverages, recipe: Recipe, splits
             distinct[scaled] = str(decay), deployed(averages.copy_to(averaged, i))
         name_of[str(decay)] = distinct[scaled][0]
         if decay == recipe.ema_decay:
-            save_weights(averages.copy_to(averaged, i), folder / "ema.safetensors")
+            weights.save(averages.copy_to(averaged, i), folder / "ema.safetensors")
     networks = dict(distinct.values())
     scores = {part: evaluate(networks, eval_loader(getattr(splits, part), profile), accelerator.device)
               for part in ("val", "test")}
     return {part: {metric: {name: of[scored] for name, scored in name_of.items()} for metric, of in metrics.items()}
             for part, metrics in scores.items()}
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's state dict as safetensors, written at once or not at all."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    checkpoint.write_atomic(path, to_safetensors(state))
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Profile(Config):
     precision: Literal["no", "bf16"] = "no"
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
     networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict, description="the same, by optimiser")
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     base: dict[str, Any] = Field(default_factory=dict, description="params.yaml's recipe, which all of this changes")
 
@@ -58,8 +59,8 @@ class Profile(Config):
     @property
     def decides_results(self) -> dict[str, Any]:
         """What of a profile a training's result depends on besides its recipe, seed, teacher and data's digest."""
-        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "teachers", "base", "workers",
-                                        "data_dir"}) | {"device": self.device_type}
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "optimizers", "teachers",
+                                        "base", "workers", "data_dir"}) | {"device": self.device_type}
 
     @property
     def device_type(self) -> str:
@@ -71,11 +72,13 @@ class Profile(Config):
         return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
     def resolve(self, *overrides: dict[str, Any], where: str = "recipe") -> Recipe:
-        """The paper's recipe, changed by params.yaml's, by this profile, by its network, then by the overrides."""
+        """The paper's recipe, changed by params.yaml's, this profile, its network and optimiser, then the overrides."""
         asked = {key: value for layer in overrides for key, value in layer.items()}
         scaled = {**self.base, **self.recipe}
         network = asked.get("network", scaled.get("network", Recipe.model_fields["network"].default))
-        recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **asked}, where)
+        optimizer = asked.get("optimizer", scaled.get("optimizer", Recipe.model_fields["optimizer"].default))
+        recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **self.optimizers.get(optimizer, {}),
+                               **asked}, where)
         if recipe.teacher is not None and recipe.teacher not in self.teachers:
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
                               f"{', '.join(self.teachers) or 'it has none'}")
@@ -113,6 +116,8 @@ def load_profile(name: str, params: dict[str, Any]) -> Profile:
     profile.resolve(where=f"{where}.recipe")
     for network, overrides in profile.networks.items():
         profile.resolve({"network": network, "teacher": None, **overrides}, where=f"{where}.networks.{network}")
+    for optimizer, overrides in profile.optimizers.items():
+        profile.resolve({"optimizer": optimizer, **overrides}, where=f"{where}.optimizers.{optimizer}")
     for teacher, how in profile.teachers.items():
         if how.stand_in:
             profile.resolve(how.stand_in, where=f"{where}.teachers.{teacher}.stand_in")

@@ -186,6 +186,19 @@ def test_loading_a_profile_checks_its_recipes(wrong):
         load_profile("p", {"profiles": {"p": raw}})
 
 
+def test_what_differs_by_optimiser_comes_between_profile_and_experiment():
+    small = profile(recipe={"lr_scale": 20}, optimizers={"rmsproptf": {"lr_scale": 8, "epochs": 7}})
+    assert small.resolve().lr_scale == 20
+    plain = small.resolve({"optimizer": "rmsproptf", "teacher": None, "epochs": 3})
+    assert (plain.lr_scale, plain.epochs) == (8, 3)
+
+
+def test_loading_a_profile_checks_its_optimisers_names():
+    raw = profile().model_dump(exclude={"name", "base"})
+    with pytest.raises(ConfigError, match="profiles.p.optimizers.rmsprop: .*rmsprop"):
+        load_profile("p", {"profiles": {"p": {**raw, "optimizers": {"rmsprop": {"epochs": 3}}}}})
+
+
 def test_loading_a_profile_checks_its_networks_names():
     raw = {key: value for key, value in SMALL.items() if key != "name"}
     with pytest.raises(ConfigError, match="profiles.p.networks.resnet_10: .*'resnet_10' is unknown"):
@@ -211,7 +224,8 @@ def test_a_result_depends_on(change):
 
 @pytest.mark.parametrize("change", [
     {"name": "other"}, {"scale": "other words"}, {"seeds": [1, 2]}, {"workers": 4}, {"data_dir": "/elsewhere"},
-    {"recipe": {"epochs": 3}}, {"base": {"epochs": 3}}, {"teachers": {}}, {"networks": {"resnet10": {}}}], ids=str)
+    {"recipe": {"epochs": 3}}, {"base": {"epochs": 3}}, {"teachers": {}}, {"networks": {"resnet10": {}}},
+    {"optimizers": {"sgd": {}}}], ids=str)
 def test_a_result_does_not_depend_on(change):
     assert profile(**change).decides_results == profile().decides_results
 
