@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ghostlib.models.reparam import reparameterize
 
-# Of the largest logit. Engines add up in another order and convolve by Winograd's algorithm, which in float32 moves
-# logits by 1e-6 to 1e-4 of it; a lost layer, a wrong padding or float16 weights move them by more than this.
+# Of the largest logit. Engines add up in another order, which in float32 moved no logit of any network of the zoo by
+# more than 3e-6; a lost layer, a wrong padding or float16 (whose own rounding is 5e-4) move them by more than this.
 TOLERANCE = 1e-4
 
 # What a format's file name ends with. OpenVINO and ncnn write a second file, .bin instead of .xml or .param.
@@ -88,7 +89,7 @@ _NDK = "-DCMAKE_TOOLCHAIN_FILE=$ANDROID_NDK/build/cmake/android.toolchain.cmake 
 # For each phone engine: how its makers build what times a file, where that ends up, and how it is called.
 _PHONE_TOOLS = {
     "executorch": ([
-        "git clone --recurse-submodules --branch v<installed version> https://github.com/pytorch/executorch",
+        "git clone --recurse-submodules --branch v<version installed> https://github.com/pytorch/executorch",
         f"cd executorch && cmake . --preset android-arm64-v8a -B cmake-out-android {_NDK} -DANDROID_PLATFORM=android-26"
         " -DEXECUTORCH_BUILD_XNNPACK=ON -DEXECUTORCH_BUILD_EXECUTOR_RUNNER=ON"
         " -DEXECUTORCH_BUILD_EXTENSION_EVALUE_UTIL=ON -DEXECUTORCH_BUILD_EXTENSION_RUNNER_UTIL=ON"
@@ -97,7 +98,7 @@ _PHONE_TOOLS = {
         "cmake --build cmake-out-android --target executor_runner --parallel && cd .."],
         "executorch/cmake-out-android/executor_runner", "--model_path={name} --num_executions=51 --cpu_threads=1"),
     "ncnn": ([
-        "git clone --recurse-submodules https://github.com/Tencent/ncnn",
+        "git clone --recurse-submodules --branch <version of pnnx installed> https://github.com/Tencent/ncnn",
         f"cmake -S ncnn -B ncnn/build-android {_NDK} -DANDROID_ABI=arm64-v8a -DANDROID_PLATFORM=android-21"
         " -DNCNN_BUILD_BENCHMARK=ON -DNCNN_VULKAN=OFF",
         "cmake --build ncnn/build-android --target benchncnn --parallel"],
@@ -123,12 +124,12 @@ def phone_commands(engine: str, path: str | Path, image_size: int = 224) -> list
     """
     if engine not in _PHONE_TOOLS:
         raise ValueError(f"no tool to time {engine} on a phone; there is one for {' and one for '.join(_PHONE_TOOLS)}")
-    build, tool, arguments = _PHONE_TOOLS[engine]
-    arguments = arguments.format(name=shlex.quote(Path(path).name), size=image_size)
-    run = f"cd /data/local/tmp && chmod +x {Path(tool).name} && ./{Path(tool).name} {arguments}"
-    return ["# Needs adb, a phone with USB debugging on, and a tool built once with CMake and Android's NDK:",
+    build, built, arguments = _PHONE_TOOLS[engine]
+    tool, arguments = Path(built).name, arguments.format(name=shlex.quote(Path(path).name), size=image_size)
+    run = f"cd /data/local/tmp && chmod +x {tool} && ./{tool} {arguments}"
+    return [f"# Needs adb, a phone with USB debugging on, Android's NDK at $ANDROID_NDK and, built here once, {tool}:",
             *(f"#   {line}" for line in build),
-            shlex.join(["adb", "push", tool, str(path), "/data/local/tmp/"]), shlex.join(["adb", "shell", run])]
+            shlex.join(["adb", "push", built, str(path), "/data/local/tmp/"]), shlex.join(["adb", "shell", run])]
 
 
 # A writer returns the files it wrote, the one at `path` last; a runner returns the logits (1, classes).
@@ -144,7 +145,10 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, 
     model = reparameterize(copy.deepcopy(network)).to("cpu", torch.float32).eval()
     image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     # Beside the path, so that the files only have to be renamed to be in place.
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, torch.no_grad():
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, \
+            torch.no_grad(), warnings.catch_warnings():
+        # Of the packages' own future, and of sizes becoming constants, which is what a static input means.
+        warnings.simplefilter("ignore")
         files = write(model, image, Path(folder, path.name))
         _compare(model(image).numpy(), run(files[-1], image.numpy()), engine, path)
         for file in files:
@@ -164,12 +168,21 @@ def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path) 
                           f"of the largest ({largest:.4g}); {TOLERANCE:g} would be rounding")
 
 
+class _WithoutIdleSlices(TorchFunctionMode):
+    """A slice that keeps everything is the tensor itself. GhostNet's modules end in one, and engines would copy it."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function is not Tensor.__getitem__ or result.shape != args[0].shape:
+            return result
+        parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return args[0] if all(isinstance(part, slice) for part in parts) else result
+
+
 def _write_onnx(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
-    with warnings.catch_warnings():
-        # Tracing is the older of PyTorch's two ways and several times as fast as torch.export. It warns of that, and
-        # of sizes becoming constants, which is what a static input means.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (image,), str(path), input_names=["image"], output_names=["logits"], dynamo=False)
+    with _WithoutIdleSlices():
+        # The older of PyTorch's two exporters: a second instead of nine, and ONNX Runtime makes the same of its graph.
+        torch.onnx.export(model, (image,), path, input_names=["image"], output_names=["logits"], dynamo=False)
     return [path]
 
 
@@ -200,8 +213,7 @@ def _write_executorch(model: nn.Module, image: Tensor, path: Path) -> list[Path]
 
     exported = torch.export.export(model, (image,))
     for node in exported.graph.nodes:
-        # What is left of a slice that keeps everything (GhostNets end in those): XNNPACK has no such operator, so each
-        # would part two delegates and copy between them.
+        # All that torch.export leaves of an idle slice. XNNPACK has no such operator: each would part two delegates.
         if node.target is torch.ops.aten.alias.default:
             node.replace_all_uses_with(node.args[0])
             exported.graph.erase_node(node)
@@ -254,5 +266,5 @@ def _require(*modules: str) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"this format needs {error.name}: pip install 'ghostlib[mobile]' (in a clone, "
-                                      "`make setup` installs everything)", name=error.name) from error
+            raise ModuleNotFoundError(f"this format needs {module.split('.')[0]}: pip install 'ghostlib[mobile]' (in a "
+                                      "clone, `make setup` installs everything)", name=error.name) from error

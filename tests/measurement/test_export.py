@@ -19,8 +19,8 @@ from ghostlib.measurement.export import ExportError
 from ghostlib.models import reparam
 
 SIZE, CLASSES = 64, 10
-# All of a GhostNet's parts, few of each: its stages as kernel, expansion, output channels, SE ratio and stride.
-STAGES = [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]], [[5, 120, 40, 0.25, 1]]]
+# A block with an identity shortcut, one of stride 2, and one that also has both attentions (DFC and SE).
+STAGES = [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]]]
 FILES = {"onnx": ["x.onnx"], "openvino": ["x.bin", "x.xml"], "executorch": ["x.pte"],
          "ncnn": ["x.ncnn.bin", "x.ncnn.param"]}
 
@@ -75,6 +75,26 @@ def test_onnx_gets_one_convolution_a_site_and_no_normalisation(network, tmp_path
     (given,), (answer,) = model.graph.input, model.graph.output
     assert [side.dim_value for side in given.type.tensor_type.shape.dim] == [1, 3, SIZE, SIZE]
     assert [side.dim_value for side in answer.type.tensor_type.shape.dim] == [1, CLASSES]
+
+
+class Slices(nn.Module):
+    def forward(self, x):
+        x = x[:, :3, :, :]  # idle
+        x = x[:, [2, 0, 1]] + x[:, :, ::2].mean()  # a permutation, which keeps the shape, and a slice that does not
+        return x.flatten(1)[:, :6][:]
+
+
+def test_only_what_keeps_everything_is_idle(tmp_path):
+    import onnx
+
+    model = onnx.load(export.onnx(Slices(), tmp_path / "x.onnx", SIZE))
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["Slice"] == 2 and operators["Gather"] == 1
+
+
+def test_nothing_idle_parts_the_delegates_of_executorch(tmp_path):
+    path = export.executorch(Slices(), tmp_path / "x.pte", SIZE)
+    assert b"aten::alias_copy" not in path.read_bytes()
 
 
 def test_a_folded_network_gives_the_same_file(network, tmp_path):
@@ -159,7 +179,7 @@ def test_a_path_that_cannot_be_written_is_an_os_error(network, tmp_path):
 def test_phone_commands_push_the_file_and_run_it(engine, tool):
     lines = export.phone_commands(engine, f"my exports/x 1{export.SUFFIXES[engine]}", 256)
     needs, commands = [[line for line in lines if line.startswith("#") is wanted] for wanted in (True, False)]
-    assert any("ANDROID_NDK" in line and tool not in line for line in needs)
+    assert needs[0].endswith(f" {tool}:") and any("$ANDROID_NDK/build/cmake" in line for line in needs[1:])
     push, run = map(shlex.split, commands)  # as a shell would take them
     assert push[:2] == ["adb", "push"] and push[2].endswith(f"/{tool}")
     assert push[3] == f"my exports/x 1{export.SUFFIXES[engine]}"
