@@ -83,13 +83,18 @@ def export(name: Name,
            ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
            image_size: Annotated[int | None, typer.Option(help="px; by default the network's own")] = None,
            num_classes: Classes = 1000) -> None:
-    """Write the folded network for an inference engine, and check the file against PyTorch."""
-    from ghostlib.measurement.export import FORMATS
+    """Write the folded network for an inference engine, and check the file against PyTorch.
+
+    For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
+    """
+    from ghostlib.measurement.export import FORMATS, phone_commands
     from ghostlib.models import catalog
 
-    network = _load(name, weights_file, ema, num_classes, image_size)
-    path = FORMATS[form](network, target, image_size or catalog.find(name).image_size)
+    network, size = _load(name, weights_file, ema, num_classes, image_size), image_size or catalog.find(name).image_size
+    path = FORMATS[form](network, target, size)
     typer.echo(f"{path}: agrees with PyTorch")
+    if form in ("executorch", "ncnn"):
+        typer.echo("\n".join(["To time it on a phone:", *phone_commands(form, path, size)]))
 
 
 @app.command()

@@ -73,7 +73,8 @@ def write_document(table: pd.DataFrame, folder: str | Path, name: str, title: st
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = table.set_axis([f"{column}: {of}" for column, of in table.columns], axis=1).rename_axis(index=None)
-    lines = [f"**{title}**", "", flat.to_markdown(stralign="right", disable_numparse=True), "", *(f"- {note}" for note in notes)]
+    lines = [f"**{title}**", "", flat.to_markdown(stralign="right", disable_numparse=True), "",
+             *(f"- {note}" for note in notes)]
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     styled = table.style.format(escape="latex").format_index(escape="latex").format_index(escape="latex", axis=1)
     latex = styled.to_latex(hrules=True, caption=_escape(title), label=f"tab:{name}", multicol_align="c",
