@@ -19,8 +19,9 @@ repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile 
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## Time the training step; ARGS goes to the benchmark
+bench: setup ## Time the training step, and what is deployed, beside timm's; ARGS goes to the first
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
+	$(BIN)/python benchmarks/deployed.py
 
 lint: setup ## Check the code with ruff
 	$(BIN)/ruff check $(ARGS) .

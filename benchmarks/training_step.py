@@ -7,15 +7,16 @@ call of a round is discarded; the ratios are of medians.
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm import create_model
 from tqdm import tqdm
 
+from ghostlib.measurement.latency import measure
+from ghostlib.measurement.machine import cpu_name
 from ghostlib.models import zoo
 
 BASE = "timm ghostnetv2_100"
@@ -40,25 +41,21 @@ def main() -> None:
     views = views.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(1000, (options.batch,), device=options.device)
 
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in tqdm(range(options.rounds), unit="round"):
-        for name, network in networks.items():
-            for call in range(options.calls + 1):
-                start = time.perf_counter()
-                F.cross_entropy(network(views), labels).backward()
-                if options.device != "cpu":
-                    torch.cuda.synchronize()
-                if call:
-                    seconds[name].append(time.perf_counter() - start)
+    def step(network: torch.nn.Module) -> None:
+        F.cross_entropy(network(views), labels).backward()
+        if options.device != "cpu":
+            torch.cuda.synchronize()
 
-    device = torch.cuda.get_device_name() if options.device != "cpu" else platform.processor() or platform.machine()
+    with tqdm(total=options.rounds * len(networks) * (options.calls + 1), unit="step") as bar:
+        times = measure({name: partial(step, network) for name, network in networks.items()}, options.rounds,
+                        options.calls, report=bar.update)
+
+    device = torch.cuda.get_device_name() if options.device != "cpu" else cpu_name()
     print(f"{device}, {options.threads} thread(s), torch {torch.__version__}, {options.batch} × {options.size} px")
-    base = statistics.median(seconds[BASE])
-    for name, times in seconds.items():
-        low, *_, high = statistics.quantiles(times, n=10)
-        median = statistics.median(times)
-        print(f"{name:25} {1000 * median:8.1f} ms  (p10 {1000 * low:.1f}, p90 {1000 * high:.1f})  "
-              f"× {median / base:.2f} of {BASE}")
+    for name, taken in times.items():
+        p10, median, p90 = np.percentile(taken, [10, 50, 90])
+        print(f"{name:25} {median:8.1f} ms  (p10 {p10:.1f}, p90 {p90:.1f})  "
+              f"{median / np.median(times[BASE]):.2f} × {BASE}")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
 
     Args:
         names: of the zoo.
-        folder: for the exported files; those that are there already are used.
+        folder: for the exported files.
         engines: some of `ENGINES`.
         threads: numbers of threads; by default one, and all this process may use.
         rounds: see `measure`.
@@ -161,10 +161,8 @@ def _export(networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:
     from ghostlib.models import catalog
 
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: folder / f"{name}.onnx" for name in networks}
-    for name in tqdm([name for name, file in files.items() if not file.exists()], desc="export to ONNX", unit="model"):
-        export.onnx(networks[name], files[name], catalog.find(name).image_size)
-    return files
+    return {name: export.onnx(network, folder / f"{name}.onnx", catalog.find(name).image_size)
+            for name, network in tqdm(networks.items(), desc="export to ONNX", unit="model")}
 
 
 def _folded(name: str) -> nn.Module:
