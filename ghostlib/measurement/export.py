@@ -266,5 +266,5 @@ def _require(*modules: str) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"this format needs {module.split('.')[0]}: pip install 'ghostlib[mobile]' (in a "
-                                      "clone, `make setup` installs everything)", name=error.name) from error
+            raise ModuleNotFoundError(f"this format needs {module.split('.')[0]}: pip install -e '.[mobile]' in the "
+                                      "clone, or `make setup`, which installs everything", name=error.name) from error

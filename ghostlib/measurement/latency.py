@@ -1,7 +1,9 @@
-"""Latency of one image on this machine's CPU, by the method of MobileOne's benchmark.
+"""Latency of one image on this machine's CPU, after the benchmark that came with MobileOne.
 
-Models are timed in rounds, in another order each round, so that a machine that warms up or is disturbed is unfair to
-none. The first call of a model in a round is not counted, nor are its ten fastest and ten slowest of all.
+Models are timed in rounds, so that a machine that warms up or is disturbed is unfair to none; the first call of a model
+in a round is not counted, nor are its ten fastest and ten slowest. MobileOne's benchmark makes 20 rounds of 50 calls,
+trims every round and takes means; here there are fewer calls, in another order each round, trimmed together, and the
+median of what is kept.
 """
 
 from __future__ import annotations
@@ -40,9 +42,6 @@ def prepare(engine: str, network: nn.Module, onnx_file: Path, image_size: int, t
         image_size: S, in px.
         threads: how many the engine may use. PyTorch has one number for the process: `measure` at once what
             was prepared with one number.
-
-    Raises:
-        ValueError: an unknown engine.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)
     if engine == "PyTorch":
@@ -59,14 +58,12 @@ def prepare(engine: str, network: nn.Module, onnx_file: Path, image_size: int, t
         session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: image}
         return lambda: session.run(None, feed)
-    if engine == "OpenVINO":
-        import openvino
+    import openvino
 
-        compiled = openvino.Core().compile_model(str(onnx_file), "CPU", {
-            "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
-        request = compiled.create_infer_request()
-        return lambda: request.infer([image])
-    raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    compiled = openvino.Core().compile_model(str(onnx_file), "CPU", {
+        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    return lambda: request.infer([image])
 
 
 def measure(calls: Mapping[Any, Call], rounds: int = ROUNDS, calls_a_round: int = CALLS,
@@ -97,7 +94,7 @@ def measure(calls: Mapping[Any, Call], rounds: int = ROUNDS, calls_a_round: int 
 
 
 def summary(times: np.ndarray, trim: int = TRIM) -> dict[str, float]:
-    """Median, 10th and 90th percentile (ms) of the times (n,) without the `trim` lowest and highest.
+    """Median, 10th and 90th percentile (ms) of what is kept of the times (n,) without the `trim` lowest and highest.
 
     Raises:
         ValueError: nothing would be left.
@@ -124,12 +121,19 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
 
     Returns:
         One row per network, engine and number of threads: `COLUMNS`.
+
+    Raises:
+        ValueError: an unknown network or engine, or a number of threads below 1.
     """
     from tqdm import tqdm
 
     from ghostlib.models import catalog
 
     threads = threads or sorted({1, all_threads()})
+    if unknown := [engine for engine in engines if engine not in ENGINES]:
+        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
+    if min(threads) < 1:
+        raise ValueError(f"threads must be at least 1, got {min(threads)}")
     networks = {name: _folded(name) for name in names}
     files = _export(networks, folder)
     records, before = [], torch.get_num_threads()
@@ -137,7 +141,7 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
               mininterval=0.5) as bar:
         for engine in engines:
             for count in threads:
-                bar.set_description(f"{engine}, {_threads(count)}")
+                bar.set_description(f"{engine}, threads: {count}")
                 calls = {name: prepare(engine, networks[name], files[name], catalog.find(name).image_size, count)
                          for name in names}
                 for name, times in measure(calls, rounds, report=bar.update).items():
@@ -149,7 +153,7 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
 
 def machine() -> dict[str, str]:
     """What was measured on: times of two machines are never compared."""
-    return {"cpu": cpu_name(), "threads": str(all_threads()), "system": f"{platform.system()} {platform.machine()}",
+    return {"cpu": cpu_name(), "cpus": str(all_threads()), "system": f"{platform.system()} {platform.machine()}",
             "engines": ", ".join(f"{engine} {version(package)}" for engine, package in ENGINES.items()),
             "date": datetime.date.today().isoformat()}
 
@@ -176,7 +180,3 @@ def _folded(name: str) -> nn.Module:
 @torch.inference_mode()
 def _infer(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
     return network(image)
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

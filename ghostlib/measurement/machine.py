@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -16,5 +15,7 @@ def cpu_name() -> str:
 
 
 def all_threads() -> int:
-    """The CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPUs this process may use, a container's quota included."""
+    import joblib
+
+    return joblib.cpu_count()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
     return _draw(comparison, title, [
         Panel("the paper", MACS, "paper", macs, "paper"),
         Panel("counted here, accuracy as published", MACS, "measured", macs, "paper"),
-        Panel("the paper (no phone was at hand here)", latency.MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
+        Panel("the paper (no phone was measured here)", latency.MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
         Panel("both measured here, rows trained here", MACS, "measured", macs, "measured",
               f"top-1 accuracy at profile {profile} (%)")], columns=2)
 
@@ -141,15 +140,18 @@ def _label(axis: Axes, points: pd.DataFrame) -> None:
                              ha="center", va="center", color="0.2",
                              arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkA": 0})
         size = text.get_window_extent(renderer).padded(1)
-        box, offset = next((box, offset) for offset in _offsets(size.width, size.height)
-                           if _is_free(box := _centred(places[i] + offset, size), taken, axis.bbox))
+        # On a full page the last place is taken, free or not.
+        for offset in _offsets(size.width, size.height):
+            box = _centred(places[i] + offset, size)
+            if _is_free(box, taken, axis.bbox):
+                break
         text.xyann = tuple(offset * 72 / figure.dpi)  # in points, so that it holds at the resolution of any file
         taken.append(box)
 
 
 def _offsets(width: float, height: float) -> Iterator[np.ndarray]:
     """Where a name's centre may go, relative to its point (px): around it, ever farther away."""
-    for distance in itertools.count(6, 3):
+    for distance in range(6, 600, 3):
         for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
             direction = np.array([np.cos(angle), np.sin(angle)])
             yield direction * (distance + np.abs(direction) * (width, height) / 2)

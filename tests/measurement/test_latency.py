@@ -65,12 +65,17 @@ def test_every_engine_times_the_exported_network(tmp_path):
     assert (tmp_path / "shufflenetv2_100.onnx").exists()
 
 
-def test_an_unknown_engine_is_named(tmp_path):
-    with pytest.raises(ValueError, match="unknown engine 'TVM'; known: ONNX Runtime, OpenVINO, PyTorch"):
-        latency.prepare("TVM", None, tmp_path / "x.onnx", 224, 1)
+@pytest.mark.parametrize(("options", "message"), [
+    ({"engines": ["TVM"]}, "unknown engine 'TVM'; known: ONNX Runtime, OpenVINO, PyTorch"),
+    ({"threads": [1, 0]}, "threads must be at least 1, got 0")])
+def test_a_mistake_is_named_before_anything_is_exported(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        latency.benchmark(["mobilenetv2_100"], tmp_path, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_machine_is_described():
     found = latency.machine()
-    assert set(found) == {"cpu", "threads", "system", "engines", "date"} and all(found.values())
+    assert set(found) == {"cpu", "cpus", "system", "engines", "date"} and all(found.values())
+    assert not set(found) & set(latency.COLUMNS)  # they become columns of the same file
     assert all(engine in found["engines"] for engine in latency.ENGINES)
