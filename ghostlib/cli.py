@@ -16,7 +16,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 Format = StrEnum("Format", ["onnx", "openvino", "executorch", "ncnn"])
 Name = Annotated[str, typer.Argument(help="a network's name; `ghostlib zoo` lists them")]
 Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo` lists them")]
-Classes = Annotated[int, typer.Option(help="outputs of the classifier")]
+Classes = Annotated[int, typer.Option(min=1, help="outputs of the classifier")]
+Width = Annotated[float | None, typer.Option(help="channel multiplier; by default what the name says")]
+Size = Annotated[int | None, typer.Option(min=1, help="px; by default the network's own")]
 
 
 @app.command()
@@ -32,8 +34,7 @@ def zoo(match: Annotated[str, typer.Argument(help="show only names that hold thi
 
 
 @app.command()
-def count(names: Names, image_size: Annotated[int | None, typer.Option(help="px; by default the network's own")] = None
-          ) -> None:
+def count(names: Names, image_size: Size = None) -> None:
     """Count parameters and multiply-accumulates of networks as they are deployed (folded)."""
     from ghostlib.measurement.complexity import count as counted
     from ghostlib.models import catalog
@@ -68,11 +69,11 @@ def convert(name: Name, source: Annotated[Path, typer.Argument(help="the authors
             target: Annotated[Path, typer.Argument(help="the safetensors file to write")],
             ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
             fold: Annotated[bool, typer.Option("--fold", help="one convolution a site, as deployed")] = False,
-            num_classes: Classes = 1000) -> None:
+            num_classes: Classes = 1000, width: Width = None) -> None:
     """Turn a checkpoint into ghostlib's safetensors."""
     from ghostlib.models import weights
 
-    typer.echo(weights.convert(name, source, target, ema=ema, fold=fold, num_classes=num_classes))
+    typer.echo(weights.convert(name, source, target, ema=ema, fold=fold, num_classes=num_classes, width=width))
 
 
 @app.command()
@@ -81,16 +82,22 @@ def export(name: Name,
            target: Annotated[Path, typer.Argument(help="the file to write")],
            weights_file: Annotated[Path | None, typer.Option("--weights", help="by default random")] = None,
            ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
-           image_size: Annotated[int | None, typer.Option(help="px; by default the network's own")] = None,
-           num_classes: Classes = 1000) -> None:
+           image_size: Size = None,
+           num_classes: Classes = 1000, width: Width = None) -> None:
     """Write the folded network for an inference engine, and check the file against PyTorch.
 
     For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
     """
     from ghostlib.measurement.export import FORMATS, phone_commands
-    from ghostlib.models import catalog
+    from ghostlib.models import catalog, weights
+    from ghostlib.models import zoo as networks
 
-    network, size = _load(name, weights_file, ema, num_classes, image_size), image_size or catalog.find(name).image_size
+    size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes, width=width)
+    if weights_file is None:
+        network = networks.create(name, image_size=image_size, **options)
+    else:
+        network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
+        typer.echo(report)
     path = FORMATS[form](network, target, size)
     typer.echo(f"{path}: agrees with PyTorch")
     if form in ("executorch", "ncnn"):
@@ -101,7 +108,8 @@ def export(name: Name,
 def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="the file to score")],
              folder: Annotated[Path, typer.Argument(help="images in one folder a class, as ImageNet's val")],
              ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
-             batch_size: int = 64,
+             width: Width = None,
+             batch_size: Annotated[int, typer.Option(min=1)] = 64,
              workers: Annotated[int, typer.Option(help="processes that read images")] = 0,
              device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu") -> None:
     """Score weights on a folder of images: top-1 and top-5, at the network's own size, crop and normalisation."""
@@ -110,32 +118,21 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
+    from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
     from ghostlib.training.data import Views, folder_images
     from ghostlib.training.loop import evaluate as score
 
     images, classes = folder_images(folder)
-    network = reparameterize(_load(name, weights_file, ema, len(classes))).to(device)
+    network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
+    typer.echo(report)
+    network = reparameterize(network).to(device)
     transform = create_transform(**resolve_data_config(model=network))
     loader = DataLoader(Views(images, transform, seed=0), batch_size, sampler=[(0, i) for i in range(len(images))],
                         num_workers=workers)
     scores = score({name: network}, tqdm(loader, desc=name, unit="batch"), torch.device(device))
     typer.echo(f"{name} on {len(images)} images of {len(classes)} classes: "
                + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
-
-
-def _load(name: str, path: Path | None, ema: bool, num_classes: int, image_size: int | None = None) -> Any:
-    """A network with the weights of a file, in whichever form (training or folded) the file is."""
-    from ghostlib.models import weights
-    from ghostlib.models import zoo as networks
-    from ghostlib.models.reparam import reparameterize
-
-    network = networks.create(name, num_classes, image_size=image_size)
-    if path is not None:
-        if weights.is_folded(path, ema=ema):
-            network = reparameterize(network)
-        typer.echo(weights.load(network, path, ema=ema))
-    return network
 
 
 def _show(records: list[dict[str, Any]]) -> None:
@@ -145,12 +142,12 @@ def _show(records: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Ends with our own errors' words; a traceback is for what nobody foresaw."""
+    """Ends with the words of a bad argument, file or missing package; a traceback is for what nobody foresaw."""
     try:
         app()
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        ours = isinstance(error, OSError) or type(error) is ValueError or type(error).__module__.startswith("ghostlib.")
-        if not ours and not isinstance(error, ModuleNotFoundError):
+    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
+        # Of the RuntimeErrors only our own, such as ExportError, are about what was asked for.
+        if type(error) is RuntimeError:
             raise
         raise SystemExit(f"error: {error}") from None
 

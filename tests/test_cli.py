@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ghostlib import cli
 from ghostlib.measurement import export
 from ghostlib.models import weights, zoo
-from ghostlib.models.reparam import reparameterize
+from ghostlib.models.reparam import add_branches, reparameterize
 
 COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate")
 
@@ -78,9 +78,19 @@ def test_export_writes_a_file_that_agrees(tmp_path):
     assert "agrees with PyTorch" in told and (tmp_path / "x.onnx").exists()
 
 
+def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
+    torch.manual_seed(0)
+    weights.save(add_branches(zoo.create("mobilenetv2_100", 3, 0.25)), tmp_path / "ema.safetensors")
+    told = invoke("convert", "mobilenetv2_100", tmp_path / "ema.safetensors", tmp_path / "folded.safetensors", "--fold",
+                  "--num-classes", 3, "--width", 0.25)
+    assert "in training form" in told and weights.is_folded(tmp_path / "folded.safetensors")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["count", "ghostnet_v3"], "error: unknown network 'ghostnet_v3'; did you mean 'ghostnetv3_"),
-    (["evaluate", "ghostnetv3_050", "nowhere.safetensors", "."], "error: "),
+    (["evaluate", "ghostnetv3_050", "nowhere.safetensors", "no_images"], "no_images"),
+    (["time", "ghostnetv3_050", "--engine", "TVM"], "error: unknown engine 'TVM'; known: ONNX Runtime"),
+    (["export", "ghostnetv3_050", "onnx", "v3.bin"], "v3.bin: a file for onnx is named *.onnx"),
     (["convert", "ghostnetv3_050", "nowhere.pth", "out.safetensors"], "nowhere.pth"),
 ])
 def test_a_mistake_ends_with_words_and_not_with_a_traceback(arguments, message, tmp_path):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghostlib.models.reparam import reparameterize
+from ghostlib.models.reparam import add_branches, reparameterize
 
 # The branches of V3 as the authors' ghostnetv3.py (`bn`) and timm's ghostnet.py (`bn1`) name them, and as a `RepConv`
 # in V2's place does. All other names are the same in the three, and in V1 and V2.
@@ -133,16 +133,13 @@ def save(network: nn.Module, path: str | Path) -> None:
     write_atomic(Path(path), to_safetensors(state))
 
 
-def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = False, fold: bool = False,
-            **options: Any) -> Report:
-    """Rewrites a file of any layout as our safetensors.
+def open_network(name: str, path: str | Path, *, ema: bool = False, **options: Any) -> tuple[nn.Module, Report]:
+    """A network of the zoo in the form that a file has (plain, with its branches, or folded), with the file's weights.
 
     Args:
         name: of the network, see `zoo.names`.
-        source: the file to read, see `load`.
-        target: the file to write.
+        path: the file, see `load`.
         ema: the averaged weights of a training checkpoint.
-        fold: one convolution a site, as deployed.
         options: of `zoo.create`, e.g. `num_classes` for a file of other than 1000 classes.
 
     Raises:
@@ -151,9 +148,32 @@ def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = Fa
     from ghostlib.models import zoo
 
     network = zoo.create(name, **options)
-    if is_folded(source, ema=ema):
-        network = reparameterize(network)
-    report = load(network, source, ema=ema)
+    _, state = _in_our_names(_state_dict(_read(Path(path)), ema, Path(path)))
+    branched = _has_branches(network.state_dict())
+    if _has_branches(state) and not branched:
+        count = 1 + max((int(index) for name in state for index in re.findall(r"\bbranches\.(\d+)\.", name)), default=0)
+        add_branches(network, count, *(any(f".{extra}." in name for name in state) for extra in ("pointwise", "skip")))
+    elif is_folded(path, ema=ema):
+        network = reparameterize(network if branched else add_branches(network, 1, pointwise=False, skip=False))
+    return network, load(network, path, ema=ema)
+
+
+def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = False, fold: bool = False,
+            **options: Any) -> Report:
+    """Rewrites a file of any layout as our safetensors.
+
+    Args:
+        name: as for `open_network`, and so are `ema` and `options`.
+        source: the file to read.
+        target: the file to write.
+        ema: the averaged weights of a training checkpoint.
+        fold: one convolution a site, as deployed.
+        options: of `zoo.create`.
+
+    Raises:
+        ValueError: as for `open_network`.
+    """
+    network, report = open_network(name, source, ema=ema, **options)
     save(reparameterize(network) if fold else network, target)
     return report
 

@@ -127,9 +127,12 @@ def _describe(network: nn.Module, taps: tuple[str, ...]) -> list[dict[str, Any]]
 def _entrypoint(name: str) -> Any:
     def build(pretrained: bool = False, pretrained_cfg: Any = None, pretrained_cfg_overlay: Any = None,
               cache_dir: Any = None, features_only: bool = False, out_indices: tuple[int, ...] | None = None,
-              num_classes: int = 1000, drop_rate: float = 0.0, img_size: int | None = None, **options: Any):
+              num_classes: int = 1000, drop_rate: float = 0.0, img_size: int | None = None, in_chans: int = 3,
+              **options: Any):
         if pretrained:
             raise ValueError(f"ghostlib publishes no weights of {name}; load a file with ghostlib.models.weights.load")
+        if in_chans != 3:
+            raise ValueError(f"{name} takes images of 3 channels, not of {in_chans}")
         if features_only:
             return features(name, out_indices, **options)
         network = create(name, num_classes or 1000, dropout=drop_rate, image_size=img_size, **options)
@@ -143,5 +146,7 @@ def _entrypoint(name: str) -> Any:
 
 # timm's registry reads this module-level name.
 default_cfgs = generate_default_cfgs({f"ghostlib_{name}": default_cfg(name) for name in names()})
+_public = list(__all__)
 for _name in names():
     register_model(_entrypoint(_name))
+__all__ = _public  # timm adds what it registers, which is no name of this module

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from ghostlib.models import catalog
 from ghostlib.training.config import Config, ConfigError
 from ghostlib.training.recipe import Recipe, Share
 
@@ -79,6 +80,9 @@ class Profile(Config):
         optimizer = asked.get("optimizer", scaled.get("optimizer", Recipe.model_fields["optimizer"].default))
         recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **self.optimizers.get(optimizer, {}),
                                **asked}, where)
+        if self.width_scale != 1 and catalog.find(recipe.network).width is None:
+            raise ConfigError(f"{where}: network = {recipe.network!r} comes in its own sizes only, and profile "
+                              f"{self.name!r} scales widths by {self.width_scale}")
         if recipe.teacher is not None and recipe.teacher not in self.teachers:
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
                               f"{', '.join(self.teachers) or 'it has none'}")

@@ -167,8 +167,9 @@ def build_network(recipe: Recipe, num_classes: int, width_scale: float = 1.0, im
     """The recipe's network in its training form, its width times the profile's `width_scale`."""
     from ghostlib.models import reparam, zoo
 
-    network = zoo.create(recipe.network, num_classes, zoo.default_width(recipe.network) * width_scale,
-                         dropout=recipe.dropout, image_size=image_size, patch_size=patch_size)
+    width = catalog.find(recipe.network).width and catalog.default_width(recipe.network) * width_scale
+    network = zoo.create(recipe.network, num_classes, width, dropout=recipe.dropout, image_size=image_size,
+                         patch_size=patch_size)
     if recipe.branches:
         reparam.add_branches(network, recipe.branches, recipe.pointwise, recipe.skip)
     return network

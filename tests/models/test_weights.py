@@ -474,3 +474,22 @@ def test_the_remedy_for_a_file_with_code_works(v2, tmp_path):
     torch.save({key: content[key] for key in content if key.startswith("state_dict")}, path)
     weights.load(network, path)
     assert_same(network, v2)
+
+
+@pytest.mark.parametrize("form", ["plain", "branches", "folded", "folded from branches"])
+def test_a_network_opens_in_the_form_of_its_file(form, tmp_path):
+    torch.manual_seed(0)
+    size, views = {"num_classes": 3, "width": 0.25}, torch.randn(2, 3, 33, 33)
+    trained = zoo.create("mobilenetv2_100", **size)
+    if "branches" in form:
+        add_branches(trained, branches=2, pointwise=True, skip=False)
+    elif form == "folded":
+        add_branches(trained, branches=1, pointwise=False, skip=False)
+    trained(views)  # moves the statistics of the batch normalisations
+    if "folded" in form:
+        trained = reparameterize(trained)
+    weights.save(trained, tmp_path / "file")
+    opened, report = weights.open_network("mobilenetv2_100", tmp_path / "file", **size)
+    assert report.complete and opened.state_dict().keys() == trained.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(opened.eval()(views), trained.eval()(views))

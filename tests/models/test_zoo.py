@@ -204,6 +204,16 @@ def test_pretrained_is_an_error_that_names_the_way_to_load_a_file():
         timm.create_model("ghostlib_ghostnetv3_100", pretrained=True)
 
 
+def test_other_than_colour_images_are_an_error():
+    with pytest.raises(ValueError, match="ghostnetv3_100 takes images of 3 channels, not of 1"):
+        timm.create_model("ghostlib_ghostnetv3_100", in_chans=1)
+    assert timm.create_model("ghostlib_ghostnetv3_050", in_chans=3)
+
+
+def test_what_timm_registers_is_no_name_of_the_module():
+    assert all(hasattr(zoo, name) for name in zoo.__all__)
+
+
 @pytest.mark.parametrize(("name", "channels"), [
     ("ghostnetv1_100", [16, 24, 40, 112, 160]), ("ghostnetv2_100", [16, 24, 40, 112, 160]),
     ("ghostnetv3_100", [16, 24, 40, 112, 160]), ("mobilenetv2_100", [16, 24, 32, 96, 320]),

@@ -10,7 +10,7 @@ import torch
 from ghostlib.models import zoo
 from ghostlib.training.config import ConfigError
 from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
-from ghostlib.training.recipe import Recipe
+from ghostlib.training.recipe import Recipe, build_network
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 PROFILES = ["digits", "fashion", "imagenet"]
@@ -191,6 +191,14 @@ def test_what_differs_by_optimiser_comes_between_profile_and_experiment():
     assert small.resolve().lr_scale == 20
     plain = small.resolve({"optimizer": "rmsproptf", "teacher": None, "epochs": 3})
     assert (plain.lr_scale, plain.epochs) == (8, 3)
+
+
+def test_a_network_of_one_size_runs_at_full_width_and_nowhere_else():
+    asked = {"network": "mobilenetv3_small_100", "branches": 0, "teacher": None}
+    full = profile(width_scale=1.0).resolve(asked)
+    assert build_network(full, 5).num_classes == 5
+    with pytest.raises(ConfigError, match="'mobilenetv3_small_100' comes in its own sizes only.*scales widths by 0.5"):
+        profile(width_scale=0.5).resolve(asked)
 
 
 def test_loading_a_profile_checks_its_optimisers_names():
