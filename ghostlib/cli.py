@@ -54,7 +54,7 @@ def time_(names: Names,
           engine: Annotated[list[str] | None, typer.Option(help="ONNX Runtime, OpenVINO or PyTorch; by default all")]
           = None,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
-          rounds: Annotated[int, typer.Option(min=2, help="of 13 timed calls a network")] = 8) -> None:
+          rounds: Annotated[int, typer.Option(min=2, help="of 20 timed calls a network")] = 5) -> None:
     """Time networks on this machine's CPU: one image, float32, interleaved, outliers trimmed."""
     from ghostlib.measurement import latency
 

@@ -116,6 +116,11 @@ def rows() -> dict[str, str]:
     return dict(_ROWS)
 
 
+def deployed() -> dict[str, str]:
+    """Table 9: the paper's row -> the network that is left when branches are folded: a row of V3's is one of V2's."""
+    return {row: name.replace("ghostnetv3", "ghostnetv2") for row, name in _ROWS.items()}
+
+
 def backbones() -> dict[str, tuple[str, int]]:
     """Table 10: the paper's row -> the name of its backbone and the side (px) of the image, in the paper's order."""
     return {f"{row} @{side}": (name, side) for side in (320, 416) for row, name in _BACKBONES.items()}

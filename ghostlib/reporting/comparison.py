@@ -30,7 +30,7 @@ def compare(complexity: pd.DataFrame, latencies: pd.DataFrame, accuracies: pd.Da
     counted = complexity[complexity["table"] == "table_9"].assign(**once)
     timed = latencies.query("engine == @ENGINE and threads == @THREADS").set_index("network")["median_ms"]
     timed = pd.DataFrame({"row": list(catalog.rows()), "quantity": latency.CPU, **once,
-                          "measured": timed.loc[list(catalog.rows().values())].to_numpy()})
+                          "measured": timed.loc[list(catalog.deployed().values())].to_numpy()})
     trained = accuracies[accuracies["metric"].isin(_METRICS)].replace({"metric": _METRICS})
     trained = trained.groupby(["row", "metric"])["value"].agg(measured="mean", sd="std", seeds="count").reset_index()
     measured = pd.concat([counted, timed, trained.rename(columns={"metric": "quantity"})])

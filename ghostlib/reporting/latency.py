@@ -23,7 +23,7 @@ def claims() -> list[dict[str, str]]:
 
 def settings(measured: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Each engine, its number of threads as text, and the times (ms) of every row of Table 9 with them."""
-    rows = pd.Series(catalog.rows())
+    rows = pd.Series(catalog.deployed())
     for (engine, threads), of in measured.groupby(["engine", "threads"], sort=False):
         times = of.set_index("network")[["median_ms", "p10_ms", "p90_ms"]].loc[rows].set_axis(rows.index)
         yield engine, "1 thread" if threads == 1 else f"{threads} threads", times
@@ -57,9 +57,10 @@ def ratios(measured: pd.DataFrame) -> pd.DataFrame:
 def ranks(measured: pd.DataFrame) -> pd.DataFrame:
     """How well each engine's order of the networks agrees with the paper's CPU column: Spearman's ρ and Kendall's τ.
 
-    A network that stands behind several rows ("+ ours") counts once.
+    A network that is deployed behind several rows (V3's, "+ ours") counts once.
     """
-    published, once = paper.table("table_9")[CPU], [row for row in catalog.rows() if not row.endswith("+ ours")]
+    published = paper.table("table_9")[CPU]
+    once = list({name: row for row, name in catalog.deployed().items()}.values())
     return pd.DataFrame([{
         "engine": setting, "networks": len(once),
         "Spearman": stats.spearmanr(published[once], of[once]).statistic,

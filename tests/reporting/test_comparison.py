@@ -21,7 +21,7 @@ def compared():
                                for quantity in (PARAMS, MACS)], columns=["table", "row", "quantity", "measured"])
     # Powers of 1.1, so that no two of our points fall together as V2's and V3's do in the paper.
     times = pd.DataFrame([(name, engine, threads, 1.1 ** i + (engine != comparison.ENGINE or threads != 1) * 1000)
-                          for i, name in enumerate(dict.fromkeys(catalog.rows().values()))
+                          for i, name in enumerate(dict.fromkeys(catalog.deployed().values()))
                           for engine in (comparison.ENGINE, "other") for threads in (1, 2)],
                          columns=["network", "engine", "threads", "median_ms"])
     accuracies = pd.DataFrame([(row, "test_top1", value) for row, values in {
