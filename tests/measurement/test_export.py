@@ -156,7 +156,7 @@ def test_a_missing_package_is_named_with_what_installs_it(engine, package, netwo
     for module in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)  # which makes its import fail
-    with pytest.raises(ModuleNotFoundError, match=rf"needs {package}: pip install 'ghostlib\[mobile\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {package}: pip install -e '.\[mobile\]'"):
         export.FORMATS[engine](network, tmp_path / f"x{export.SUFFIXES[engine]}", SIZE)
 
 
