@@ -12,6 +12,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from ghostlib.models.catalog import Entry
+from ghostlib.models.classifier import ReplaceableClassifier
 from ghostlib.models.mobileformer import MobileFormer
 from ghostlib.models.mobilenext import MobileNeXt
 from ghostlib.models.reparam import add_branches
@@ -53,31 +54,21 @@ def _ghostnet(entry: Entry, size: Size) -> nn.Module:
     return add_branches(network) if version == "v3" else network
 
 
-class _ReplaceableClassifier:
-    """timm's way to give a network another classifier, for torchvision's networks, which lack it."""
-
-    def get_classifier(self) -> nn.Module:
-        return self.get_submodule(self.classifier_name)
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new linear classifier; 0 classes leave the pooled features."""
-        self.num_classes = num_classes
-        self.set_submodule(self.classifier_name,
-                           nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity())
-
-
-class MobileNetV2(_ReplaceableClassifier, torchvision.models.MobileNetV2):
+class MobileNetV2(ReplaceableClassifier, torchvision.models.MobileNetV2):
     """torchvision's, with timm's `reset_classifier`."""
 
     classifier_name = "classifier.1"
 
     def __init__(self, size: Size):
         super().__init__(num_classes=size.num_classes, width_mult=size.width, dropout=size.dropout)
-        self.num_classes, self.num_features = size.num_classes, self.last_channel
+        self.num_classes = size.num_classes
+        self.num_features = self.head_hidden_size = self.last_channel
 
 
-class ShuffleNetV2(_ReplaceableClassifier, torchvision.models.ShuffleNetV2):
+class ShuffleNetV2(ReplaceableClassifier, torchvision.models.ShuffleNetV2):
     """torchvision's, with timm's `reset_classifier`, dropout and any width."""
+
+    classifier_name = "fc"
 
     def __init__(self, size: Size):
         # The published 2.0× is no multiple of the 1.0×. A unit splits its channels in two, so they stay even.
@@ -85,10 +76,11 @@ class ShuffleNetV2(_ReplaceableClassifier, torchvision.models.ShuffleNetV2):
         channels = published.get(size.width) or [2 * max(1, round(c * size.width / 2))
                                                  for c in (24, 116, 232, 464, 1024)]
         super().__init__([4, 8, 4], channels, size.num_classes)
-        self.num_classes, self.num_features = size.num_classes, channels[-1]
-        self.classifier_name = "fc.1" if size.dropout else "fc"
+        self.num_classes = size.num_classes
+        self.num_features = self.head_hidden_size = channels[-1]
         if size.dropout:
-            self.fc = nn.Sequential(nn.Dropout(size.dropout), self.fc)
+            # Whole maps in front of the pooling are single features behind it.
+            self.conv5.append(nn.Dropout2d(size.dropout))
 
 
 def _deit(entry: Entry, size: Size) -> nn.Module:

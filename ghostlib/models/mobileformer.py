@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.misc import Conv2dNormActivation
 
+from ghostlib.models.classifier import ReplaceableClassifier, initialize
+
 BRIDGE_HEADS, FORMER_HEADS = 2, 4
 
 
@@ -183,7 +185,7 @@ class Block(nn.Module):
         return self.to_mobile(self.mobile(x, tokens[:, 0]), tokens), tokens
 
 
-class MobileFormer(nn.Module):
+class MobileFormer(ReplaceableClassifier, nn.Module):
     """The network for classification.
 
     Args:
@@ -215,16 +217,7 @@ class MobileFormer(nn.Module):
         self.num_features, self.head_hidden_size = channels, size.hidden
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
-        self.apply(_initialize)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new classifier of so many classes; none (an identity) for 0."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.classifier.apply(_initialize)
+        self.apply(initialize)
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) -> local features (N, C, ⌈H / 32⌉, ⌈W / 32⌉) and tokens (N, T, D)."""
@@ -255,11 +248,3 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor
     q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (queries, keys, values))  # (N, heads, A or B, c)
     weights = torch.softmax(q @ k.transpose(2, 3) * q.shape[-1] ** -0.5, dim=-1)  # (N, heads, A, B)
     return (weights @ v).transpose(1, 2).flatten(2)
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)

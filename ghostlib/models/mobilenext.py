@@ -12,6 +12,8 @@ from timm.layers import make_divisible
 from torch import Tensor, nn
 from torchvision.ops.misc import Conv2dNormActivation
 
+from ghostlib.models.classifier import ReplaceableClassifier, initialize
+
 # Reduction inside the block, output channels at width 1.0, number of blocks, stride of the first.
 STAGES = (
     (2, 96, 1, 2),
@@ -59,7 +61,7 @@ class SandGlass(nn.Module):
         return x + self.conv(x) if self.has_shortcut else self.conv(x)
 
 
-class MobileNeXt(nn.Module):
+class MobileNeXt(ReplaceableClassifier, nn.Module):
     """The network as the authors train it: 3.5 M parameters and 311 M multiply-accumulates at width 1.0 and 224 px.
 
     Args:
@@ -79,20 +81,11 @@ class MobileNeXt(nn.Module):
                 layers.append(SandGlass(layers[-1].out_channels, out_channels, stride if block == 0 else 1, reduction,
                                         depthwise=block > 0 or blocks == 1))
         self.features = nn.Sequential(*layers)
-        self.num_features = layers[-1].out_channels
+        self.num_features = self.head_hidden_size = layers[-1].out_channels
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
-        self.apply(_initialize)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new classifier of so many classes; none (an identity) for 0."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.classifier.apply(_initialize)
+        self.apply(initialize)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> (N, C, ⌈H / 32⌉, ⌈W / 32⌉)."""
@@ -105,11 +98,3 @@ class MobileNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> logits (N, num_classes)."""
         return self.forward_head(self.forward_features(x))
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
