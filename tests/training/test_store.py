@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ghostlib.training import grid
+from ghostlib.training import store as store_module
 from ghostlib.training.store import Run, Store, code_digest, stand_in_run
 
 
@@ -44,6 +46,19 @@ def test_the_code_digest_changes_with_any_source_file_of_networks_or_training(tm
     assert second != first
     (tmp_path / "models" / "b.py").write_text("")
     assert code_digest(tmp_path) not in (first, second)
+
+
+def test_the_code_digest_passes_over_what_cannot_change_a_result(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "zoo.py").write_text("x = 1\n")
+    before = code_digest(tmp_path)
+    (tmp_path / "models" / "weights.py").write_text("x = 1\n")
+    assert code_digest(tmp_path) == before
+
+
+def test_what_the_code_digest_passes_over_is_there():
+    package = Path(store_module.__file__).parents[1]
+    assert all((package / file).is_file() for file in store_module._NO_MATTER)
 
 
 def test_a_run_asked_for_by_other_code_is_not_trained_by_this_one(make_run, store):
