@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
 from traitlets.config import Config
 
 from ghostlib.training.profile import load_params, load_profile
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "execute":
-            execute(chosen.notebook, chosen.output, dict(chosen.parameter))
+            execute(chosen.notebook, chosen.output, {name: yaml.safe_load(text) for name, text in chosen.parameter})
         elif chosen.command == "train":
             train(chosen.profile)
         else:

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,12 @@ def ncnn(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
 FORMATS: dict[str, Callable[..., Path]] = {"onnx": onnx, "openvino": openvino, "executorch": executorch, "ncnn": ncnn}
 
 _NDK = "-DCMAKE_TOOLCHAIN_FILE=$ANDROID_NDK/build/cmake/android.toolchain.cmake -DCMAKE_BUILD_TYPE=Release"
+# The package that wrote the file: the engine on the phone is best built from the same version.
+_CONVERTERS = {"executorch": "executorch", "ncnn": "pnnx"}
 # For each phone engine: how its makers build what times a file, where that ends up, and how it is called.
 _PHONE_TOOLS = {
     "executorch": ([
-        "git clone --recurse-submodules --branch v<version installed> https://github.com/pytorch/executorch",
+        "git clone --recurse-submodules --branch v{version} https://github.com/pytorch/executorch",
         f"cd executorch && cmake . --preset android-arm64-v8a -B cmake-out-android {_NDK} -DANDROID_PLATFORM=android-26"
         " -DEXECUTORCH_BUILD_XNNPACK=ON -DEXECUTORCH_BUILD_EXECUTOR_RUNNER=ON"
         " -DEXECUTORCH_BUILD_EXTENSION_EVALUE_UTIL=ON -DEXECUTORCH_BUILD_EXTENSION_RUNNER_UTIL=ON"
@@ -98,7 +101,7 @@ _PHONE_TOOLS = {
         "cmake --build cmake-out-android --target executor_runner --parallel && cd .."],
         "executorch/cmake-out-android/executor_runner", "--model_path={name} --num_executions=51 --cpu_threads=1"),
     "ncnn": ([
-        "git clone --recurse-submodules --branch <version of pnnx installed> https://github.com/Tencent/ncnn",
+        "git clone --recurse-submodules --branch {version} https://github.com/Tencent/ncnn",
         f"cmake -S ncnn -B ncnn/build-android {_NDK} -DANDROID_ABI=arm64-v8a -DANDROID_PLATFORM=android-21"
         " -DNCNN_BUILD_BENCHMARK=ON -DNCNN_VULKAN=OFF",
         "cmake --build ncnn/build-android --target benchncnn --parallel"],
@@ -128,7 +131,7 @@ def phone_commands(engine: str, path: str | Path, image_size: int = 224) -> list
     tool, arguments = Path(built).name, arguments.format(name=shlex.quote(Path(path).name), size=image_size)
     run = f"cd /data/local/tmp && chmod +x {tool} && ./{tool} {arguments}"
     return [f"# Needs adb, a phone with USB debugging on, Android's NDK at $ANDROID_NDK and, built here once, {tool}:",
-            *(f"#   {line}" for line in build),
+            *(f"#   {line.replace('{version}', version(_CONVERTERS[engine]))}" for line in build),
             shlex.join(["adb", "push", built, str(path), "/data/local/tmp/"]), shlex.join(["adb", "shell", run])]
 
 

@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections import Counter
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -184,6 +185,12 @@ def test_phone_commands_push_the_file_and_run_it(engine, tool):
     assert push[:2] == ["adb", "push"] and push[2].endswith(f"/{tool}")
     assert push[3] == f"my exports/x 1{export.SUFFIXES[engine]}"
     assert run[:2] == ["adb", "shell"] and f"./{tool} " in run[2] and f"'x 1{export.SUFFIXES[engine]}'" in run[2]
+
+
+@pytest.mark.parametrize(("engine", "package"), [("executorch", "executorch"), ("ncnn", "pnnx")])
+def test_phone_commands_build_the_version_that_wrote_the_file(engine, package):
+    clone, = (line for line in export.phone_commands(engine, f"x{export.SUFFIXES[engine]}") if "git clone" in line)
+    assert f"{version(package)} https://" in clone
 
 
 def test_the_phone_s_benchmark_is_told_the_image_s_size():
