@@ -5,10 +5,10 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro test bench lock lint clean
+.PHONY: help setup repro test test-mmdet-3.3 bench lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv from requirements.lock and install ghostlib into it, once
 
@@ -23,6 +23,9 @@ bench: setup ## Time the training step, and what is deployed, beside timm's; ARG
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
 	$(BIN)/python benchmarks/deployed.py
 
+test-mmdet-3.3: .venv-mmdet-3.3/.installed ## Run detection's tests with the original MMDetection 3.3 in place of its fork
+	.venv-mmdet-3.3/bin/python -m pytest tests/test_mmdet.py tests/test_mmcv_ops.py tests/detection $(ARGS)
+
 lint: setup ## Check the code with ruff
 	$(BIN)/ruff check $(ARGS) .
 
@@ -30,14 +33,25 @@ lint: setup ## Check the code with ruff
 lock: $(BIN)/uv ## Bring requirements.lock in line with pyproject.toml; ARGS=--upgrade takes newer releases too
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mobile --python-version 3.11 --universal --fork-strategy fewest \
 	  --generate-hashes --custom-compile-command "make lock" --quiet -o requirements.lock $(ARGS)
+	$(BIN)/uv pip compile detection/requirements-mmdet-3.3.in --no-deps --python-version 3.11 --universal \
+	  --generate-hashes --custom-compile-command "make lock" --quiet -o detection/requirements-mmdet-3.3.txt $(ARGS)
 
 clean: ## Remove .venv and the caches; data, runs and results stay
-	rm -rf .venv ghostlib.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mmdet-3.3 ghostlib.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Everything else comes from .venv: what is installed here is found first.
+.venv-mmdet-3.3/.installed: detection/requirements-mmdet-3.3.txt .venv/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-mmdet-3.3
+	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-mmdet-3.3/lib/python3.11/site-packages/main.pth
+	echo "$(CURDIR)" >> .venv-mmdet-3.3/lib/python3.11/site-packages/main.pth
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python .venv-mmdet-3.3/bin/python \
+	  -r detection/requirements-mmdet-3.3.txt
 	@touch $@
 
 # The environment itself, with the uv that the lock pins, checked against the lock's hashes.

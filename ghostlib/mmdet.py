@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -25,12 +27,28 @@ from ghostlib import mmcv_ops
 from ghostlib.models import weights as weight_files
 from ghostlib.models import zoo
 from ghostlib.models.reparam import reparameterize
+from ghostlib.training.checkpoint import write_atomic
 
 mmcv_ops.install()  # before MMDetection's models, which import MMCV's operators
 
+from mmdet.models.dense_heads import SSDHead  # noqa: E402
 from mmdet.registry import HOOKS, MODELS  # noqa: E402
+from mmengine.fileio import LocalBackend, register_backend  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
+from mmengine.logging import HistoryBuffer  # noqa: E402
 from mmengine.model import BaseModule, is_model_wrapper  # noqa: E402
+from mmengine.runner import checkpoint as checkpoints  # noqa: E402
+
+# MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only where it is told that these
+# types are harmless. The onedl fork tells it while it reads; the original does not, and could resume nothing.
+if not hasattr(checkpoints, "get_torch_safe_globals"):
+    torch.serialization.add_safe_globals([
+        HistoryBuffer, getattr, np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype,
+        *(type(np.dtype(kind)) for kind in ("float64", "int64", "uint32"))])
+# MMDetection 3.1 to 3.5: detecting with SSD and SSDLite looks for a loss that their head does not have
+# (open-mmlab/mmdetection, issue 11063).
+if not hasattr(SSDHead, "loss_cls"):
+    SSDHead.loss_cls = None
 
 
 @MODELS.register_module()
@@ -129,6 +147,17 @@ class GhostBackbone(BaseModule):
         state = network.state_dict()
         state |= {_in_feature_network(name): tensor for name, tensor in state.items()}
         self.features.load_state_dict({name: state[name] for name in self.features.state_dict()})
+
+
+@register_backend("AtomicBackend", force=True)
+class AtomicBackend(LocalBackend):
+    """Files that are whole or not there: `default_hooks.checkpoint.backend_args=dict(backend="AtomicBackend")`.
+
+    MMEngine writes a checkpoint in place, so a process killed meanwhile leaves a torn one, and resuming fails.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_atomic(Path(filepath), obj)
 
 
 @HOOKS.register_module()

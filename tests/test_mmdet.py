@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ghostlib import scenes
+from ghostlib.detection import scenes
 from ghostlib.models import catalog, weights, zoo
 from ghostlib.models.reparam import RepConv
 
@@ -21,6 +21,7 @@ mmdet = pytest.importorskip("mmdet")
 from mmdet.registry import HOOKS, MODELS  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import CheckpointHook, EMAHook  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.runner import Runner, get_priority  # noqa: E402
 
 from ghostlib.mmdet import FoldHook, GhostBackbone, fold  # noqa: E402
@@ -36,6 +37,7 @@ OF_TIMM = ["mobilenetv3_large_100", "efficientnet_b0", "mobileone_s0", "mobilevi
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+    init_default_scope("mmdet")  # as MMEngine's runner does before it builds a detector
 
 
 def backbone(arch: str = "ghostnetv3_100", **options) -> GhostBackbone:
@@ -312,15 +314,17 @@ def test_every_detector_learns_and_detects_the_same_when_folded(make):
     assert loss.isfinite() and all(parameter.grad is not None for parameter in detector.backbone.parameters())
     trained_a_little(detector.backbone)
     detector.bbox_head.test_cfg.update(score_thr=0.0)
-    folded = fold(detector)
+    # In float64, where no rounding decides which of two boxes with nearly the same score comes first.
+    data["inputs"] = data["inputs"].double()
+    folded = fold(detector.double())
     assert branches(folded) == 0 and branches(detector) > 0
     with torch.no_grad():
         before = [sample.pred_instances for sample in detector.eval()(**copy.deepcopy(data), mode="predict")]
         after = [sample.pred_instances for sample in folded(**copy.deepcopy(data), mode="predict")]
     for one, other in zip(before, after, strict=True):
         assert len(one) == len(other) > 0
-        assert torch.allclose(one.scores, other.scores, atol=1e-4)
-        assert torch.allclose(one.bboxes, other.bboxes, atol=1e-1)
+        assert torch.allclose(one.scores, other.scores, atol=1e-6)
+        assert torch.allclose(one.bboxes, other.bboxes, atol=1e-4)
 
 
 # -- a training

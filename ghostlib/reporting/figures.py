@@ -20,8 +20,9 @@ STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, 
 
 
 def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
-            labels: Mapping[str, str] | None = None, metric: str = METRIC) -> Figure:
-    """Top-1 over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
+            labels: Mapping[str, str] | None = None, metric: str = METRIC,
+            y_label: str = "top-1 accuracy (%)", data: str = "ImageNet") -> Figure:
+    """A metric over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
 
     Args:
         comparison: as `tables.compare` gives it.
@@ -31,6 +32,8 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         x_label: what the horizontal axis shows.
         labels: what to call a row other than the paper does, e.g. a stand-in teacher.
         metric: which of the results' metrics.
+        y_label: what the vertical axis shows.
+        data: what the paper's numbers were measured on.
     """
     comparison, results = (frame.replace({"row": dict(labels or {})}) for frame in (comparison, results))
     measured = results[results["metric"] == metric]
@@ -43,12 +46,12 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         figure, axes = plt.subplots(1, panels, figsize=(1 + 3.9 * panels, 4.4), squeeze=False, layout="constrained")
         if panels == 2:
             _panel(axes[0, 0], published, x, order, line, lines)
-            axes[0, 0].set_title("the paper, on ImageNet", loc="left")
+            axes[0, 0].set_title(f"the paper, on {data}", loc="left")
         _panel(axes[0, -1], measured, x, order, line, lines)
         axes[0, -1].set_title("measured here" if panels == 2 else "measured here (the paper prints no numbers)",
                               loc="left")
         for axis in axes[0]:
-            axis.set(xlabel=x_label, ylabel="top-1 accuracy (%)")
+            axis.set(xlabel=x_label, ylabel=y_label)
         if len(lines) > 1:
             handles, names = axes[0, -1].get_legend_handles_labels()
             fitting = max(1, 60 * panels // (max(map(len, names)) + 6))

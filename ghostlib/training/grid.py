@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sys
 import traceback
@@ -84,7 +85,8 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
                 bar.update(min(child.receive(), bar.total - bar.n))  # sums of shares may round above the total
                 if child.progress:
                     p = child.progress
-                    bar.set_postfix_str(f" loss {p.loss:.3f}, acc {p.accuracy:.0f}%, {p.images_per_second:.0f} img/s",
+                    accuracy = "" if math.isnan(p.accuracy) else f" acc {p.accuracy:.0f}%,"  # a detector has none
+                    bar.set_postfix_str(f" loss {p.loss:.3f},{accuracy} {p.images_per_second:.0f} img/s",
                                         refresh=False)
                 if child.finished:
                     del active[connection]
@@ -115,7 +117,7 @@ class _Child:
     def __init__(self, processes: Any, run: Run, store: Store):
         self.run, self.log = run, store.folder(run) / "log.txt"
         self.connection, theirs = processes.Pipe(duplex=False)
-        self.process = processes.Process(target=_train_in_child, args=(run, store.root, theirs, self.log))
+        self.process = processes.Process(target=_train_in_child, args=(run, store, theirs, self.log))
         self.process.start()
         theirs.close()
         self.progress, self.share, self.finished = None, 0.0, False
@@ -149,12 +151,12 @@ class _Child:
         return "\n".join("    " + line for line in written[-lines:] + end)
 
 
-def _train_in_child(run: Run, root: Path, connection: Connection, log: Path) -> None:
+def _train_in_child(run: Run, store: Store, connection: Connection, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1, encoding="utf-8") as file:
         sys.stdout = sys.stderr = file
         try:
-            Store(root).ensure(run, connection.send)
+            store.ensure(run, connection.send)
         except BaseException:
             traceback.print_exc()
             raise SystemExit(1) from None

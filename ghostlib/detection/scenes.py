@@ -11,17 +11,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
+from pydantic import Field, model_validator
 
 from ghostlib.training import data
+from ghostlib.training.config import Config
 from ghostlib.training.data import DataError, Images
 from ghostlib.training.profile import Profile
 from ghostlib.training.randomness import seed_of
+from ghostlib.training.recipe import Share
 
 CATEGORIES = {
     "digits": tuple("0123456789"),
@@ -50,42 +53,31 @@ Objects on canvases of {side} × {side} px, in COCO's format, for Table 10 where
 - **No claim about COCO**: what a detector scores here says nothing about what it scores there. It shows that a backbone
   trains and detects.
 
-Made by `ghostlib.scenes` from {digest}, with {layout}.
+Made by `ghostlib.detection.scenes` from {digest}, with {layout}.
 """
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How scenes are drawn.
+class Layout(Config):
+    """How scenes are drawn."""
 
-    Attributes:
-        train: number of scenes to train on.
-        val: number of scenes to evaluate on.
-        side: of the square canvas (px).
-        objects: fewest and most of a scene; fewer where no more find room.
-        sizes: smallest and largest side (px) that an image is enlarged to, drawn evenly on a logarithmic scale.
-        overlap: the largest share of an object's box that another one's may cover.
-        clutter: number of lines, ellipses and pieces of objects of a scene.
-        seed: of everything that is drawn.
-    """
+    train: int = Field(400, ge=1, description="number of scenes to train on")
+    val: int = Field(100, ge=1, description="number of scenes to evaluate on")
+    side: int = Field(256, ge=1, description="of the square canvas (px)")
+    objects: tuple[int, int] = Field((2, 6), description="fewest and most of a scene; fewer where no more find room")
+    sizes: tuple[int, int] = Field((24, 144), description="smallest and largest side (px) that an image is enlarged "
+                                                          "to, drawn evenly on a logarithmic scale")
+    overlap: Share = Field(0.1, description="the largest share of an object's box that another one's may cover")
+    clutter: int = Field(12, ge=0, description="number of lines, ellipses and pieces of objects of a scene")
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
 
-    train: int = 400
-    val: int = 100
-    side: int = 256
-    objects: tuple[int, int] = (2, 6)
-    sizes: tuple[int, int] = (24, 144)
-    overlap: float = 0.1
-    clutter: int = 12
-    seed: int = 0
-
-    def __post_init__(self):
+    @model_validator(mode="after")
+    def _ranges(self) -> Layout:
         for name, (least, most) in {"objects": self.objects, "sizes": self.sizes}.items():
             if not 1 <= least <= most:
                 raise ValueError(f"{name} = {(least, most)} must be the least and the most, from 1 on")
         if self.sizes[1] > self.side:
             raise ValueError(f"sizes = {self.sizes}: an object of {self.sizes[1]} px has no room on {self.side} px")
-        if self.train < 1 or self.val < 1:
-            raise ValueError(f"train = {self.train} and val = {self.val} must be at least 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,8 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
         raise DataError(f"profile {profile.name!r} has no scenes: {profile.data!r} are photographs, which cannot be "
                         f"laid out as objects (only {', '.join(CATEGORIES)} can); use COCO in data/coco")
     splits = data.load(profile)
-    decides = {"data": splits.digest, "layout": asdict(layout), "code": Path(__file__).read_text(encoding="utf-8")}
+    code = Path(__file__).read_text(encoding="utf-8")
+    decides = {"data": splits.digest, "layout": layout.model_dump(mode="json"), "code": code}
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / f"{profile.name}-{key}"
     if folder.is_dir():

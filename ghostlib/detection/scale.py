@@ -1,0 +1,52 @@
+"""How large Table 10 is at a profile's scale: the section `detection` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ghostlib.detection.scenes import Layout
+from ghostlib.models import catalog
+from ghostlib.training.config import Config, ConfigError
+from ghostlib.training.profile import Profile
+from ghostlib.training.recipe import Recipe
+
+
+class Scale(Config):
+    """What differs from the configurations of detection/configs/; nothing by default, which is COCO."""
+
+    scale: str = Field(description="one sentence for tables: at which scale the numbers were measured")
+    resize: float = Field(1.0, gt=0, description="multiplies 320 and 416 px, and the anchors with them")
+    scenes: Layout | None = Field(None, description="how they are drawn; null for COCO in data/coco")
+    without: tuple[str, ...] = Field((), description="augmentations of MMDetection's pipeline to leave out")
+    options: dict[str, Any] = Field(default_factory=dict, description="as MMDetection's --cfg-options")
+
+
+def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
+    """The profile's scale.
+
+    Raises:
+        ConfigError: params.yaml has none for this profile, or one with an unknown key or an impossible value.
+    """
+    scales = params.get("detection", {}).get("scales", {})
+    if profile.name not in scales:
+        raise ConfigError(f"params.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
+    return Scale.parse(scales[profile.name], f"params.yaml: detection.scales.{profile.name}")
+
+
+def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
+    """The name of each backbone of Table 10 -> the recipe of the classifier whose weights the detector begins with.
+
+    Raises:
+        ConfigError: params.yaml has no recipe for one of them, or an impossible one.
+    """
+    asked, recipes = params.get("detection", {}).get("backbones", {}), {}
+    for name, _ in catalog.backbones().values():
+        where = f"params.yaml: detection.backbones.{name}"
+        if name not in asked:
+            raise ConfigError(f"{where} is missing")
+        # V3 is V2 with branches, and that is how a recipe says it.
+        network = name.replace("ghostnetv3", "ghostnetv2")
+        recipes[name] = profile.resolve({**asked[name], "network": network}, where=where)
+    return recipes
