@@ -1,0 +1,200 @@
+"""The statistics behind a verdict: paired differences over seeds, many claims at once, and rankings.
+
+A *difference* is one seed's value of arm A minus the same seed's value of arm B, in the unit of the metric (points of
+accuracy, ms). A NaN among the differences makes a result NaN: to drop it would be to choose among the seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+# A test of n seeds has 2^n sign flips; up to this n all are counted, beyond it as many are drawn as this n has.
+_EXACT = 16
+
+
+def t_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean difference, mean ± t(n - 1) · sd / √n.
+
+    Student (1908), "The probable error of a mean".
+
+    Args:
+        differences: (n,), one a seed.
+        confidence: the share of such intervals that hold the true mean, if differences are normally distributed.
+
+    Returns:
+        (low, high) in the unit of the differences; NaNs for n < 2, and zero width where all are equal.
+    """
+    d = np.asarray(differences, dtype=float)
+    if len(d) < 2:
+        return math.nan, math.nan
+    if _constant(d):
+        return float(d.mean()), float(d.mean())
+    low, high = stats.t.interval(confidence, len(d) - 1, loc=d.mean(), scale=stats.sem(d))
+    return float(low), float(high)
+
+
+def bca_interval(differences: ArrayLike, confidence: float = 0.95, resamples: int = 9999,
+                 seed: int = 0) -> tuple[float, float]:
+    """Bias-corrected and accelerated bootstrap interval of the mean difference.
+
+    Efron (1987), "Better bootstrap confidence intervals". It assumes no normal distribution, but never leaves the range
+    of the differences: with a handful of seeds it is too narrow.
+
+    Args:
+        differences: (n,), one a seed.
+        confidence: as in `t_interval`.
+        resamples: how many times n differences are drawn from the n, with replacement.
+        seed: of these draws. Equal seeds give equal intervals.
+
+    Returns:
+        (low, high) in the unit of the differences; zero width where all are equal. NaNs for n < 3: two differences'
+        resamples have three means, and the interval would run from one difference to the other at any usual level.
+    """
+    d = np.asarray(differences, dtype=float)
+    if len(d) < 3 or np.isnan(d).any():
+        return math.nan, math.nan
+    if _constant(d):
+        return float(d.mean()), float(d.mean())
+    mean, sd = d.mean(), d.std()
+    # The bias correction counts resamples that have the observed mean: it is moved to 0, where rounding makes them tie.
+    found = stats.bootstrap(((d - mean) / sd,), lambda sample, axis: np.round(sample.mean(axis=axis), 9),
+                            n_resamples=resamples, confidence_level=confidence, method="BCa",
+                            rng=np.random.default_rng(seed)).confidence_interval
+    return float(mean + sd * found.low), float(mean + sd * found.high)
+
+
+def sign_flip_p(differences: ArrayLike) -> float:
+    """Two-sided p of a mean of zero: the share of sign flips whose |mean| is at least the observed one.
+
+    Fisher (1935), "The design of experiments", §21. If neither arm is better, each difference could as well have had
+    the other sign. All 2^n flips are counted up to n = 16; beyond, the observed one and 2^16 - 1 drawn with a fixed
+    seed, so that p is never zero (Phipson and Smyth, 2010, "Permutation p-values should never be zero").
+
+    Args:
+        differences: (n,), one a seed.
+
+    Returns:
+        At least 2 / 2^n, so that no result of five seeds is below 0.05; 1 where all differences are 0; NaN for n < 1.
+    """
+    d = np.asarray(differences, dtype=float)
+    n = len(d)
+    if n < 1 or np.isnan(d).any():
+        return math.nan
+    if n <= _EXACT:
+        flips = np.arange(2**n)[:, None] >> np.arange(n) & 1  # (2^n, n); row 0 flips nothing
+    else:
+        flips = np.random.default_rng(0).integers(0, 2, (2**_EXACT, n))
+        flips[0] = 0
+    totals = _rounded(np.abs((1 - 2 * flips) @ d))
+    return float(np.mean(totals >= totals[0]))
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """p-values adjusted for how many claims are tested: rejecting those ≤ α is wrong anywhere with probability ≤ α.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure": the i-th smallest of m is multiplied by
+    m - i + 1, and is no smaller than the one before it.
+
+    Args:
+        p_values: (m,) in [0, 1]. A NaN is a claim that was not tested.
+
+    Returns:
+        (m,) in the order of `p_values`, at most 1. NaNs stay, and do not count in m.
+    """
+    p = np.asarray(p_values, dtype=float)
+    ascending = np.argsort(p)[:np.count_nonzero(~np.isnan(p))]  # NaNs sort last
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[ascending] = np.maximum.accumulate(p[ascending] * np.arange(len(ascending), 0, -1)).clip(max=1)
+    return adjusted
+
+
+def smallest_detectable(differences: ArrayLike, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true mean difference that a two-sided paired t-test with so many seeds and this spread would detect.
+
+    Cohen (1988), "Statistical power analysis for the behavioral sciences", ch. 2: for a true mean δ, t follows the
+    noncentral t distribution with n - 1 degrees of freedom and noncentrality δ √n / sd. The sd is taken as known.
+
+    Args:
+        differences: (n,), one a seed. Only their number and spread matter.
+        alpha: the level of the test.
+        power: the probability of a p below `alpha`, itself above `alpha`, that counts as detecting.
+
+    Returns:
+        In the unit of the differences; NaN for n < 2, and 0 where all differences are equal.
+    """
+    d = np.asarray(differences, dtype=float)
+    if len(d) < 2:
+        return math.nan
+    if _constant(d):
+        return 0.0
+    df = len(d) - 1
+    critical = stats.t.isf(alpha / 2, df)
+    miss = (1 - power) / 2
+    # Here a low mean and a high sd cost at most half of what may be missed each: the power is reached.
+    enough = critical * math.sqrt(stats.chi2.isf(miss, df) / df) + stats.norm.isf(miss)
+    # P(t < -critical) as P(-t > critical), since `nct.cdf` is NaN far out in the lower tail (SciPy 1.17).
+    noncentrality = optimize.brentq(
+        lambda nc: stats.nct.sf(critical, df, nc) + stats.nct.sf(critical, df, -nc) - power, 0, enough)
+    return float(noncentrality * stats.sem(d))
+
+
+def rank_correlation(published: ArrayLike, measured: ArrayLike) -> tuple[float, float]:
+    """How alike two columns rank the rows of a table: Spearman's ρ and Kendall's τ-b.
+
+    Spearman (1904), "The proof and measurement of association between two things"; Kendall (1945), "The treatment of
+    ties in ranking problems".
+
+    Args:
+        published, measured: (n,) each, in any unit. A row that is NaN in either does not count.
+
+    Returns:
+        (ρ, τ), in [-1, 1]. Both are NaN where a column is constant, ρ for fewer than three rows, τ for fewer than five.
+    """
+    pairs = np.array([published, measured], dtype=float)
+    a, b = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    tau = stats.kendalltau(_rounded(a), _rounded(b)).statistic if len(a) >= 5 else math.nan
+    return _spearman(a, b), float(tau)
+
+
+def noise_ceiling(values: ArrayLike) -> float:
+    """How well seeds rank the rows as other seeds do: how much of their ranking is signal.
+
+    The mean Spearman's ρ between the rows' means in one half of the seeds and in the other, over all splits into two
+    halves; of an odd number, each seed is left out in turn, so that the halves are of equal size. It is of half as many
+    seeds, hence low: all seeds together may agree with a true ranking better than their halves do with each other. The
+    Spearman-Brown step-up (1910) is for linear correlations and not applied.
+
+    Args:
+        values: (S, rows), in any unit. A row that is NaN for a seed does not count where that seed does.
+
+    Returns:
+        In [-1, 1]; NaN for S < 2, fewer than three rows, or a half in which all rows are equal.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return math.nan
+    halves = {half: values[list(half)].mean(axis=0) for half in combinations(range(len(values)), len(values) // 2)}
+    return float(np.mean([_spearman(halves[a], halves[b]) for a, b in combinations(halves, 2)
+                          if not set(a).intersection(b)]))
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = np.array([a, b])[:, ~np.isnan(a + b)]
+    if len(a) < 3 or _constant(a) or _constant(b):
+        return math.nan
+    return float(stats.spearmanr(_rounded(a), _rounded(b)).statistic)
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    """x over its largest magnitude, to nine digits: values that differ by rounding errors tie, as 0.3 and 0.1 + 0.2."""
+    largest = np.abs(x).max(initial=0)
+    return np.round(x / largest, 9) if largest > 0 else x
+
+
+def _constant(x: np.ndarray) -> bool:
+    return bool(np.ptp(_rounded(x)) == 0)
