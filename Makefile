@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro test test-mmdet-3.3 bench lock lint clean
+.PHONY: help setup repro site browse test test-mmdet-3.3 bench lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ setup: .venv/.installed ## Make .venv from requirements.lock and install ghostli
 repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first (PROFILE=fashion)
 	$(if $(PROFILE),$(BIN)/python -m ghostlib.pipeline profile $(PROFILE))
 	PATH="$(CURDIR)/$(BIN):$$PATH" DVC_NO_ANALYTICS=1 $(BIN)/dvc repro $(ARGS)
+
+site: setup ## Build the pages of the results there are, results/<profile>/site; PROFILE=name (digits)
+	$(BIN)/python -m ghostlib.reporting.site $(or $(PROFILE),digits)
+
+browse: setup ## Open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir . notebooks
 
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)

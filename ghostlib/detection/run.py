@@ -14,6 +14,7 @@ from typing import Any
 
 from ghostlib.detection import configure, scenes
 from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
+from ghostlib.measurement.machine import cpu_name
 from ghostlib.models import catalog
 from ghostlib.training.checkpoint import write_atomic
 from ghostlib.training.profile import Profile, load_params, load_profile
@@ -119,7 +120,10 @@ class DetectionStore(Store):
         start = time.perf_counter()
         detector, metrics = loop.train(config, asked.seed, folder, report)
         weights.save(detector, folder / "detector.safetensors")
-        write_atomic(folder / "cost.json", json.dumps({"seconds": round(time.perf_counter() - start, 1)}).encode())
+        on_gpu = next(detector.parameters()).is_cuda
+        cost = {"seconds": round(time.perf_counter() - start, 1),
+                "device": torch.cuda.get_device_name() if on_gpu else cpu_name()}
+        write_atomic(folder / "cost.json", json.dumps(cost).encode())
         write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
         loop.clear(folder)
 

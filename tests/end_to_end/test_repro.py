@@ -21,7 +21,7 @@ from ghostlib.reporting import complexity, paper
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ("table_6", "figure_4")
-STAGES = {"train@digits", "comparison@digits", "architecture@digits",
+STAGES = {"train@digits", "comparison@digits", "architecture@digits", "report@digits", "site@digits",
           *(f"ablation@digits-{name}" for name in EXPERIMENTS)}
 
 
@@ -52,6 +52,7 @@ def copy(tmp_path_factory) -> Path:
     for stage, table in (("complexity", counted()), ("latency", timed())):  # minutes each, and tested by themselves
         del pipeline["stages"][stage]
         table.to_csv(runs / f"{stage}.csv", index=False)
+    del pipeline["stages"]["detection"]  # minutes, too
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, allow_unicode=True, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
@@ -123,6 +124,11 @@ def test_the_pipeline(copy):
     notebook = nbformat.read(results / "notebooks/table_6.ipynb", as_version=4)
     assert "papermill" not in notebook.metadata
     assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    verdicts = pd.read_csv(results / "tables/claims.csv").set_index("id")["verdict"]
+    assert (verdicts["cosine-to-zero"], verdicts["detection-v3-beats-v2"]) == ("inconclusive", "not attempted")
+    assert verdicts["v3-counts"] == "exact"
+    assert f"{len(verdicts)} claims" in (results / "summary.md").read_text()
+    assert (results / "site/notebooks/table_6.html").stat().st_size > 0
     assert set(pd.read_csv(results / "runs/table_6.csv")["run"]) <= {path.name for path in (copy / ".runs").iterdir()}
 
     # With nothing changed nothing is done.
@@ -132,7 +138,7 @@ def test_the_pipeline(copy):
     text = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: 2.0e-05"))
     runs_before = set((copy / ".runs").iterdir())
-    assert executed(repro(copy)) == {"train@digits", "ablation@digits-table_6"}
+    assert executed(repro(copy)) == {"train@digits", "ablation@digits-table_6", "report@digits", "site@digits"}
     assert len(set((copy / ".runs").iterdir()) - runs_before) == 1
 
     # A value that makes no sense is an error that names it.
