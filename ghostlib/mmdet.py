@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ghostlib import mmcv_ops
+from ghostlib.detection.configure import check_data
 from ghostlib.models import weights as weight_files
 from ghostlib.models import zoo
 from ghostlib.models.reparam import reparameterize
@@ -158,6 +159,14 @@ class AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         write_atomic(Path(filepath), obj)
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Looks for every image and category before the first step, rather than stopping where one is missing."""
+
+    def before_run(self, runner: Any) -> None:
+        check_data(runner.cfg)
 
 
 @HOOKS.register_module()

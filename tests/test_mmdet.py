@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ghostlib.detection import scenes
+from ghostlib.detection.configure import DetectionError
 from ghostlib.models import catalog, weights, zoo
 from ghostlib.models.reparam import RepConv
 
@@ -389,6 +390,17 @@ def test_a_weights_file_that_is_missing_ends_the_training_before_its_first_step(
     with pytest.raises(FileNotFoundError, match=r"backbone\.weights = 'nowhere.safetensors'"):
         runner.train()
     assert not list(tmp_path.glob("*.pth"))
+
+
+def test_an_image_that_is_missing_ends_the_training_before_its_first_step(data_set, tmp_path):
+    import shutil
+
+    torn = tmp_path / "scenes"
+    shutil.copytree(data_set, torn)
+    (torn / "train" / "00003.png").unlink()
+    runner = Runner.from_cfg(training(torn, tmp_path / "work", custom_hooks=[dict(type="CheckDataHook")]))
+    with pytest.raises(DetectionError, match=r"1 of the 4 images .* 00003\.png"):
+        runner.train()
 
 
 def test_mmdetections_own_tool_trains_a_configuration(data_set, tmp_path):

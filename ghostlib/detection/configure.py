@@ -1,8 +1,13 @@
-"""A row of Table 10 as MMDetection's configuration, at a profile's scale, and whether its data is there."""
+"""A row of Table 10 as MMDetection's configuration, at a profile's scale, and whether its data is there.
+
+    python -m ghostlib.detection.configure CONFIG    checks the data of any configuration
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,3 +153,24 @@ def _read(file: Path, key: str) -> dict[str, Any]:
     if absent := {"images", "annotations", "categories"} - set(content):
         raise DetectionError(f"{key}: {file} is no COCO annotation: it has no {', '.join(sorted(absent))}")
     return content
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m ghostlib.detection.configure",
+                                     description="Look for every annotation file, category and image of a detector.")
+    parser.add_argument("config", type=Path, help="a configuration of MMDetection's")
+    file = parser.parse_args(arguments).config
+    if not file.is_file():
+        sys.exit(f"error: {file} does not exist")
+    from mmengine.config import Config
+
+    try:
+        check_data(Config.fromfile(file))
+    except DetectionError as error:
+        sys.exit(f"error: {error}")
+    print(f"{file}: every annotation file, category and image is there")
+
+
+if __name__ == "__main__":
+    main()

@@ -159,6 +159,19 @@ def test_a_torn_annotation_file_is_named(config, content, message):
         check_data(config[0])
 
 
+def test_the_command_names_what_is_missing(tmp_path, config, capsys):
+    from ghostlib.detection.configure import main
+
+    config[0].dump(tmp_path / "config.py")
+    main([str(tmp_path / "config.py")])
+    assert "is there" in capsys.readouterr().out
+    (config[1] / "val" / "00000.png").unlink()
+    with pytest.raises(SystemExit, match=r"^error: val_dataloader\.dataset: 1 of the 2 images"):
+        main([str(tmp_path / "config.py")])
+    with pytest.raises(SystemExit, match="nowhere.py does not exist"):
+        main(["nowhere.py"])
+
+
 # -- a training
 
 TRAINING = """
