@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
@@ -56,6 +57,7 @@ def train(config: Config, seed: int, folder: Path, report: Callable[[Progress], 
     config.train_cfg.val_interval = config.train_cfg.max_epochs + 1
     config.setdefault("custom_hooks", []).append(dict(type="CheckInvalidLossHook", interval=1))
     runner = Runner.from_cfg(config)
+    runner.model.to(memory_format=torch.channels_last)  # faster for depth-wise convolutions, on CPU and GPU
     runner.register_hook(_Randomness(seed))
     runner.register_hook(watch := _Watch(folder / "history.json", report))
     untrained = folder / "untrained.json"
