@@ -41,7 +41,8 @@ from mmengine.model import BaseModule, is_model_wrapper  # noqa: E402
 from mmengine.runner import checkpoint as checkpoints  # noqa: E402
 
 # MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only where it is told that these
-# types are harmless. The onedl fork tells it while it reads; the original does not, and could resume nothing.
+# names are harmless. The onedl fork tells it while it reads (and where that fails unpickles anything, so no MMEngine is
+# to be given a checkpoint from strangers); the original does not, and could resume nothing.
 if not hasattr(checkpoints, "get_torch_safe_globals"):
     torch.serialization.add_safe_globals([
         HistoryBuffer, getattr, np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype,
@@ -84,7 +85,9 @@ class GhostBackbone(BaseModule):
         super().__init__(init_cfg)
         if weights and init_cfg:
             raise ValueError(f"the backbone has weights = {weights!r} and init_cfg = {init_cfg}; remove one of them")
-        features = zoo.features(arch, tuple(out_indices), width)
+        # What neck and head draw next is the same behind every backbone, so one seed pairs their detectors.
+        with torch.random.fork_rng(devices=[]):
+            features = zoo.features(arch, tuple(out_indices), width)
         taps = list(features.feature_info.out_indices)
         if not taps or taps != sorted(set(taps)):
             raise ValueError(f"out_indices = {tuple(out_indices)} must name maps in ascending order: they come finest "

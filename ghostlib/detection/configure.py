@@ -1,6 +1,6 @@
 """A row of Table 10 as MMDetection's configuration, at a profile's scale, and whether its data is there.
 
-    python -m ghostlib.detection.configure CONFIG    checks the data of any configuration
+    python -m ghostlib.detection.configure CONFIG    checks the data of any configuration for data in COCO's format
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _resize(config: Config, factor: float) -> None:
 
 
 def _put_scenes(config: Config, data: Path) -> None:
-    classes = tuple(category["name"] for category in _read(data / "annotations" / "train.json", "the scenes"
-                                                           )["categories"])
+    train = _read(data / "annotations" / "train.json", "the scenes")
+    classes = tuple(category["name"] for category in train["categories"])
     for loader, part in ((config.train_dataloader, "train"), (config.val_dataloader, "val"),
                          (config.test_dataloader, "val")):
         _innermost(loader.dataset).update(
@@ -112,7 +112,10 @@ def _check_dataset(key: str, dataset: Any) -> None:
     depth = ".dataset"
     while "dataset" in dataset:
         dataset, depth = dataset["dataset"], depth + ".dataset"
-    key, root = key + depth, Path(dataset.get("data_root", ""))
+    key, root = key + depth, Path(dataset.get("data_root") or "")
+    if "ann_file" not in dataset or "img" not in (dataset.get("data_prefix") or {}):
+        raise DetectionError(f"{key}: only a data set in COCO's format, with ann_file and data_prefix.img, can be "
+                             f"checked, and this {dataset.get('type')} has not both")
     file = root / dataset["ann_file"]
     content = _read(file, f"{key}.ann_file")
     known = {category["name"] for category in content["categories"]}
@@ -139,7 +142,7 @@ def _missing(folder: Path, images: list[dict[str, Any]]) -> Iterator[str]:
 def _classes_of(dataset_type: str) -> tuple[str, ...]:
     from mmdet.registry import DATASETS
 
-    return DATASETS.get(dataset_type).METAINFO.get("classes", ())
+    return getattr(DATASETS.get(dataset_type), "METAINFO", {}).get("classes", ())
 
 
 def _read(file: Path, key: str) -> dict[str, Any]:
@@ -147,7 +150,7 @@ def _read(file: Path, key: str) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DetectionError(f"{key}: {file} is not there. COCO belongs in data/coco (annotations/, train2017/, "
-                             "val2017/), or set data_root and ann_file to where it lies") from None
+                             "val2017/) or a link there") from None
     except ValueError as error:
         raise DetectionError(f"{key}: {file} is torn or no JSON ({error}); fetch it again") from None
     if absent := {"images", "annotations", "categories"} - set(content):
@@ -165,6 +168,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {file} does not exist")
     from mmengine.config import Config
 
+    from ghostlib import mmcv_ops
+
+    mmcv_ops.install()
     try:
         check_data(Config.fromfile(file))
     except DetectionError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghostlib.detection import configure, scenes
 from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
@@ -21,8 +21,12 @@ from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe
 from ghostlib.training.store import Run, Store
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data"]
-_PACKAGES = (("onedl-mmdetection", "mmdet"), ("onedl-mmengine", "mmengine"), ("onedl-mmcv", "mmcv", "mmcv-lite"))
+# The original's name first: an environment that has both, one in front of the other, imports the original.
+_PACKAGES = (("mmdet", "onedl-mmdetection"), ("mmengine", "onedl-mmengine"), ("mmcv", "mmcv-lite", "onedl-mmcv"))
 
 
 def _code() -> str:
@@ -32,7 +36,8 @@ def _code() -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
-_CODE = _code()
+# Taken when the code is imported, like `store.CODE`.
+CODE = _code()
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class DetectionRun:
         side: the paper's resolution (px).
         scale: what differs from the configuration of that row.
         backbone: the training of the classifier whose weights it begins with.
+        detection_code: what `code` is for the backbone.
     """
 
     row: str
@@ -52,12 +58,14 @@ class DetectionRun:
     side: int
     scale: Scale
     backbone: Run
+    detection_code: str = CODE
 
     @cached_property
     def key(self) -> str:
         """16 hexadecimal digits of all that decides the result."""
         decides = {"config": self.file.read_text(encoding="utf-8"), "scale": self.scale.model_dump(exclude={"scale"}),
-                   "backbone": self.backbone.key, "data": self.data, "code": _CODE, "libraries": _versions()}
+                   "backbone": self.backbone.key, "data": self.data, "code": self.detection_code,
+                   "libraries": _versions()}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -107,18 +115,17 @@ class DetectionStore(Store):
         from ghostlib.detection import loop
         from ghostlib.models import weights
 
+        if asked.detection_code != CODE:
+            raise RuntimeError(f"ghostlib's source changed since run {asked.key} was asked for; run again")
         torch.set_num_threads(asked.profile.threads)
         Store(self.root).ensure(asked.backbone)
-        data = self.scenes(asked)
-        width = catalog.default_width(asked.arch) * asked.profile.width_scale
-        config = configure.configure(asked.file, asked.scale, asked.arch, width, data)
-        config.model.backbone.weights = str(self.folder(asked.backbone) / "ema.safetensors")
+        config = self.config(asked)
         description = {"key": asked.key, "row": asked.row, "seed": asked.seed, "backbone": asked.backbone.key,
                        "data": asked.data, "libraries": _versions()}
         write_atomic(folder / "run.json", json.dumps(description, indent=1, ensure_ascii=False).encode())
         write_atomic(folder / "config.py", config.pretty_text.encode())
         start = time.perf_counter()
-        detector, metrics = loop.train(config, asked.seed, folder, report)
+        detector, metrics = loop.train(config, asked.seed, asked.profile.device_type, folder, report)
         weights.save(detector, folder / "detector.safetensors")
         on_gpu = next(detector.parameters()).is_cuda
         cost = {"seconds": round(time.perf_counter() - start, 1),
@@ -126,6 +133,13 @@ class DetectionStore(Store):
         write_atomic(folder / "cost.json", json.dumps(cost).encode())
         write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
         loop.clear(folder)
+
+    def config(self, run: DetectionRun) -> Config:
+        """The run's whole configuration."""
+        width = catalog.default_width(run.arch) * run.profile.width_scale
+        config = configure.configure(run.file, run.scale, run.arch, width, self.scenes(run))
+        config.model.backbone.weights = str(self.folder(run.backbone) / "ema.safetensors")
+        return config
 
     def scenes(self, run: DetectionRun) -> Path | None:
         """The folder of the run's scenes; None for COCO."""
@@ -143,13 +157,19 @@ def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[Detect
 
 
 def train_all(wanted: list[DetectionRun], store: DetectionStore | None = None) -> None:
-    """Trains what is not in the store yet, the backbones first, several runs at a time."""
+    """Trains what is not in the store yet, the backbones first, several runs at a time.
+
+    Raises:
+        DetectionError: an annotation, image or category is missing; before anything is trained.
+        GridError: after all the others have finished, with each failed run's log.
+    """
     from ghostlib.training import grid
 
     store = store or DetectionStore()
+    todo = {run.row: run for run in wanted if store.metrics(run) is None}
+    for run in todo.values():  # of each row one seed, the data being the same; the scenes are written here, too
+        configure.check_data(store.config(run))
     grid.run([run.backbone for run in wanted], store=Store(store.root), title="backbones")
-    for run in wanted:
-        store.scenes(run)  # once, rather than by two runs at the same time
     grid.run(wanted, store=store, title="detectors")
 
 

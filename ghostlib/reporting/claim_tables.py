@@ -19,9 +19,9 @@ _NOTEBOOKS = {"table_9": "comparison", "table_10": "detection"}
 def chapter(of: pd.DataFrame, folder: Path) -> str:
     """An experiment's heading, links to what is there, and its claims."""
     name = of["experiment"].iloc[0]
-    title = f"{_label(name)}: {paper.entry(name)['title']}" if name in paper.load() else _TITLES[name]
+    title = f"{paper.label(name)}: {paper.entry(name)['title']}" if name in paper.load() else _TITLES[name]
     tables = ["complexity_9", "complexity_10"] if name == "complexity" else [name]
-    linked = [(f"tables/{table}.md", _label(table)) for table in tables]
+    linked = [(f"tables/{table}.md", paper.label(table)) for table in tables]
     linked += [(f"notebooks/{_NOTEBOOKS.get(name, name)}.ipynb", "executed notebook")]
     there = " · ".join(f"[{label}]({place})" for place, label in linked if (folder / place).exists())
     why = "**" + of["verdict"] + "** — " + of["reason"]
@@ -42,7 +42,7 @@ def numbers(judged: pd.DataFrame) -> pd.DataFrame:
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
     """The scale's own verdicts as texts."""
     return pd.DataFrame({
-        "Experiment": proxy["experiment"].map(_label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
+        "Experiment": proxy["experiment"].map(paper.label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
         "ρ with the paper": proxy["spearman"].map(_share), "τ with the paper": proxy["kendall"].map(_share),
         "ρ of seeds with seeds": proxy["noise_ceiling"].map(_share),
         "cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"), "So": proxy["ranks"]})
@@ -72,7 +72,3 @@ def _number(value: float, unit: str) -> str:
 
 def _share(value: float) -> str:
     return _number(value, "ρ")
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()

@@ -35,7 +35,8 @@ def _trainings(records: list[Path], runs: int) -> list[str]:
     of = f"{runs}" if len(records) == runs else f"{len(records)} of {runs}, as the run store records no others"
     dates = sorted({f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}" for path in records})
     devices = sorted({record["device"] for record in read if "device" in record})
-    return [f"Training: {hours:.1f} hours, the sum over all trainings ({of}); several of them run at a time.",
+    return [f"Training: {hours:.1f} hours, the sum over all trainings ({of}), of an interrupted one what "
+            "followed; several run at a time.",
             f"Trained on: {', '.join(devices)}.",
             f"Dates of the trainings: {' to '.join(dict.fromkeys((dates[0], dates[-1])))} (UTC)."]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -72,8 +72,7 @@ def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], co
     """
     truth = json.loads(annotations.read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    found = {name: json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-             for name, path in detections.items()}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in detections.items()}
     with_objects = {annotation["image_id"] for annotation in truth["annotations"]}
     chosen = [image for image in truth["images"] if image["id"] in with_objects][:count]
     columns = 1 + len(found)
@@ -92,13 +91,14 @@ def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], co
     return figure
 
 
-def notes(scale: str, results: pd.DataFrame) -> list[str]:
-    """What stands below the table."""
+def notes(scale: str, others: Sequence[str]) -> list[str]:
+    """What stands below the table: at which scale, how to read it, and what else there is to say."""
     return [f"Measured at: {scale}.",
             "FLOPs are the backbone's at the paper's full size, counted here; neck and head are not in them.",
             "The paper's mAP is COCO's and is not comparable with ours; what can be compared is the order of the rows.",
             "Each detector begins with the weights of its backbone's own classifier, trained at the same scale, as the "
-            f"paper's begin with ImageNet's. `{UNTRAINED}` is the same detector before its training."]
+            f"paper's begin with ImageNet's. `{UNTRAINED}` is the same detector before its training.",
+            "The detector on GhostNetV3 trains with branches and is evaluated folded.", *others]
 
 
 def _text(cell) -> str:

@@ -140,7 +140,7 @@ def _label(cell: tuple[str, ...], than: tuple[str, ...]) -> str:
 
 def _named(part: str) -> str:
     """A table as the paper calls it; a row or column as it is."""
-    return part.replace("_", " ").capitalize() if part in paper.load() else part
+    return paper.label(part) if part in paper.load() else part
 
 
 def _counts(counts: Counts, counted: pd.DataFrame | None) -> Iterator[dict[str, Any]]:

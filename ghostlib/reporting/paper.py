@@ -37,6 +37,11 @@ def entry(name: str) -> dict:
     return _pick(load(), name, "table")
 
 
+def label(name: str) -> str:
+    """What the paper calls a table or figure: `table_1` is Table 1."""
+    return name.replace("_", " ").capitalize()
+
+
 def table(name: str) -> pd.DataFrame:
     """Returns one table or figure of the paper, rows and columns in the paper's order.
 

@@ -22,10 +22,11 @@ _KINDS = {"complexity": "sizes and operations", "latency": "latency", "table_10"
 _ACCURACY = "accuracy"
 _READING = """\
 The numbers of a claim are those of its weakest comparison, which decides. Differences of accuracy are points in the
-claim's favour, with Student's {confidence:g} % interval over paired seeds. The interval of a ratio of times runs from
-the 10th percentile of the one network over the 90th of the other to the reverse, that of a rank correlation is Bonett
-and Wright's. *Confirmed* needs every comparison, *contradicted* one; *exact* is within {tolerance:g} % of the printed
-number. Below {significant} seeds nothing is called significant. The rule and its reasons are at the top of
+claim's favour, with Student's {confidence:g} % interval over paired seeds, which covers what differs between trainings
+of the network compared: not its teachers, which are trained once, nor the test images. The interval of a ratio of times
+runs from the 10th percentile of the one network over the 90th of the other to the reverse, that of a rank correlation
+is Bonett and Wright's. *Confirmed* needs every comparison, *contradicted* one; *exact* is within {tolerance:g} % of the
+printed number. Below {significant} seeds nothing is called significant. The rule and its reasons are at the top of
 `ghostlib/reporting/claims.yaml`; it was fixed before a profile with more than one seed was run in full."""
 
 

@@ -46,9 +46,9 @@ def tell(experiment: str, profile_name: str, remarks: Sequence[str] = ()) -> Sto
     names = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(stand_ins.values())}."]
     notes = [f"Measured at: {profile.scale}.", *(names if stand_ins else []), *remarks,
              *(f"On the paper: {note}" for note in entry.get("notes", ()))]
-    number = experiment.replace("_", " ").capitalize()
-    return Story(experiment, f"{number}: {entry['title']}", profile.scale, entry.get("x_label", ""), tuple(notes),
-                 stand_ins, RESULTS / profile.name)
+    title = f"{paper.label(experiment)}: {entry['title']}"
+    return Story(experiment, title, profile.scale, entry.get("x_label", ""), tuple(notes), stand_ins,
+                 RESULTS / profile.name)
 
 
 def _stand_ins(profile: Profile) -> dict[str, str]:

@@ -17,12 +17,12 @@ from ghostlib.detection import run as detection
 from ghostlib.detection import scale as scales
 from ghostlib.detection.configure import DetectionError, check_data, config_file, configure
 from ghostlib.detection.scale import Scale
-from ghostlib.models import catalog
+from ghostlib.models import catalog, weights
 from ghostlib.reporting import detection as reporting
 from ghostlib.reporting import paper
 from ghostlib.training.config import ConfigError
 from ghostlib.training.profile import load_params, load_profile
-from ghostlib.training.store import Run
+from ghostlib.training.store import Run, Store
 
 PARAMS = load_params()
 TINY = Scale(
@@ -135,7 +135,8 @@ def test_a_missing_annotation_file_is_named_with_its_key(config):
         check_data(config[0])
 
 
-def test_without_coco_its_place_is_named():
+def test_without_coco_its_place_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DetectionError, match="instances_train2017.json is not there. COCO belongs in data/coco"):
         check_data(configure(config_file("ghostnetv2_100", 416), Scale(scale="COCO"), "ghostnetv2_100", 1.0))
 
@@ -185,7 +186,8 @@ DetectionStore(root).ensure(run, report)
 """
 
 
-def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store, tmp_path):
+@pytest.mark.parametrize("dies_at", [1, 3])  # in the first epoch and in the second of two
+def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store, tmp_path, dies_at):
     import pickle
 
     from safetensors.torch import load_file
@@ -198,9 +200,9 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store,
         return subprocess.run([sys.executable, "-c", TRAINING, str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"},
                               stdout=subprocess.DEVNULL, check=False).returncode
 
-    assert start(interrupted.root, 3) == -signal.SIGKILL  # in the second epoch
+    assert start(interrupted.root, dies_at) == -signal.SIGKILL
     folder = interrupted.folder(tiny_run)
-    assert (folder / "epoch_1.pth").exists() and not (folder / "metrics.json").exists()
+    assert (folder / "epoch_1.pth").exists() == (dies_at == 3) and not (folder / "metrics.json").exists()
     before = folder.joinpath("untrained.json").stat().st_mtime_ns
     assert start(interrupted.root, 0) == 0
     assert folder.joinpath("untrained.json").stat().st_mtime_ns == before, "it began again"
@@ -210,8 +212,45 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store,
     whole, resumed = (load_file(of.folder(tiny_run) / "detector.safetensors") for of in (store, interrupted))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items()) and whole.keys() == resumed.keys()
     assert metrics["trained"].keys() == metrics["untrained"].keys() and len(metrics["history"]) == 2
-    began_with = load_file(store.folder(tiny_run.backbone) / "ema.safetensors")
-    assert any(name.startswith("backbone.") for name in whole) and began_with
+
+
+def test_a_detector_begins_with_its_classifier_s_weights(tiny_run, store):
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+    from safetensors.torch import load_file
+
+    store.folder(tiny_run.backbone).mkdir(parents=True)
+    classifier = Store._network(tiny_run.backbone)
+    weights.save(classifier, store.folder(tiny_run.backbone) / "ema.safetensors")
+    init_default_scope("mmdet")
+    detector = MODELS.build(store.config(tiny_run).model)
+    detector.init_weights()
+    saved = load_file(store.folder(tiny_run.backbone) / "ema.safetensors")
+    ours = {name.removeprefix("features."): value for name, value in detector.backbone.state_dict().items()}
+    assert len(ours) > 100 and all(torch.equal(value, saved[name.replace("blocks_", "blocks.", 1)])
+                                   for name, value in ours.items())
+
+
+def test_detectors_of_one_seed_share_what_neck_and_head_begin_with(tiny_run, store):
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmdet")
+    states = []
+    for arch in ("ghostnetv2_100", "ghostnetv3_100"):
+        model = store.config(replace(tiny_run, arch=arch)).model
+        model.backbone.weights = None
+        torch.manual_seed(0)
+        states.append(MODELS.build(model).state_dict())
+    shared = [name for name in states[0] if not name.startswith("backbone.")]
+    assert shared and all(torch.equal(states[0][name], states[1][name]) for name in shared)
+
+
+def test_missing_data_ends_all_before_anything_is_trained(tiny_run, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DetectionError, match="instances_train2017.json is not there"):
+        detection.train_all([replace(tiny_run, scale=Scale(scale="COCO"))], store)
+    assert not list(store.root.glob("*/run.json"))
 
 
 # -- what is reported
@@ -244,8 +283,10 @@ def test_the_picture_shows_the_first_images_with_what_was_found(tiny_run, store,
     found.write_text(json.dumps([
         {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.9},
         {"image_id": 1, "category_id": 4, "bbox": [1, 2, 30, 40], "score": 0.1}]))
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text("[]")
     figure = reporting.pictures(data / "annotations" / "val.json", data / "val",
-                                {"one": found, "nothing": tmp_path / "absent.json"}, count=2)
+                                {"one": found, "nothing": nothing}, count=2)
     assert [axis.get_title(loc="left") for axis in figure.axes[:3]] == ["ground truth", "one", "nothing"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["2 0.90"]
     assert not figure.axes[2].texts and figure.axes[0].texts

@@ -334,7 +334,10 @@ def test_errata_are_sentences_of_their_own():
     assert listed["sentence"].str.endswith(".").all() and listed["place"].all()
 
 
-@pytest.mark.parametrize("folder", [of for of in Path("results").glob("*") if (of / "runs").is_dir()], ids=str)
+RESULTS = [runs.parent for runs in (Path(__file__).parents[2] / "results").glob("*/runs")]
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_the_committed_results_can_be_judged(folder):
     judged = verdicts.judge(evidence.evidence(folder))
     assert len(judged) == len(CLAIMS) and set(judged["verdict"]) <= set(verdicts.VERDICTS)

@@ -186,7 +186,7 @@ def test_an_exhibit_has_the_verdicts_of_the_claims_tested_there(pages, exhibit, 
 def test_the_summary_tells_counts_scale_seeds_and_machine(pages):
     text = " ".join(pages["index.html"].articles[""].split())
     assert all(f"1 {sign} {verdict}" in text for verdict, sign in BADGE.items())
-    assert "48 digits, seven seeds. 2 trainings in all" in text and "7 paired seeds" in text
+    assert "48 digits, seven seeds. 2 trainings behind the tables" in text and "7 paired seeds" in text
     assert "80 % power are 0.8 points" in text and "Some CPU, 2 CPUs, Linux, with An Engine 1.0" in text
 
 

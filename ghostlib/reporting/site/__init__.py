@@ -22,7 +22,7 @@ import jinja2
 import PIL.Image
 from markupsafe import Markup, escape
 
-from ghostlib.reporting import claims
+from ghostlib.reporting import claims, paper
 from ghostlib.reporting.errata import errata
 from ghostlib.reporting.site import markup
 from ghostlib.reporting.site.chapters import Exhibit, exhibits, in_order
@@ -101,7 +101,7 @@ def _environment(results: Results) -> jinja2.Environment:
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals |= {"results": results, "profile": results.folder.resolve().name, "signs": SIGNS,
                             "pictures": pictures, "table": table, "data": data}
-    environment.filters |= {"quantity": _quantity, "code": _code}
+    environment.filters |= {"label": paper.label, "quantity": _quantity, "code": _code}
     return environment
 
 

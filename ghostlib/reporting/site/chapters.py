@@ -22,7 +22,7 @@ class Exhibit:
     @property
     def label(self) -> str:
         """As the paper calls it, e.g. Table 1."""
-        return _label(self.name)
+        return paper.label(self.name)
 
     @property
     def heading(self) -> str:
@@ -89,7 +89,3 @@ def tested_at(experiment: str, place: str) -> str:
 
 def _ablations(*names: str) -> tuple[Exhibit, ...]:
     return tuple(Exhibit(name, paper.entry(name)["title"], (name,), (name,)) for name in names)
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
