@@ -19,8 +19,6 @@ from ghostlib.reporting.figures import STYLE
 METRIC = "mAP"
 UNTRAINED = "untrained AP50"
 _DETAILS = ["AP50", "AP75", "AP small", "AP medium", "AP large"]
-# A detection less certain than this is not drawn.
-_SCORE = 0.3
 
 
 def compare(results: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +60,7 @@ def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], count: int = 3) -> Figure:
-    """The first images with objects: what is there, and what each detector finds.
+    """The first images with objects: what is there, and as many detections, the most certain ones, of each detector.
 
     Args:
         annotations: in COCO's format.
@@ -81,10 +79,11 @@ def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], co
                                     layout="constrained")
         for image, line in zip(chosen, axes, strict=True):
             pixels = Image.open(images / image["file_name"]).convert("RGB")
-            _draw(line[0], pixels, [box for box in truth["annotations"] if box["image_id"] == image["id"]], names)
+            there = [box for box in truth["annotations"] if box["image_id"] == image["id"]]
+            _draw(line[0], pixels, there, names)
             for axis, boxes in zip(line[1:], found.values(), strict=True):
-                _draw(axis, pixels, [box for box in boxes if box["image_id"] == image["id"]
-                                     and box["score"] >= _SCORE], names)
+                here = sorted((box for box in boxes if box["image_id"] == image["id"]), key=lambda box: -box["score"])
+                _draw(axis, pixels, here[:len(there)], names)
         for axis, title in zip(axes[0], ["ground truth", *found], strict=True):
             axis.set_title(title, loc="left", fontsize=8)
     plt.close(figure)

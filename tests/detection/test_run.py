@@ -281,12 +281,13 @@ def test_the_picture_shows_the_first_images_with_what_was_found(tiny_run, store,
     data = store.scenes(tiny_run)
     found = tmp_path / "found.json"
     found.write_text(json.dumps([
-        {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.9},
-        {"image_id": 1, "category_id": 4, "bbox": [1, 2, 30, 40], "score": 0.1}]))
+        {"image_id": 1, "category_id": 4, "bbox": [1, 2, 30, 40], "score": 0.1},
+        *({"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.9} for _ in range(2))]))
     nothing = tmp_path / "nothing.json"
     nothing.write_text("[]")
     figure = reporting.pictures(data / "annotations" / "val.json", data / "val",
                                 {"one": found, "nothing": nothing}, count=2)
     assert [axis.get_title(loc="left") for axis in figure.axes[:3]] == ["ground truth", "one", "nothing"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["2 0.90"]
-    assert not figure.axes[2].texts and figure.axes[0].texts
+    there = len(figure.axes[0].texts)
+    assert there in (1, 2) and [text.get_text() for text in figure.axes[1].texts] == ["2 0.90"] * there
+    assert not figure.axes[2].texts
