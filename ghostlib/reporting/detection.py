@@ -83,7 +83,7 @@ def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], co
             _draw(line[0], pixels, there, names)
             for axis, boxes in zip(line[1:], found.values(), strict=True):
                 here = sorted((box for box in boxes if box["image_id"] == image["id"]), key=lambda box: -box["score"])
-                _draw(axis, pixels, here[:len(there)], names)
+                _draw(axis, pixels, here[:len(there)][::-1], names)  # the most certain on top
         for axis, title in zip(axes[0], ["ground truth", *found], strict=True):
             axis.set_title(title, loc="left", fontsize=8)
     plt.close(figure)
