@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ghostlib.detection import run as detection
 from ghostlib.detection import scale as scales
@@ -33,11 +34,15 @@ TINY = Scale(
              "param_scheduler": [dict(type="MultiStepLR", by_epoch=True, milestones=[1], gamma=0.1)]})
 
 
-@pytest.fixture
-def tiny_run(tiny):
+def v3_run(tiny) -> detection.DetectionRun:
     """GhostNetV3 at width 0.1 on four scenes, from a classifier of one epoch."""
     recipe = tiny.resolve({"teacher": None, "epochs": 1})
     return detection.DetectionRun("GhostNetV3 1.0× @320", "ghostnetv3_100", 320, TINY, Run(recipe, tiny, 0).canonical)
+
+
+@pytest.fixture
+def tiny_run(tiny):
+    return v3_run(tiny)
 
 
 @pytest.fixture
@@ -186,30 +191,29 @@ DetectionStore(root).ensure(run, report)
 """
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tiny, tmp_path_factory) -> detection.DetectionStore:
+    store = detection.DetectionStore(tmp_path_factory.mktemp("uninterrupted"))
+    store.ensure(v3_run(tiny))
+    return store
+
+
 @pytest.mark.parametrize("dies_at", [1, 3])  # in the first epoch and in the second of two
-def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store, tmp_path, dies_at):
-    import pickle
-
-    from safetensors.torch import load_file
-
-    interrupted = detection.DetectionStore(tmp_path / "interrupted")
-
-    def start(root: Path, dies_at: int) -> int:
-        file = tmp_path / "run.pickle"
-        file.write_bytes(pickle.dumps((tiny_run, root, dies_at)))
-        return subprocess.run([sys.executable, "-c", TRAINING, str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"},
-                              stdout=subprocess.DEVNULL, check=False).returncode
-
-    assert start(interrupted.root, dies_at) == -signal.SIGKILL
-    folder = interrupted.folder(tiny_run)
+def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, uninterrupted, store, tmp_path, dies_at):
+    file = tmp_path / "run.pickle"
+    file.write_bytes(pickle.dumps((tiny_run, store.root, dies_at)))
+    killed = subprocess.run([sys.executable, "-c", TRAINING, str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"},
+                            stdout=subprocess.DEVNULL, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    folder = store.folder(tiny_run)
     assert (folder / "epoch_1.pth").exists() == (dies_at == 3) and not (folder / "metrics.json").exists()
     before = folder.joinpath("untrained.json").stat().st_mtime_ns
-    assert start(interrupted.root, 0) == 0
+
+    metrics = store.ensure(tiny_run)
     assert folder.joinpath("untrained.json").stat().st_mtime_ns == before, "it began again"
     assert not list(folder.glob("*.pth"))
-    metrics = store.ensure(tiny_run)
-    assert interrupted.metrics(tiny_run) == metrics
-    whole, resumed = (load_file(of.folder(tiny_run) / "detector.safetensors") for of in (store, interrupted))
+    assert metrics == uninterrupted.metrics(tiny_run)
+    whole, resumed = (load_file(of.folder(tiny_run) / "detector.safetensors") for of in (uninterrupted, store))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items()) and whole.keys() == resumed.keys()
     assert metrics["trained"].keys() == metrics["untrained"].keys() and len(metrics["history"]) == 2
 
@@ -217,8 +221,6 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, store,
 def test_a_detector_begins_with_its_classifier_s_weights(tiny_run, store):
     from mmdet.registry import MODELS
     from mmengine.registry import init_default_scope
-    from safetensors.torch import load_file
-
     store.folder(tiny_run.backbone).mkdir(parents=True)
     classifier = Store._network(tiny_run.backbone)
     weights.save(classifier, store.folder(tiny_run.backbone) / "ema.safetensors")
