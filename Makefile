@@ -20,7 +20,7 @@ site: setup ## Build the pages of the results there are, results/<profile>/site;
 	$(BIN)/python -m ghostlib.reporting.site $(or $(PROFILE),digits)
 
 browse: setup ## Open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir . notebooks
+	$(BIN)/jupyter lab notebooks
 
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)
