@@ -8,24 +8,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmdet
 import pytest
 import torch
+from mmdet.registry import HOOKS, MODELS
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, get_priority
 from torch import nn
 
 from ghostlib.detection import scenes
 from ghostlib.detection.configure import DetectionError
+from ghostlib.mmdet import FoldHook, GhostBackbone, fold
 from ghostlib.models import catalog, weights, zoo
 from ghostlib.models.reparam import RepConv
-
-mmdet = pytest.importorskip("mmdet")
-
-from mmdet.registry import HOOKS, MODELS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.hooks import CheckpointHook, EMAHook  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.runner import Runner, get_priority  # noqa: E402
-
-from ghostlib.mmdet import FoldHook, GhostBackbone, fold  # noqa: E402
 
 CONFIGS = Path(__file__).parents[1] / "detection" / "configs"
 TOOLS = Path(mmdet.__file__).parent / ".mim" / "tools"
