@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghostlib.detection import configure, scenes
 from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
+from ghostlib.experiment import COLUMNS
 from ghostlib.measurement.machine import cpu_name
 from ghostlib.models import catalog
 from ghostlib.training.checkpoint import write_atomic
@@ -24,7 +25,6 @@ from ghostlib.training.store import Run, Store
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data"]
 # The original's name first: an environment that has both, one in front of the other, imports the original.
 _PACKAGES = (("mmdet", "onedl-mmdetection"), ("mmengine", "onedl-mmengine"), ("mmcv", "mmcv-lite", "onedl-mmcv"))
 

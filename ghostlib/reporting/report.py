@@ -18,8 +18,6 @@ from ghostlib.reporting.claim_tables import chapter, markdown, numbers, proxy_ta
 from ghostlib.training.profile import Profile, load_params, load_profile
 
 BEGIN, END = "<!-- summary of the digits results: begin -->", "<!-- summary of the digits results: end -->"
-_KINDS = {"complexity": "sizes and operations", "latency": "latency", "table_10": "detection"}
-_ACCURACY = "accuracy"
 _READING = """\
 The numbers of a claim are those of its weakest comparison, which decides. Differences of accuracy are points in the
 claim's favour, with Student's {confidence:g} % interval over paired seeds, which covers what differs between trainings
@@ -51,10 +49,10 @@ class Report:
 
     @property
     def counts(self) -> pd.DataFrame:
-        """How many claims of each kind have which verdict."""
-        kinds = self.claims["experiment"].map(_KINDS).fillna(_ACCURACY)
-        counts = pd.crosstab(kinds, self.claims["verdict"], margins=True, margins_name="all").rename_axis(None)
-        return counts.reindex(index=[_ACCURACY, *dict.fromkeys(_KINDS.values()), "all"],
+        """How many of the claims about something have which verdict."""
+        about = self.claims["experiment"].map(verdicts.ABOUT).fillna(verdicts.ACCURACY)
+        counts = pd.crosstab(about, self.claims["verdict"], margins=True, margins_name="all").rename_axis(None)
+        return counts.reindex(index=[verdicts.ACCURACY, *verdicts.ABOUT.values(), "all"],
                               columns=[*verdicts.COLORS, "all"], fill_value=0)
 
     @property

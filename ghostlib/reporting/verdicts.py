@@ -14,6 +14,11 @@ VERDICTS = ["contradicted", "not attempted", "inconclusive", "confirmed", "exact
 # From what held to what was not tried; blue and vermilion of Okabe and Ito, which the colour-blind tell apart.
 COLORS = {"exact": "#0072b2", "confirmed": "#0072b2", "contradicted": "#d55e00", "inconclusive": "#555555",
           "not attempted": "#949494"}
+# In the same order, so that no verdict is told by its colour alone.
+SIGNS = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
+# What a claim is about: most experiments measure accuracies.
+ACCURACY = "accuracy"
+ABOUT = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection"}
 COLUMNS = ["id", "statement", "place", "experiment", "comparison", "paper", "ours", "low", "high", "unit", "seeds", "p",
            "p_holm", "detectable", "verdict", "reason"]
 

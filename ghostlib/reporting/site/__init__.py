@@ -26,7 +26,8 @@ from ghostlib.reporting import claims, paper
 from ghostlib.reporting.errata import errata
 from ghostlib.reporting.site import markup
 from ghostlib.reporting.site.chapters import Exhibit, exhibits, in_order
-from ghostlib.reporting.site.results import SIGNS, Results
+from ghostlib.reporting.site.results import Results
+from ghostlib.reporting.verdicts import SIGNS
 
 # What pictures show that are no exhibit of the paper.
 _DESCRIPTIONS = {

@@ -11,9 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ghostlib.reporting.site.chapters import tested_at
-
-# From what held to what was not tried, with a sign, so that no verdict is told by its colour alone.
-SIGNS = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
+from ghostlib.reporting.verdicts import ABOUT, ACCURACY, SIGNS
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,12 @@ class Results:
         return {verdict: [claim for claim in self.claims if claim["verdict"] == verdict] for verdict in SIGNS}
 
     @property
-    def kinds(self) -> dict[str, Counter]:
-        """How many claims of each kind got each verdict that some got."""
-        kinds = {"complexity": "Sizes and operations", "latency": "CPU time", "table_10": "Object detection"}
+    def about(self) -> dict[str, Counter]:
+        """What claims are about -> how many of them got each verdict that some got."""
         counts: dict[str, Counter] = {}
         for verdict, claims in self.verdicts.items():
             for claim in claims:
-                counts.setdefault(kinds.get(claim["experiment"], "Accuracy"), Counter())[verdict] += 1
+                counts.setdefault(ABOUT.get(claim["experiment"], ACCURACY), Counter())[verdict] += 1
         return counts
 
     @property
