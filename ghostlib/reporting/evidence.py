@@ -183,9 +183,20 @@ def _times(claim: Claim, timed: pd.DataFrame | None, rule: Rule) -> Iterator[dic
         bound = {"printed": printed * (1 + to_spare), "same": 1 + to_spare, "shorter": 1.0}[ratio.bound]
         a, b = times.loc[ratio.row], times.loc[ratio.to]
         ours = a["median_ms"] / b["median_ms"]
+        note = f"{on} {_elsewhere(timed, deployed[ratio.row], deployed[ratio.to])}".strip()
         yield {"comparison": f"{ratio.row} / {ratio.to} ({ratio.claim})", "paper": printed, "ours": ours,
                "low": a["p10_ms"] / b["p90_ms"], "high": a["p90_ms"] / b["p10_ms"], "unit": "×",
-               "test": ratio.direction, "bound": bound, "note": absent if math.isnan(ours) else on}
+               "test": ratio.direction, "bound": bound, "note": absent if math.isnan(ours) else note}
+
+
+def _elsewhere(timed: pd.DataFrame, a: str, b: str) -> str:
+    """The ratio of two networks' times with every other engine and number of threads: no part of the verdict."""
+    found = []
+    for (engine, threads), of in timed.groupby(["engine", "threads"], sort=False):
+        times = of.set_index("network")["median_ms"]
+        if (engine, threads) != (ENGINE, THREADS) and {a, b} <= set(times.index):
+            found.append(f"{engine} ({threads}) {times[a] / times[b]:.2f}×")
+    return f"With other engines (threads): {', '.join(found)}." if found else ""
 
 
 def _rho_interval(rho: float, rows: int, confidence: float) -> tuple[float, float]:

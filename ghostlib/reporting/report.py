@@ -25,7 +25,8 @@ of the network compared: not its teachers, which are trained once, nor the test 
 runs from the 10th percentile of the one network over the 90th of the other to the reverse, that of a rank correlation
 is Bonett and Wright's. *Confirmed* needs every comparison, *contradicted* one; *exact* is within {tolerance:g} % of the
 printed number. Below {significant} seeds nothing is called significant. The rule and its reasons are at the top of
-`ghostlib/reporting/claims.yaml`; it was fixed before a profile with more than one seed was run in full."""
+`ghostlib/reporting/claims.yaml`; it was fixed before a profile with more than one seed was run in full. Counts and the
+times of a session were known by then: verdicts on these are not blind."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,12 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """summary.md, which README.md shows: the verdicts' counts and the headline claims."""
+        """summary.md, which README.md shows: the verdicts' counts, the headline claims and what else was decided."""
         total = self.counts.loc["all"]
         told = ", ".join(f"{total[verdict]} {verdict}" for verdict in verdicts.COLORS)
         headline = {claim.id for claim in claims.load()[1] if claim.headline}
-        chosen = self.claims[self.claims["id"].isin(headline)]
+        shown = self.claims["id"].isin(headline) | self.claims["verdict"].isin(["confirmed", "contradicted"])
+        chosen = self.claims[shown]
         table = numbers(chosen)[["Claim", "What decides", "Paper", "Ours"]].assign(Verdict=chosen["verdict"])
         return f"{total['all']} claims of the paper at this scale: {told}.\n\n{markdown(table)}\n"
 

@@ -291,6 +291,17 @@ def test_at_least_is_the_other_side(tmp_path):
         "MobileOne-S4 / GhostNetV3 1.6×")
 
 
+def test_other_engines_are_told_and_decide_nothing(tmp_path):
+    write_times(tmp_path)
+    path = tmp_path / "runs" / "latency.csv"
+    before, timed = verdict(tmp_path, "latency-mobilenetv2"), pd.read_csv(path)
+    timed.loc[(timed["engine"] == "OpenVINO") & (timed["network"] == "ghostnetv2_100"), "median_ms"] *= 3
+    timed[(timed["threads"] == 1) | (timed["network"] != "mobilenetv2_100")].to_csv(path, index=False)
+    row = verdict(tmp_path, "latency-mobilenetv2")
+    assert "With other engines (threads): OpenVINO (1) 3.00×." in row["reason"]
+    assert row["verdict"] == before["verdict"] and row["ours"] == before["ours"]
+
+
 def test_an_untimed_network_is_not_attempted(tmp_path):
     write_times(tmp_path)
     path = tmp_path / "runs" / "latency.csv"

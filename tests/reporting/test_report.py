@@ -76,10 +76,13 @@ def test_what_a_scale_can_show_depends_on_its_seeds(tmp_path, three_seeds):
     assert "6 paired seeds" in judged(tmp_path).reach and "Below 6" not in judged(tmp_path).reach
 
 
-def test_the_summary_shows_the_headline_claims_and_every_count(three_seeds):
-    headline = [claim for claim in claims.load()[1] if claim.headline]
-    assert 5 <= len(headline) <= 10 and all(claim.statement in three_seeds.summary for claim in headline)
-    assert len(three_seeds.summary.splitlines()) == 2 + 2 + len(headline)
+def test_the_summary_shows_the_headline_claims_the_decided_ones_and_every_count(three_seeds):
+    headline = {claim.statement for claim in claims.load()[1] if claim.headline}
+    judged = three_seeds.claims
+    decided = set(judged.loc[judged["verdict"].isin(["confirmed", "contradicted"]), "statement"])
+    assert 5 <= len(headline) <= 10 and decided - headline
+    assert all(statement in three_seeds.summary for statement in headline | decided)
+    assert len(three_seeds.summary.splitlines()) == 2 + 2 + len(headline | decided)
     assert f"{three_seeds.counts.loc['all', 'exact']} exact" in three_seeds.summary
     assert "](" not in three_seeds.summary  # a link cannot hold in two folders
 

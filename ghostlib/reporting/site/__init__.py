@@ -71,7 +71,7 @@ def build(profile_folder: Path) -> Path:
     if report.exists():
         write("report.html", "page.html.j2", title="Report", body=markup.report(report, "Report"),
               source="../report.md")
-    write("index.html", "index.html.j2", title="GhostNetV3, reproduced", chapters=in_order(), pages=pages,
+    write("index.html", "index.html.j2", title="Reproducing GhostNetV3", chapters=in_order(), pages=pages,
           has_report=report.exists(), errata=errata().to_dict("records"), rule=claims.load()[0],
           files={kind: results.files(kind) for kind in ("tables", "figures", "runs", "notebooks")})
     return site / "index.html"
