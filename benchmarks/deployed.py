@@ -11,9 +11,9 @@ from timm import create_model
 from timm.utils import reparameterize_model
 from tqdm import tqdm
 
-from ghostlib.measurement import export
-from ghostlib.measurement.latency import measure, prepare
-from ghostlib.measurement.machine import cpu_name
+from ghostlib.deploy import export
+from ghostlib.deploy.latency import measure, prepare
+from ghostlib.machine import cpu_name
 from ghostlib.models import zoo
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from timm import create_model
 from tqdm import tqdm
 
-from ghostlib.measurement.latency import measure
-from ghostlib.measurement.machine import cpu_name
+from ghostlib.deploy.latency import measure
+from ghostlib.machine import cpu_name
 from ghostlib.models import zoo
 
 BASE = "timm ghostnetv2_100"

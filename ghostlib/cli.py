@@ -36,7 +36,7 @@ def zoo(match: Annotated[str, typer.Argument(help="show only names that hold thi
 @app.command()
 def count(names: Names, image_size: Size = None) -> None:
     """Count parameters and multiply-accumulates of networks as they are deployed (folded)."""
-    from ghostlib.measurement.complexity import count as counted
+    from ghostlib.deploy.count import count as counted
     from ghostlib.models import catalog
     from ghostlib.models import zoo as networks
 
@@ -56,7 +56,7 @@ def time_(names: Names,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
           rounds: Annotated[int, typer.Option(min=2, help="of 20 timed calls a network")] = 5) -> None:
     """Time networks on this machine's CPU: one image, float32, interleaved, outliers trimmed."""
-    from ghostlib.measurement import latency
+    from ghostlib.deploy import latency
 
     with tempfile.TemporaryDirectory() as folder:
         times = latency.benchmark(names, Path(folder), engine or tuple(latency.ENGINES), threads, rounds)
@@ -88,7 +88,7 @@ def export(name: Name,
 
     For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
     """
-    from ghostlib.measurement.export import FORMATS, phone_commands
+    from ghostlib.deploy.export import FORMATS, phone_commands
     from ghostlib.models import catalog, weights
     from ghostlib.models import zoo as networks
 
@@ -120,7 +120,7 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
-    from ghostlib.training.data import Views, folder_images
+    from ghostlib.training.datasets import Views, folder_images
     from ghostlib.training.loop import evaluate as score
 
     images, classes = folder_images(folder)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ghostlib.runs.store import Run, Store
 from ghostlib.training.profile import Profile
-from ghostlib.training.store import Run, Store
 
 torch.set_num_threads(1)
 

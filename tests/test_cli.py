@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ghostlib import cli
-from ghostlib.measurement import export
+from ghostlib.deploy import export
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
 

@@ -17,8 +17,8 @@ from mmengine.runner import Runner, set_random_seed
 from torch import nn
 
 import ghostlib.mmdet  # noqa: F401 (registers what the configurations name)
-from ghostlib.detection.configure import check_data
-from ghostlib.training.checkpoint import write_atomic
+from ghostlib.files import write_atomic
+from ghostlib.mmdet.coco import check_data
 from ghostlib.training.loop import Progress
 from ghostlib.training.randomness import seed_of
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ghostlib.detection import configure, scenes
 from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
-from ghostlib.experiment import COLUMNS
-from ghostlib.measurement.machine import cpu_name
+from ghostlib.experiments import COLUMNS
+from ghostlib.files import write_atomic
+from ghostlib.machine import cpu_name
+from ghostlib.mmdet import coco
 from ghostlib.models import catalog
-from ghostlib.training.checkpoint import write_atomic
+from ghostlib.runs.store import Run, Store
 from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe
-from ghostlib.training.store import Run, Store
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -163,14 +164,14 @@ def train_all(wanted: list[DetectionRun], store: DetectionStore | None = None) -
         DetectionError: an annotation, image or category is missing; before anything is trained.
         GridError: after all the others have finished, with each failed run's log.
     """
-    from ghostlib.training import grid
+    from ghostlib.runs import engines
 
     store = store or DetectionStore()
     todo = {run.row: run for run in wanted if store.metrics(run) is None}
     for run in todo.values():  # of each row one seed, the data being the same; the scenes are written here, too
-        configure.check_data(store.config(run))
-    grid.run([run.backbone for run in wanted], store=Store(store.root), title="backbones")
-    grid.run(wanted, store=store, title="detectors")
+        coco.check_data(store.config(run))
+    engines.run([run.backbone for run in wanted], store=Store(store.root), title="backbones")
+    engines.run(wanted, store=store, title="detectors")
 
 
 def results(wanted: list[DetectionRun], store: DetectionStore | None = None) -> Any:

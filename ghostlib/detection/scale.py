@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from ghostlib.config import Config, ConfigError
 from ghostlib.detection.scenes import Layout
 from ghostlib.models import catalog
-from ghostlib.training.config import Config, ConfigError
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 

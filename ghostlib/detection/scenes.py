@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from pydantic import Field, model_validator
 
-from ghostlib.training import data
-from ghostlib.training.config import Config
-from ghostlib.training.data import DataError, Images
+from ghostlib.config import Config
+from ghostlib.training import datasets
+from ghostlib.training.datasets import DataError, Images
 from ghostlib.training.profile import Profile
 from ghostlib.training.randomness import seed_of
 from ghostlib.training.recipe import Share
@@ -102,7 +102,7 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
     if profile.data not in CATEGORIES:
         raise DataError(f"profile {profile.name!r} has no scenes: {profile.data!r} are photographs, which cannot be "
                         f"laid out as objects (only {', '.join(CATEGORIES)} can); use COCO in data/coco")
-    splits = data.load(profile)
+    splits = datasets.load(profile)
     code = Path(__file__).read_text(encoding="utf-8")
     decides = {"data": splits.digest, "layout": layout.model_dump(mode="json"), "code": code}
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -31,12 +31,12 @@ class RepConv(nn.Module):
             from the very weights of the network trained with one.
         norm: its batch normalisation, which goes with it.
         branches: the number N of k×k conv-BN branches.
-        pointwise: add the 1×1 depth-wise branch to depth-wise convolutions.
+        scale: add the 1×1 depth-wise branch to depth-wise convolutions.
         skip: add the BN-only branch to depth-wise convolutions of stride 1.
         seed: of the new branches' weights. Equal seeds give a branch equal weights, however many others there are.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, branches: int = 3, pointwise: bool = True,
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, branches: int = 3, scale: bool = True,
                  skip: bool = True, seed: int = 0):
         super().__init__()
         if branches < 1:
@@ -44,10 +44,10 @@ class RepConv(nn.Module):
         extras = _is_depthwise(conv) and conv.kernel_size != (1, 1) and _is_centred(conv)
         keeps_shape = conv.stride == (1, 1) and conv.in_channels == conv.out_channels
         generator = torch.Generator().manual_seed(seed)
-        scale = _pointwise_like(conv, generator)  # drawn even if unused: the next branches' weights depend on the order
+        one_by_one = _scale_like(conv, generator)  # drawn even if unused: the next branches' weights depend on the order
         self.branches = nn.ModuleList([
             _pair(conv, norm), *(_pair(_like(conv, generator), _fresh(norm)) for _ in range(branches - 1))])
-        self.pointwise = _pair(scale, _fresh(norm)) if extras and pointwise else None
+        self.scale = _pair(one_by_one, _fresh(norm)) if extras and scale else None
         self.skip = _fresh(norm) if extras and skip and keeps_shape else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,8 +56,8 @@ class RepConv(nn.Module):
         out = first(x)
         for branch in others:
             out = out + branch(x)
-        if self.pointwise is not None:
-            out = out + self.pointwise(x)
+        if self.scale is not None:
+            out = out + self.scale(x)
         if self.skip is not None:
             out = out + self.skip(x)
         return out
@@ -82,13 +82,13 @@ class RepConv(nn.Module):
         # A 1×1 kernel is a k×k kernel with zeros around it, since the padding of an eligible site is centred.
         kh, kw = kernel.shape[-2:]
         around = (kw // 2, kw // 2, kh // 2, kh // 2)
-        if self.pointwise is not None:
-            yield _fold(F.pad(self.pointwise.conv.weight, around), None, self.pointwise.norm)
+        if self.scale is not None:
+            yield _fold(F.pad(self.scale.conv.weight, around), None, self.scale.norm)
         if self.skip is not None:
             yield _fold(F.pad(torch.ones_like(kernel[..., :1, :1]), around), None, self.skip)
 
 
-def add_branches(model: nn.Module, branches: int = 3, pointwise: bool = True, skip: bool = True,
+def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: bool = True,
                  exclude: Sequence[str] | None = None) -> nn.Module:
     """Turns, in place, every 1×1 or depth-wise convolution that a batch normalisation follows into a `RepConv`.
 
@@ -99,7 +99,7 @@ def add_branches(model: nn.Module, branches: int = 3, pointwise: bool = True, sk
     Args:
         model: any network; it is changed.
         branches: the paper's re-parameterisation factor N (Table 2).
-        pointwise: the 1×1 depth-wise branch (Tables 2 and 5).
+        scale: the 1×1 depth-wise branch (Tables 2 and 5).
         skip: the BN-only branch of the authors' code.
         exclude: names of modules to leave alone, as shell patterns. By default nothing, but for GhostNets what
             the authors leave alone (`GHOSTNET_EXCLUDE`).
@@ -123,7 +123,7 @@ def add_branches(model: nn.Module, branches: int = 3, pointwise: bool = True, sk
     for site, (parent, conv_name, norm_name) in enumerate(found):
         conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
         plain = _without_activation(norm)
-        setattr(parent, conv_name, RepConv(conv, plain, branches, pointwise, skip, seed + site))
+        setattr(parent, conv_name, RepConv(conv, plain, branches, scale, skip, seed + site))
         setattr(parent, norm_name, _activation_of(norm))
     return model
 
@@ -193,13 +193,13 @@ def _like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
     return other
 
 
-def _pointwise_like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
-    pointwise = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, 1, conv.stride, groups=conv.groups,
-                                   bias=False, device=conv.weight.device, dtype=conv.weight.dtype)
+def _scale_like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
+    scale = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, 1, conv.stride, groups=conv.groups,
+                               bias=False, device=conv.weight.device, dtype=conv.weight.dtype)
     with torch.no_grad():  # PyTorch's own initialisation of a convolution with one input value an output
-        drawn = torch.empty(pointwise.weight.shape).uniform_(-1, 1, generator=generator)
-        pointwise.weight.copy_(drawn)
-    return pointwise
+        drawn = torch.empty(scale.weight.shape).uniform_(-1, 1, generator=generator)
+        scale.weight.copy_(drawn)
+    return scale
 
 
 def _fresh(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

@@ -28,13 +28,15 @@ from ghostlib.models.reparam import add_branches, reparameterize
 _V3_NAMES = {
     "primary_rpr_conv.": "primary_conv.0.branches.",
     "cheap_rpr_conv.": "cheap_operation.0.branches.",
-    "cheap_rpr_scale.": "cheap_operation.0.pointwise.",
+    "cheap_rpr_scale.": "cheap_operation.0.scale.",
     "cheap_rpr_skip.": "cheap_operation.0.skip.",
     "dw_rpr_conv.": "conv_dw.branches.",
-    "dw_rpr_scale.": "conv_dw.pointwise.",
+    "dw_rpr_scale.": "conv_dw.scale.",
     ".bn.": ".norm.",
     ".bn1.": ".norm.",
 }
+# What this library called the branch `scale` in its first version.
+_OLD_SCALE = re.compile(r"(?<![^.])pointwise\.(?=(conv|norm)\.)")
 # Those of a `RepConv`, and of timm's MobileOne and RepVGG blocks.
 _BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
 
@@ -127,7 +129,7 @@ def save(network: nn.Module, path: str | Path) -> None:
     """Writes a network's weights, in the form it has, as safetensors: the whole file or, if that fails, nothing."""
     from safetensors.torch import save as to_safetensors
 
-    from ghostlib.training.checkpoint import write_atomic
+    from ghostlib.files import write_atomic
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomic(Path(path), to_safetensors(state))
@@ -152,9 +154,9 @@ def open_network(name: str, path: str | Path, *, ema: bool = False, **options: A
     branched = _has_branches(network.state_dict())
     if _has_branches(state) and not branched:
         count = 1 + max((int(index) for name in state for index in re.findall(r"\bbranches\.(\d+)\.", name)), default=0)
-        add_branches(network, count, *(any(f".{extra}." in name for name in state) for extra in ("pointwise", "skip")))
+        add_branches(network, count, *(any(f".{extra}." in name for name in state) for extra in ("scale", "skip")))
     elif is_folded(path, ema=ema):
-        network = reparameterize(network if branched else add_branches(network, 1, pointwise=False, skip=False))
+        network = reparameterize(network if branched else add_branches(network, 1, scale=False, skip=False))
     return network, load(network, path, ema=ema)
 
 
@@ -230,6 +232,7 @@ def _in_our_names(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
             layout = "the authors' V3, " if ".bn." in name else layout or "timm's V3, "
             for theirs, ours in _V3_NAMES.items():
                 name = name.replace(theirs, ours)
+        name = _OLD_SCALE.sub(r"\1scale.", name)
         renamed[name] = tensor
     return layout, renamed
 
@@ -253,7 +256,7 @@ def _remedy_of_form(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> s
         return "The file is folded, the network plain: reparameterize(add_branches(network)) first."
     if biases & (own.keys() - state.keys()):
         return ("The network is folded, the file plain. Load it into the plain network (zoo.create('ghostnetv2_...'), "
-                "say), and fold that: reparameterize(add_branches(network, branches=1, pointwise=False, skip=False)).")
+                "say), and fold that: reparameterize(add_branches(network, branches=1, scale=False, skip=False)).")
     return ""
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ghostlib.files import write_atomic
 
 _DIGEST_BYTES = 32
 _KEEP = 2
@@ -16,26 +17,6 @@ _KEEP = 2
 
 class CheckpointError(RuntimeError):
     """A checkpoint that must not be used."""
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replaces a file's content at once: after a crash the old or the new content is there, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{error.strerror}; what was at {path} before is untouched", str(path)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
 
 
 def save(folder: Path, key: str, epoch: int, state: dict[str, Any]) -> Path:

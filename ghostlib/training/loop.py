@@ -17,12 +17,13 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ghostlib.files import write_atomic
 from ghostlib.models import weights
 from ghostlib.models.reparam import reparameterize
 from ghostlib.training import checkpoint
-from ghostlib.training.averages import WeightAverages
-from ghostlib.training.data import Splits, eval_loader, train_loader
+from ghostlib.training.datasets import Splits, eval_loader, train_loader
 from ghostlib.training.distill import Teacher, total_loss
+from ghostlib.training.ema import WeightAverages
 from ghostlib.training.profile import Profile
 from ghostlib.training.randomness import seed_of
 from ghostlib.training.recipe import Recipe, build_mixup, build_optimizer, build_scheduler, scaled_decay
@@ -127,7 +128,7 @@ def train(network: nn.Module, recipe: Recipe, splits: Splits, profile: Profile, 
     metrics = _finish(network, averages, recipe, splits, profile, folder, accelerator)
     metrics |= {"steps": steps, "history": history}
     if accelerator.is_main_process:
-        checkpoint.write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
+        write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
         checkpoint.clear(folder)
     return metrics
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from ghostlib.config import Config, ConfigError
 from ghostlib.models import catalog
-from ghostlib.training.config import Config, ConfigError
 from ghostlib.training.recipe import Recipe, Share
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ghostlib.config import Config
 from ghostlib.models import catalog
-from ghostlib.training.config import Config
 
 if TYPE_CHECKING:
     from timm.data import Mixup
@@ -35,7 +35,7 @@ class Recipe(Config):
     # -- network: what is deployed, and the branches it trains with (§4.1)
     network: str = "ghostnetv2_130"
     branches: int = Field(3, ge=0, description="N of Table 2; 0 trains the deployed network as it is")
-    pointwise: bool = Field(True, description="the 1×1 depth-wise branch of Tables 2 and 5")
+    scale: bool = Field(True, description="the 1×1 depth-wise branch of Tables 2 and 5")
     skip: bool = Field(True, description="the BN-only branch of the authors' code")
     dropout: float = Field(0.0, ge=0, lt=1)
 
@@ -171,5 +171,5 @@ def build_network(recipe: Recipe, num_classes: int, width_scale: float = 1.0, im
     network = zoo.create(recipe.network, num_classes, width, dropout=recipe.dropout, image_size=image_size,
                          patch_size=patch_size)
     if recipe.branches:
-        reparam.add_branches(network, recipe.branches, recipe.pointwise, recipe.skip)
+        reparam.add_branches(network, recipe.branches, recipe.scale, recipe.skip)
     return network

@@ -14,16 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ghostlib.config import ConfigError
 from ghostlib.detection import run as detection
 from ghostlib.detection import scale as scales
 from ghostlib.detection.configure import DetectionError, check_data, config_file, configure
 from ghostlib.detection.scale import Scale
+from ghostlib.exhibits import detection as reporting
 from ghostlib.models import catalog, weights
-from ghostlib.reporting import detection as reporting
-from ghostlib.reporting import paper
-from ghostlib.training.config import ConfigError
+from ghostlib.paper import numbers
+from ghostlib.runs.store import Run, Store
 from ghostlib.training.profile import load_params, load_profile
-from ghostlib.training.store import Run, Store
 
 PARAMS = load_params()
 TINY = Scale(
@@ -58,7 +58,7 @@ def test_every_profile_has_a_run_for_every_row_and_seed(profile):
     runs = detection.runs(profile)
     loaded = load_profile(profile, PARAMS)
     assert [(run.row, run.seed) for run in runs] == [
-        (row, seed) for row in paper.table("table_10").index for seed in loaded.seeds]
+        (row, seed) for row in numbers.table("table_10").index for seed in loaded.seeds]
 
 
 def test_v3_begins_with_weights_of_the_strategy_and_the_others_do_not():
@@ -268,7 +268,7 @@ def test_the_table_has_every_row_and_passes_no_number_of_ours_for_the_paper_s(tm
     compared = reporting.compare(results)
     ours = compared.query("quantity == 'mAP'")
     assert list(ours["measured"]) == [value + 0.5 for value in range(8)] and (ours["seeds"] == 2).all()
-    assert list(ours["paper"]) == list(paper.table("table_10")["mAP"])
+    assert list(ours["paper"]) == list(numbers.table("table_10")["mAP"])
     assert compared.query("quantity == 'AP50'")["paper"].isna().all()
     counted = pd.DataFrame([("table_10", row, "FLOPs (M)", 342.0, 342.2) for row in rows],
                            columns=["table", "row", "quantity", "paper", "measured"])

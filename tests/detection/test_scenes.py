@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 from ghostlib.detection import scenes
 from ghostlib.detection.scenes import CATEGORIES, Layout
-from ghostlib.training import data
-from ghostlib.training.data import DataError, Images
+from ghostlib.training import datasets
+from ghostlib.training.datasets import DataError, Images
 from ghostlib.training.profile import Profile
 
 SMALL = Layout(train=6, val=3, side=128, sizes=(16, 48))
@@ -36,7 +36,7 @@ def folder(digits, tmp_path_factory):
 
 def squares(n: int = 20, classes: int = 10) -> Images:
     """White squares of 8 px."""
-    return data._array_images(np.full((n, 8, 8), 255, np.uint8), np.arange(n) % classes)
+    return datasets._array_images(np.full((n, 8, 8), 255, np.uint8), np.arange(n) % classes)
 
 
 def files(folder) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def test_bright_pixels_are_an_objects_and_every_box_holds_some(index):
 def test_a_box_fits_the_ink_and_not_the_black_around_it():
     pixels = np.zeros((2, 8, 8), np.uint8)
     pixels[:, 2:6, 3:5] = 255  # 2 px wide, 4 px high
-    images = data._array_images(pixels, np.arange(2))
+    images = datasets._array_images(pixels, np.arange(2))
     scene = scenes.draw(images, like(SMALL, objects=(1, 1), sizes=(64, 64), clutter=0), "train", 0)
     (_, _, width, height), = scene.boxes
     assert 16 <= width <= 24 and 32 <= height <= 40  # enlarged eight times, with its faded edge
@@ -127,7 +127,7 @@ def test_a_box_fits_the_ink_and_not_the_black_around_it():
 
 def test_a_label_belongs_to_its_pixels(digits):
     """An object without clutter, shrunk again, is nearest to an image of its own class."""
-    raw, train = load_digits(), data.load(digits).train
+    raw, train = load_digits(), datasets.load(digits).train
     layout = like(SMALL, objects=(1, 1), sizes=(64, 64), clutter=0)
 
     def shrunk(ink: Image.Image) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_train_and_val_draw_from_different_images(digits, tmp_path, monkeypatch)
     seen = {}
     monkeypatch.setattr(scenes, "_write_part", lambda folder, part, images, *rest: seen.__setitem__(part, images))
     scenes.write(digits, SMALL, tmp_path)
-    splits = data.load(digits)
+    splits = datasets.load(digits)
     assert (seen["train"].digest, seen["val"].digest) == (splits.train.digest, splits.test.digest)
 
 

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from ghostlib.measurement import latency
+from ghostlib.deploy import latency
+from ghostlib.exhibits import complexity
 from ghostlib.models import catalog
-from ghostlib.reporting import complexity, paper
+from ghostlib.paper import numbers
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ("table_6", "figure_4")
@@ -60,7 +61,7 @@ def copy(tmp_path_factory) -> Path:
 
 def counted() -> pd.DataFrame:
     """As the stage complexity writes it, all counts the paper's."""
-    published = paper.table("table_9")
+    published = numbers.table("table_9")
     return pd.DataFrame([("table_9", row, name, 224, quantity, published.loc[row, quantity],
                           published.loc[row, quantity], 0.0, "") for row, name in catalog.rows().items()
                          for quantity in (complexity.PARAMS, complexity.MACS)], columns=complexity.COLUMNS)

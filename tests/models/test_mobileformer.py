@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from ghostlib.measurement import export
+from ghostlib.deploy import export
 from ghostlib.models.mobileformer import (
     VARIANTS,
     DynamicReLU,

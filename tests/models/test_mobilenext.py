@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ghostlib.measurement import complexity
+from ghostlib.deploy import count
 from ghostlib.models.mobilenext import MobileNeXt, SandGlass
 from ghostlib.models.reparam import RepConv, add_branches, reparameterize
 from tests.models.test_reparam import unsettle, views_of
@@ -25,7 +25,7 @@ def small(**options) -> MobileNeXt:
 
 @pytest.mark.parametrize(("width", "params", "macs"), [(1.0, 3.535, 311.3), (1.4, 6.126, 588)])
 def test_it_costs_what_the_authors_network_costs(width, params, macs):
-    cost = complexity.count(MobileNeXt(width=width))
+    cost = count.count(MobileNeXt(width=width))
     assert cost.params == pytest.approx(params, rel=0.005) and cost.macs == pytest.approx(macs, rel=0.005)
 
 

@@ -120,7 +120,7 @@ def test_one_branch_without_extras_is_the_original_network(name):
     views = views_of(size)
     original = unsettle(make(), views, least_var=0.02)
     expected = original(views)
-    expanded = add_branches(copy.deepcopy(original), branches=1, pointwise=False, skip=False)
+    expanded = add_branches(copy.deepcopy(original), branches=1, scale=False, skip=False)
     assert repconvs(expanded)
     assert_not_trivial(expected)
     torch.testing.assert_close(expanded(views), expected, atol=1e-5, rtol=0)
@@ -171,10 +171,10 @@ def our_name(timms: str) -> str:
     for pattern, ours in ((r"primary_rpr_conv\.(\d)\.", r"primary_conv.0.branches.\1."),
                           (r"cheap_rpr_conv\.(\d)\.", r"cheap_operation.0.branches.\1."),
                           (r"dw_rpr_conv\.(\d)\.", r"conv_dw.branches.\1."),
-                          (r"cheap_rpr_scale\.", "cheap_operation.0.pointwise."),
-                          (r"dw_rpr_scale\.", "conv_dw.pointwise."),
+                          (r"cheap_rpr_scale\.", "cheap_operation.0.scale."),
+                          (r"dw_rpr_scale\.", "conv_dw.scale."),
                           (r"cheap_rpr_skip\.", "cheap_operation.0.skip."),
-                          (r"((?:branches\.\d|pointwise)\.)bn1\.", r"\1norm.")):
+                          (r"((?:branches\.\d|scale)\.)bn1\.", r"\1norm.")):
         timms = re.sub(pattern, ours, timms)
     return timms
 
@@ -321,7 +321,7 @@ def test_networks_of_different_seeds_differ_in_their_added_branches():
         torch.manual_seed(seed)
         states.append(add_branches(copy.deepcopy(original)).state_dict())
     for name in states[0]:
-        if name.endswith((".pointwise.conv.weight", ".branches.1.conv.weight", ".branches.2.conv.weight")):
+        if name.endswith((".scale.conv.weight", ".branches.1.conv.weight", ".branches.2.conv.weight")):
             assert not torch.equal(states[0][name], states[1][name]), name
         else:
             assert torch.equal(states[0][name], states[1][name]), name
@@ -331,21 +331,21 @@ def test_a_sites_seed_alone_decides_its_added_weights():
     conv, norm = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8)
     one, same, other = (RepConv(conv, norm, seed=seed).state_dict() for seed in (4, 4, 5))
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
-    assert not torch.equal(one["pointwise.conv.weight"], other["pointwise.conv.weight"])
+    assert not torch.equal(one["scale.conv.weight"], other["scale.conv.weight"])
     assert not torch.equal(one["branches.1.conv.weight"], other["branches.1.conv.weight"])
 
 
 def test_sites_of_one_network_have_seeds_of_their_own():
     network = add_branches(nn.Sequential(*[module for _ in range(3) for module in (
         nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8))]))
-    drawn = [site.pointwise.conv.weight for site in repconvs(network).values()]
+    drawn = [site.scale.conv.weight for site in repconvs(network).values()]
     assert len(drawn) == 3 and not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
 
 def test_the_1x1_branch_begins_as_pytorch_initialises_it():
     torch.manual_seed(0)
     site = RepConv(nn.Conv2d(4096, 4096, 3, padding=1, groups=4096), nn.BatchNorm2d(4096), seed=1)
-    weights, pytorchs = site.pointwise.conv.weight, nn.Conv2d(4096, 4096, 1, groups=4096).weight
+    weights, pytorchs = site.scale.conv.weight, nn.Conv2d(4096, 4096, 1, groups=4096).weight
     for of in (torch.Tensor.mean, torch.Tensor.std, torch.Tensor.min, torch.Tensor.max):
         torch.testing.assert_close(of(weights.detach()), of(pytorchs.detach()), atol=0.05, rtol=0)
 
@@ -374,7 +374,7 @@ def test_normalisations_of_further_branches_start_afresh():
     nn.init.constant_(norm.weight, 7)
     norm.running_mean.fill_(5)
     site = RepConv(nn.Conv2d(4, 4, 3, padding=1, groups=4), norm, branches=2)
-    for fresh in (site.branches[1].norm, site.pointwise.norm, site.skip):
+    for fresh in (site.branches[1].norm, site.scale.norm, site.skip):
         assert (fresh.eps, fresh.momentum) == (1e-3, 0.03)
         assert fresh.weight.eq(1).all() and fresh.running_mean.eq(0).all() and fresh.running_var.eq(1).all()
     assert norm.weight.eq(7).all() and norm.running_mean.eq(5).all()
@@ -419,9 +419,9 @@ def test_fewer_than_one_branch_is_refused(branches):
 
 @pytest.mark.parametrize("branches", [1, 2, 5])
 def test_every_site_gets_as_many_branches_as_asked_for(branches):
-    found = repconvs(add_branches(NETWORKS["mobilenetv2"][0](), branches, pointwise=False, skip=False))
+    found = repconvs(add_branches(NETWORKS["mobilenetv2"][0](), branches, scale=False, skip=False))
     assert found and all(len(site.branches) == branches for site in found.values())
-    assert all(site.pointwise is None and site.skip is None for site in found.values())
+    assert all(site.scale is None and site.skip is None for site in found.values())
 
 
 def test_excluded_names_are_left_alone():
@@ -452,9 +452,9 @@ def test_a_branch_is_not_itself_a_site():
 # -- one site
 
 
-def make_site(conv: nn.Conv2d, branches: int = 3, pointwise: bool = True, skip: bool = True, **norm) -> RepConv:
+def make_site(conv: nn.Conv2d, branches: int = 3, scale: bool = True, skip: bool = True, **norm) -> RepConv:
     """A site in evaluation mode whose normalisations all differ."""
-    site = RepConv(conv, nn.BatchNorm2d(conv.out_channels, **norm), branches, pointwise, skip).eval()
+    site = RepConv(conv, nn.BatchNorm2d(conv.out_channels, **norm), branches, scale, skip).eval()
     for module in site.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
@@ -478,13 +478,13 @@ def assert_folds(site: RepConv, size: int = 9) -> nn.Conv2d:
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["no-skip", "skip"])
-@pytest.mark.parametrize("pointwise", [False, True], ids=["no-pointwise", "pointwise"])
+@pytest.mark.parametrize("scale", [False, True], ids=["no-scale", "scale"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_a_depthwise_site_folds(kernel, stride, pointwise, skip):
+def test_a_depthwise_site_folds(kernel, stride, scale, skip):
     conv = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
-    site = make_site(conv, pointwise=pointwise, skip=skip)
-    assert (site.pointwise is not None) == (pointwise and kernel > 1)
+    site = make_site(conv, scale=scale, skip=skip)
+    assert (site.scale is not None) == (scale and kernel > 1)
     assert (site.skip is not None) == (skip and kernel > 1 and stride == 1)
     assert_folds(site)
 
@@ -494,11 +494,11 @@ def test_a_depthwise_site_folds(kernel, stride, pointwise, skip):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_dense_1x1_site_folds_and_has_no_extra_branch(stride, bias, branches):
     site = make_site(nn.Conv2d(6, 8, 1, stride, bias=bias), branches)
-    assert site.pointwise is None and site.skip is None
+    assert site.scale is None and site.skip is None
     assert_folds(site)
 
 
-@pytest.mark.parametrize(("options", "pointwise", "skip"), [
+@pytest.mark.parametrize(("options", "scale", "skip"), [
     (dict(kernel_size=3, padding=1, bias=True), True, True),
     (dict(kernel_size=3, padding=2, dilation=2), True, True),
     (dict(kernel_size=5, padding=6, dilation=3, stride=2, bias=True), True, False),
@@ -511,9 +511,9 @@ def test_a_dense_1x1_site_folds_and_has_no_extra_branch(stride, bias, branches):
     (dict(kernel_size=3, padding="same", bias=True), False, False),
     (dict(kernel_size=3, padding=1, padding_mode="reflect", bias=True), False, False),
 ], ids=str)
-def test_an_unusual_depthwise_site_folds(options, pointwise, skip):
+def test_an_unusual_depthwise_site_folds(options, scale, skip):
     site = make_site(nn.Conv2d(**{"in_channels": 6, "out_channels": 6, "groups": 6, "bias": False, **options}))
-    assert (site.pointwise is not None, site.skip is not None) == (pointwise, skip)
+    assert (site.scale is not None, site.skip is not None) == (scale, skip)
     fused = assert_folds(site)
     original = site.branches[0].conv
     for name in ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"):
@@ -534,8 +534,8 @@ def test_a_site_is_the_sum_of_its_branches():
         mean, var, weight, bias = of_channel
         return (y - mean) / torch.sqrt(var + norm.eps) * weight + bias
 
-    expected = normalised(x, site.skip) + normalised(site.pointwise.conv.weight.view(1, 4, 1, 1) * x,
-                                                     site.pointwise.norm)
+    expected = normalised(x, site.skip) + normalised(site.scale.conv.weight.view(1, 4, 1, 1) * x,
+                                                     site.scale.norm)
     for branch in site.branches:
         expected += normalised(F.conv2d(x, branch.conv.weight, branch.conv.bias, padding=1, groups=4), branch.norm)
     torch.testing.assert_close(site(x), expected, atol=1e-12, rtol=0)

@@ -330,7 +330,7 @@ def test_timms_own_branches_are_a_training_form_too(tmp_path):
 def test_the_remedies_lead_from_v2_weights_to_both_forms_of_v3(v2, tmp_path):
     network = plain()
     weights.load(network, written(tmp_path / "v2", v2.state_dict()))
-    bare = reparameterize(expanded(copy.deepcopy(network), branches=1, pointwise=False, skip=False))
+    bare = reparameterize(expanded(copy.deepcopy(network), branches=1, scale=False, skip=False))
     weights.save(bare, tmp_path / "folded")
     deployed = folded()
     assert weights.load(deployed, tmp_path / "folded").complete
@@ -482,9 +482,9 @@ def test_a_network_opens_in_the_form_of_its_file(form, tmp_path):
     size, views = {"num_classes": 3, "width": 0.25}, torch.randn(2, 3, 33, 33)
     trained = zoo.create("mobilenetv2_100", **size)
     if "branches" in form:
-        add_branches(trained, branches=2, pointwise=True, skip=False)
+        add_branches(trained, branches=2, scale=True, skip=False)
     elif form == "folded":
-        add_branches(trained, branches=1, pointwise=False, skip=False)
+        add_branches(trained, branches=1, scale=False, skip=False)
     trained(views)  # moves the statistics of the batch normalisations
     if "folded" in form:
         trained = reparameterize(trained)

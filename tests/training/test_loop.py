@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ghostlib.models.reparam import RepConv
-from ghostlib.training import checkpoint, data, grid, loop
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store
+from ghostlib.training import checkpoint, datasets, loop
 from ghostlib.training.recipe import Recipe
-from ghostlib.training.store import Store
 
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
 
@@ -35,7 +36,7 @@ def train_and_die(run, root, moment):
 
 
 def in_child(run, root, moment):
-    child = grid.context().Process(target=train_and_die, args=(run, root, moment))
+    child = engines.context().Process(target=train_and_die, args=(run, root, moment))
     child.start()
     child.join()
     return child.exitcode
@@ -100,7 +101,7 @@ class Broken(nn.Module):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_the_recipe(make_run, tiny, tmp_path):
     run = make_run(branches=0)
     with pytest.raises(loop.NonFiniteLoss, match=r"step 3 of 9.*\"lr\":0.005"):
-        loop.train(Broken(), run.recipe, data.load(tiny), tiny, 0, tmp_path, "key")
+        loop.train(Broken(), run.recipe, datasets.load(tiny), tiny, 0, tmp_path, "key")
     assert list(tmp_path.iterdir()) == []  # nothing poisoned is kept
 
 
@@ -126,7 +127,7 @@ def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run,
     metrics = store.ensure(run)
     folded = store.load(run, "weights.safetensors")
     assert not any(isinstance(module, RepConv) for module in folded.modules())
-    scores = loop.evaluate({"raw": folded}, data.eval_loader(data.load(tiny).test, tiny), torch.device("cpu"))
+    scores = loop.evaluate({"raw": folded}, datasets.eval_loader(datasets.load(tiny).test, tiny), torch.device("cpu"))
     assert scores["top1"]["raw"] == metrics["test"]["top1"]["raw"]
 
 
@@ -156,7 +157,7 @@ def test_the_arms_of_an_experiment_see_identical_views(make_run, tiny, tmp_path)
 
     for name, overrides in (("a", dict(lr=1e-3)), ("b", dict(branches=0, weight_decay=0.0, dropout=0.5))):
         run = make_run(**overrides)
-        loop.train(Spy(name), run.recipe, data.load(tiny), tiny, 0, tmp_path / name, name)
+        loop.train(Spy(name), run.recipe, datasets.load(tiny), tiny, 0, tmp_path / name, name)
     assert len(seen["a"]) == 9
     assert all(torch.equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
     assert not torch.equal(seen["a"][0], seen["a"][3])  # another epoch, other views
@@ -169,4 +170,4 @@ def test_a_profile_that_asks_for_another_device_than_there_is_fails_before_train
         elsewhere = "cuda"
     profile = tiny.model_copy(update={"device": elsewhere})
     with pytest.raises(RuntimeError, match=f"asks for device '{elsewhere}'"):
-        loop.train(nn.Linear(1, 1), Recipe(batch_size=16), data.load(tiny), profile, 0, tmp_path, "key")
+        loop.train(nn.Linear(1, 1), Recipe(batch_size=16), datasets.load(tiny), profile, 0, tmp_path, "key")

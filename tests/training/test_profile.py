@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ghostlib.config import ConfigError
 from ghostlib.models import zoo
-from ghostlib.training.config import ConfigError
 from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
 from ghostlib.training.recipe import Recipe, build_network
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ghostlib.config import ConfigError
 from ghostlib.models.reparam import RepConv
-from ghostlib.training.config import ConfigError
 from ghostlib.training.recipe import (
     PAPER_ITERATIONS,
     Recipe,
@@ -26,7 +26,7 @@ steady = settings(max_examples=50, deadline=None, derandomize=True)
 
 # What the paper says, by section; what it leaves open is as the comments in the recipe say.
 PAPER = dict(
-    network="ghostnetv2_130", branches=3, pointwise=True,  # §5.1
+    network="ghostnetv2_130", branches=3, scale=True,  # §5.1
     teacher="BEiTv2-B", alpha=0.5, tau=1.0,  # §5.2
     optimizer="lamb", batch_size=2048, epochs=600, lr=0.005, momentum=0.9, weight_decay=0.05,
     schedule="cosine", min_lr=0.0, ema_decay=0.9999, ema_decays=(0.99, 0.999, 0.9999, 0.99995, 0.99999),  # §5.3
@@ -369,10 +369,10 @@ def test_mixed_targets_are_probabilities_smoothed_as_the_recipe_says(values):
 
 
 def test_a_recipe_builds_its_network_in_training_form():
-    network = build_network(Recipe(branches=2, pointwise=False, skip=False), 4, width_scale=0.1)
+    network = build_network(Recipe(branches=2, scale=False, skip=False), 4, width_scale=0.1)
     found = [module for module in network.modules() if isinstance(module, RepConv)]
     assert found and all(len(site.branches) == 2 for site in found)
-    assert all(site.pointwise is None and site.skip is None for site in found)
+    assert all(site.scale is None and site.skip is None for site in found)
     assert network.classifier.out_features == 4 and network.drop_rate == 0
 
 

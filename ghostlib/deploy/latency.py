@@ -1,0 +1,182 @@
+"""Latency of one image on this machine's CPU, after the benchmark that came with MobileOne.
+
+Models are timed in rounds, so that a machine that warms up or is disturbed is unfair to none; the first call of a model
+in a round is not counted, nor are its ten fastest and ten slowest. MobileOne's benchmark makes 20 rounds of 50 calls,
+trims every round and takes means; here there are fewer calls, in another order each round, trimmed together, and the
+median of what is kept.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ghostlib.machine import all_threads, cpu_name
+
+ROUNDS, CALLS = 5, 20  # 100 timed calls a model, as many as the paper made
+TRIM = 10  # of them left out at either end
+
+ENGINES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch"}
+COLUMNS = ["network", "image_size", "engine", "threads", "median_ms", "p10_ms", "p90_ms", "calls"]
+
+Call = Callable[[], object]
+
+
+def prepare(engine: str, network: nn.Module, onnx_file: Path | None, image_size: int, threads: int) -> Call:
+    """A call that runs the network once, on one random image (1, 3, S, S) in float32.
+
+    Args:
+        engine: one of `ENGINES`.
+        network: folded and in evaluation mode (for PyTorch).
+        onnx_file: the same network, exported (for the others).
+        image_size: S, in px.
+        threads: how many the engine may use. PyTorch has one number for the process: `measure` at once what
+            was prepared with one number.
+    """
+    image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)
+    if engine == "PyTorch":
+        torch.set_num_threads(threads)
+        # Channels last is the layout in which PyTorch's convolutions are fastest on a CPU.
+        network = network.to(memory_format=torch.channels_last)
+        tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
+        return lambda: _infer(network, tensor)
+    if engine == "ONNX Runtime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: image}
+        return lambda: session.run(None, feed)
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(onnx_file), "CPU", {
+        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    return lambda: request.infer([image])
+
+
+def measure(calls: Mapping[Any, Call], rounds: int = ROUNDS, calls_a_round: int = CALLS,
+            report: Callable[[int], None] = lambda calls: None) -> dict[Any, np.ndarray]:
+    """Times each call `rounds` × `calls_a_round` times, interleaved.
+
+    Args:
+        calls: name -> what to time.
+        rounds: through all of them, in an order drawn anew (and the same for everyone) each round.
+        calls_a_round: timed calls in a row, after one that is not timed.
+        report: told how many calls were made since it was last told.
+
+    Returns:
+        name -> milliseconds (rounds · calls_a_round,), in the order they were taken.
+    """
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    order = np.random.default_rng(0)
+    for _ in range(rounds):
+        for name in (list(calls)[i] for i in order.permutation(len(calls))):
+            call = calls[name]
+            call()
+            for _ in range(calls_a_round):
+                start = time.perf_counter()
+                call()
+                times[name].append(1e3 * (time.perf_counter() - start))
+            report(calls_a_round + 1)
+    return {name: np.array(taken) for name, taken in times.items()}
+
+
+def summary(times: np.ndarray, trim: int = TRIM) -> dict[str, float]:
+    """Median, 10th and 90th percentile (ms) of what is kept of the times (n,) without the `trim` lowest and highest.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    if len(times) <= 2 * trim:
+        raise ValueError(f"{len(times)} calls are too few to leave out {trim} at either end")
+    kept = np.sort(times)[trim:len(times) - trim]
+    p10, median, p90 = np.percentile(kept, [10, 50, 90])
+    return {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "calls": len(kept)}
+
+
+def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple(ENGINES),
+              threads: Sequence[int] | None = None, rounds: int = ROUNDS) -> pd.DataFrame:
+    """Exports the named networks of the zoo and times them with every engine and number of threads.
+
+    Each network takes images of the size it was designed for. Weights are random: they do not change the time.
+
+    Args:
+        names: of the zoo.
+        folder: for the exported files.
+        engines: some of `ENGINES`.
+        threads: numbers of threads; by default one, and all this process may use.
+        rounds: see `measure`.
+
+    Returns:
+        One row per network, engine and number of threads: `COLUMNS`.
+
+    Raises:
+        ValueError: an unknown network or engine, or a number of threads below 1.
+    """
+    from tqdm import tqdm
+
+    from ghostlib.models import catalog
+
+    threads = threads or sorted({1, all_threads()})
+    if unknown := [engine for engine in engines if engine not in ENGINES]:
+        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
+    if min(threads) < 1:
+        raise ValueError(f"threads must be at least 1, got {min(threads)}")
+    networks = {name: _folded(name) for name in names}
+    files = {} if set(engines) == {"PyTorch"} else _export(networks, folder)
+    records, before = [], torch.get_num_threads()
+    with tqdm(total=len(engines) * len(threads) * len(names) * rounds * (CALLS + 1), unit="call", unit_scale=True,
+              mininterval=0.5) as bar:
+        for engine in engines:
+            for count in threads:
+                bar.set_description(f"{engine}, threads: {count}")
+                calls = {name: prepare(engine, networks[name], files.get(name), catalog.find(name).image_size, count)
+                         for name in names}
+                for name, times in measure(calls, rounds, report=bar.update).items():
+                    records.append({"network": name, "image_size": catalog.find(name).image_size, "engine": engine,
+                                    "threads": count, **summary(times)})
+    torch.set_num_threads(before)
+    return pd.DataFrame(records)[COLUMNS]
+
+
+def machine() -> dict[str, str]:
+    """What was measured on: times of two machines are never compared."""
+    return {"cpu": cpu_name(), "cpus": str(all_threads()), "system": f"{platform.system()} {platform.machine()}",
+            "engines": ", ".join(f"{engine} {version(package)}" for engine, package in ENGINES.items()),
+            "date": datetime.date.today().isoformat()}
+
+
+def _export(networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:
+    from tqdm import tqdm
+
+    from ghostlib.deploy import export
+    from ghostlib.models import catalog
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: export.onnx(network, folder / f"{name}.onnx", catalog.find(name).image_size)
+            for name, network in tqdm(networks.items(), desc="export to ONNX", unit="model")}
+
+
+def _folded(name: str) -> nn.Module:
+    from ghostlib.models import zoo
+    from ghostlib.models.reparam import reparameterize
+
+    torch.manual_seed(0)
+    return reparameterize(zoo.create(name)).eval()
+
+
+@torch.inference_mode()
+def _infer(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    return network(image)

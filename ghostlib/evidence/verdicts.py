@@ -1,0 +1,140 @@
+"""From evidence to verdicts, by the rule that claims.yaml fixes."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from ghostlib.paper import claims
+from ghostlib.paper.claims import Claim, Rule
+
+# From the one that decides about a claim wherever it occurs to those that must hold for all its comparisons.
+VERDICTS = ["contradicted", "not attempted", "inconclusive", "confirmed", "exact"]
+# From what held to what was not tried; blue and vermilion of Okabe and Ito, which the colour-blind tell apart.
+COLORS = {"exact": "#0072b2", "confirmed": "#0072b2", "contradicted": "#d55e00", "inconclusive": "#555555",
+          "not attempted": "#949494"}
+# In the same order, so that no verdict is told by its colour alone.
+SIGNS = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
+# What a claim is about: most experiments measure accuracies.
+ACCURACY = "accuracy"
+ABOUT = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection"}
+COLUMNS = ["id", "statement", "place", "experiment", "comparison", "paper", "ours", "low", "high", "unit", "seeds", "p",
+           "p_holm", "detectable", "verdict", "reason"]
+
+
+def judge(evidence: pd.DataFrame) -> pd.DataFrame:
+    """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
+
+    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides.
+
+    Args:
+        evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
+    """
+    rule, known = claims.load()
+    records = []
+    for claim in known:
+        comparisons = evidence[evidence["claim"] == claim.id]
+        if not comparisons.empty:
+            decided = comparisons.assign(verdict=comparisons.apply(decide, axis=1, rule=rule))
+            deciding = _weakest(decided)
+            records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}), **deciding,
+                            "reason": f"{_reason(decided, deciding, rule)} {_caveat(claim, deciding)}".strip()})
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def decide(comparison: pd.Series, rule: Rule) -> str:
+    """One of `VERDICTS` for one comparison.
+
+    Args:
+        comparison: a row of the evidence. `seeds` is 0 for what has none, a count or a time.
+        rule: claims.yaml's.
+    """
+    if math.isnan(comparison["ours"]):
+        return "not attempted"
+    if comparison["test"] == "equal":
+        return "exact" if abs(_deviation(comparison)) <= rule.tolerance else "contradicted"
+    if comparison["seeds"] == 1 or _all_alike(comparison):
+        return "inconclusive"
+    above, below = comparison["low"] > comparison["bound"], comparison["high"] < comparison["bound"]
+    holds, fails = (above, below) if comparison["test"] == "at least" else (below, above)
+    if comparison["seeds"]:
+        fails = comparison["most"] < comparison["bound"]
+    return "confirmed" if holds else "contradicted" if fails else "inconclusive"
+
+
+def _weakest(decided: pd.DataFrame) -> pd.Series:
+    """Of the comparisons with the worst verdict the one that is furthest from holding."""
+    worst = decided[decided["verdict"] == min(decided["verdict"], key=VERDICTS.index)]
+    return worst.loc[worst.apply(_margin, axis=1).sort_values(kind="stable").index[0]]
+
+
+def _margin(comparison: pd.Series) -> float:
+    """How far the interval, or where there is none the estimate, is on the claimed side."""
+    if comparison["test"] == "equal":
+        return -abs(_deviation(comparison))
+    low, high = comparison[["low", "high"]].fillna(comparison["ours"])
+    return low - comparison["bound"] if comparison["test"] == "at least" else comparison["bound"] - high
+
+
+def _deviation(comparison: pd.Series) -> float:
+    return comparison["ours"] / comparison["paper"] - 1
+
+
+def _all_alike(comparison: pd.Series) -> bool:
+    return comparison["seeds"] > 1 and comparison["low"] == comparison["high"]
+
+
+def _caveat(claim: Claim, deciding: pd.Series) -> str:
+    return "" if deciding["verdict"] == "not attempted" else claim.caveat
+
+
+def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
+    if deciding["verdict"] == "not attempted":
+        return deciding["note"]
+    sentences, holds = [], "exact" if deciding["test"] == "equal" else "confirmed"
+    if len(decided) > 1 and not (decided["seeds"] == 1).all():
+        sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}.")
+    if deciding["test"] == "equal":
+        of = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
+        why = f": {deciding['note']}" if deciding["note"] else "."
+        sentences.append(f"{100 * _deviation(deciding):+.1f} % from the {of}{why}")
+    elif not deciding["seeds"]:
+        side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
+        where = {"confirmed": f"lies {side}", "contradicted": f"lies {other}", "inconclusive": "reaches across"}
+        sentences.append(f"The interval must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it. "
+                         f"{deciding['note']}")
+    else:
+        sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule)]
+        if opposed := list(decided.loc[decided["paper"] < 0, "comparison"]):
+            sentences.append(f"The paper's own numbers say the opposite of {', and of '.join(opposed)}.")
+    return " ".join(filter(None, sentences))
+
+
+def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
+    seeds = deciding["seeds"]
+    if seeds == 1:
+        ahead = f"{(decided['ours'] > 0).sum()} of {len(decided)} with the claimed sign"
+        return f"One seed cannot tell a difference from chance ({ahead})."
+    if _all_alike(deciding):
+        return f"All {seeds} seeds gave the same difference: the interval has no width and says nothing."
+    interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds"
+    widened = f"when widened for the claim's {len(decided)} comparisons" if len(decided) > 1 else ""
+    if deciding["verdict"] == "confirmed":
+        return f"{interval} lies above zero."
+    if deciding["verdict"] == "contradicted":
+        return f"{interval} lies below zero" + (f", also {widened}." if widened else ".")
+    where = f"lies below zero, but not {widened}" if deciding["high"] < 0 else "holds zero"
+    return (f"{interval} {where}; the smallest difference that they detect with {100 * rule.power:g} % power is "
+            f"{deciding['detectable']:.2f} {deciding['unit']}.")
+
+
+def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
+    if deciding["seeds"] < rule.significant_seeds:
+        return ""  # nothing is called significant
+    # All comparisons confirm a claim, one contradicts it.
+    backing = decided if deciding["verdict"] == "confirmed" else decided.loc[[deciding.name]]
+    p = backing["p_holm"].max()
+    backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
+    word = "Significant, p" if backed and deciding["verdict"] != "inconclusive" else "p"
+    return f"{word} = {p:.2g} after Holm's correction."

@@ -1,0 +1,106 @@
+"""Figures: the paper's numbers and ours in panels side by side, never on one axis."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ghostlib.exhibits.tables import METRIC
+
+# Fixed so that the same numbers give the same file.
+STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
+          "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+
+
+def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
+            labels: Mapping[str, str] | None = None, metric: str = METRIC,
+            y_label: str = "top-1 accuracy (%)", data: str = "ImageNet") -> Figure:
+    """A metric over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
+
+    Args:
+        comparison: as `tables.compare` gives it.
+        results: the same results in long format; every seed is drawn as a point.
+        title: above all.
+        scale: at which scale ours was measured; under the title.
+        x_label: what the horizontal axis shows.
+        labels: what to call a row other than the paper does, e.g. a stand-in teacher.
+        metric: which of the results' metrics.
+        y_label: what the vertical axis shows.
+        data: what the paper's numbers were measured on.
+    """
+    comparison, results = (frame.replace({"row": dict(labels or {})}) for frame in (comparison, results))
+    measured = results[results["metric"] == metric]
+    rows, columns = comparison["row"].unique(), comparison["column"].unique()
+    x, line = ("row", "column") if len(rows) > len(columns) else ("column", "row")  # the longer axis is drawn along
+    published = comparison.dropna(subset="paper").rename(columns={"paper": "value"})
+    order, lines = list(comparison[x].unique()), list(comparison[line].unique())
+    panels = 1 if published.empty else 2
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+        figure, axes = plt.subplots(1, panels, figsize=(1 + 3.9 * panels, 4.4), squeeze=False, layout="constrained")
+        if panels == 2:
+            _panel(axes[0, 0], published, x, order, line, lines)
+            axes[0, 0].set_title(f"the paper, on {data}", loc="left")
+        _panel(axes[0, -1], measured, x, order, line, lines)
+        axes[0, -1].set_title("measured here" if panels == 2 else "measured here (the paper prints no numbers)",
+                              loc="left")
+        for axis in axes[0]:
+            axis.set(xlabel=x_label, ylabel=y_label)
+        if len(lines) > 1:
+            handles, names = axes[0, -1].get_legend_handles_labels()
+            fitting = max(1, 60 * panels // (max(map(len, names)) + 6))
+            figure.legend(handles, names, loc="outside lower center", ncols=min(fitting, len(lines)), frameon=False)
+        heading = "\n".join(_wrapped(text, 12 + 50 * panels) for text in (title, f"Measured at: {scale}"))
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+def curves(history: pd.DataFrame, title: str) -> Figure:
+    """Accuracy on the training views over the epochs, a line a cell.
+
+    Args:
+        history: as `Experiment.curves` gives it.
+    """
+    labelled = history.assign(cell=history["row"] + ", " + history["column"])
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+        figure, axis = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
+        sns.lineplot(labelled, x="epoch", y="accuracy", hue="cell", errorbar=None, marker="o", ax=axis, palette="husl")
+        axis.set(xlabel="epoch", ylabel="accuracy on training views (%)")
+        axis.set_title(title, loc="left", fontweight="bold")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        sns.move_legend(axis, "center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=None, fontsize=7)
+    plt.close(figure)
+    return figure
+
+
+def write(figure: Figure, folder: str | Path, name: str) -> None:
+    """Writes <name>.png and <name>.svg, without a date in them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def _panel(axis: Axes, values: pd.DataFrame, x: str, order: list[str], line: str, lines: list[str]) -> None:
+    """A line a label of `line` through the means over the seeds, and a dot a seed."""
+    for label, color in zip(lines, sns.color_palette("colorblind", len(lines)), strict=True):
+        points = values[values[line] == label]
+        means = points.groupby(x)["value"].mean().reindex(order)
+        axis.plot(range(len(order)), means, marker="o", color=color, label=label)
+        axis.scatter(points[x].map(order.index), points["value"], color=color, s=14, alpha=0.5)
+    long = max(map(len, order)) > 12
+    axis.set_xticks(range(len(order)), order, rotation=25 if long else 0, ha="right" if long else "center")
+    axis.set_xlim(-0.3, len(order) - 0.7)
+    axis.grid(axis="x", visible=False)
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))

@@ -1,0 +1,42 @@
+"""Every network of the zoo as a backbone of MMDetection's, and its folding.
+
+    custom_imports = dict(imports=["ghostlib.mmdet"], allow_failed_imports=False)
+    custom_hooks = [dict(type="FoldHook")]
+    model = dict(
+        backbone=dict(_delete_=True, type="GhostBackbone", arch="ghostnetv3_100", out_indices=(2, 3, 4)),
+        neck=dict(in_channels=[160, 112, 40]))
+
+The channels to write there: `zoo.features("ghostnetv3_100").feature_info.channels()`, or a backbone's `.channels`.
+
+For MMDetection 3 with MMCV 2, compiled or not (see `nms.py`), the original packages or the onedl forks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ghostlib.mmdet import nms
+
+nms.install()  # before MMDetection's models, which import MMCV's operators
+
+from mmdet.models.dense_heads import SSDHead  # noqa: E402
+from mmengine.logging import HistoryBuffer  # noqa: E402
+from mmengine.runner import checkpoint as checkpoints  # noqa: E402
+
+from ghostlib.mmdet.backbone import GhostBackbone  # noqa: E402
+from ghostlib.mmdet.hooks import AtomicBackend, CheckDataHook, FoldHook, fold  # noqa: E402
+
+__all__ = ["AtomicBackend", "CheckDataHook", "FoldHook", "GhostBackbone", "fold"]
+
+# MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only where it is told that these
+# names are harmless. The onedl fork tells it while it reads (and where that fails unpickles anything, so no MMEngine is
+# to be given a checkpoint from strangers); the original does not, and could resume nothing.
+if not hasattr(checkpoints, "get_torch_safe_globals"):
+    torch.serialization.add_safe_globals([
+        HistoryBuffer, getattr, np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype,
+        *(type(np.dtype(kind)) for kind in ("float64", "int64", "uint32"))])
+# MMDetection 3.1 to 3.5: detecting with SSD and SSDLite looks for a loss that their head does not have
+# (open-mmlab/mmdetection, issue 11063).
+if not hasattr(SSDHead, "loss_cls"):
+    SSDHead.loss_cls = None

@@ -1,0 +1,140 @@
+"""Every network of the zoo as a backbone that MMDetection builds by `type="GhostBackbone"`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ghostlib.models import weights as weight_files
+from ghostlib.models import zoo
+
+
+@MODELS.register_module()
+class GhostBackbone(BaseModule):
+    """A network of the zoo that gives the last map of each stride; a GhostNetV3 has its branches.
+
+    Args:
+        arch: one of `zoo.names()`.
+        out_indices: which maps, in ascending order. Of most networks 0 to 4, at strides 2, 4, 8, 16 and 32.
+        frozen_stages: the maps up to this index, and all that leads to them, do not learn; -1 freezes nothing.
+        norm_eval: every normalisation keeps its running statistics while training.
+        norm_cfg: MMDetection's; `type` "BN" or "SyncBN" (statistics over all processes of a DDP training), and what of
+            `requires_grad`, `eps` and `momentum` is to differ from the network's own.
+        width: multiplies every channel count of the 1.0× network; by default what the name says.
+        weights: a file with ImageNet weights of this network, in whichever layout `weights.load` knows; the classifier
+            in it is ignored. Read where MMEngine initialises weights: when a training starts, not for inference.
+        ema: the averaged weights of such a file that holds both.
+        init_cfg: MMEngine's initialisation, e.g. dict(type="Pretrained", checkpoint=..., prefix="backbone.").
+
+    Attributes:
+        channels: of the maps, in the order they come.
+        strides: likewise, in px of the image.
+
+    Raises:
+        ValueError: an unknown network, a map or stage that it does not have, a normalisation it cannot get, weights
+            from two places.
+    """
+
+    def __init__(self, arch: str, out_indices: Sequence[int] = (2, 3, 4), frozen_stages: int = -1,
+                 norm_eval: bool = False, norm_cfg: dict[str, Any] | None = None, width: float | None = None,
+                 weights: str | None = None, ema: bool = False, init_cfg: dict | list[dict] | None = None):
+        super().__init__(init_cfg)
+        if weights and init_cfg:
+            raise ValueError(f"the backbone has weights = {weights!r} and init_cfg = {init_cfg}; remove one of them")
+        # What neck and head draw next is the same behind every backbone, so one seed pairs their detectors.
+        with torch.random.fork_rng(devices=[]):
+            features = zoo.features(arch, tuple(out_indices), width)
+        taps = list(features.feature_info.out_indices)
+        if not taps or taps != sorted(set(taps)):
+            raise ValueError(f"out_indices = {tuple(out_indices)} must name maps in ascending order: they come finest "
+                             "first")
+        if not -1 <= frozen_stages <= taps[-1]:
+            raise ValueError(f"frozen_stages = {frozen_stages} must be between -1 (none) and {taps[-1]}, the last of "
+                             "out_indices")
+        self.arch, self.width, self.weights, self.ema = arch, width, weights, ema
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.channels = tuple(features.feature_info.channels())
+        self.strides = tuple(features.feature_info.reduction())
+        self.features = _with_norms(features, arch, norm_cfg or {})
+        for module in self._frozen():
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad = False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, 3, H, W) -> a map (N, channels[i], H/strides[i], W/strides[i]) for each of `out_indices`."""
+        return tuple(self.features(images))
+
+    def init_weights(self) -> None:
+        """MMEngine's `init_cfg`, or else the file `weights`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            WeightsError: it holds weights of another network, or in another form.
+        """
+        super().init_weights()
+        if self.weights:
+            self._load(self.weights)
+
+    def train(self, mode: bool = True) -> GhostBackbone:
+        """As `nn.Module.train`, but normalisations that are to keep their statistics stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules() if self.norm_eval else self._frozen():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        """Every module from the image to the map `frozen_stages`."""
+        if self.frozen_stages < 0:
+            return []
+        tap = self.features.feature_info.module_name(self.frozen_stages)
+        named = dict(self.features.named_modules())
+        *_, last = named.get(_in_feature_network(tap), named.get(tap)).modules()
+        modules = list(self.features.modules())  # registered in the order they run
+        return modules[:modules.index(last) + 1]
+
+    def _load(self, path: str) -> None:
+        """In place, since an optimiser holds the parameters already."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file, looked for from {Path.cwd()}")
+        network = zoo.create(self.arch, width=self.width)
+        report = weight_files.load(network, path, ema=self.ema, strict=False)
+        differing = [*report.missing, *report.unexpected, *(name for name, _, _ in report.mismatched)]
+        if wrong := [name for name in differing if not name.startswith(network.default_cfg["classifier"])]:
+            raise weight_files.WeightsError(
+                f"backbone.weights = {path!r} does not fit {self.arch}: {report}. Apart from the classifier all of it "
+                f"has to, {wrong[0]} does not; set arch and width to those the file was trained with")
+        state = network.state_dict()
+        state |= {_in_feature_network(name): tensor for name, tensor in state.items()}
+        self.features.load_state_dict({name: state[name] for name in self.features.state_dict()})
+
+
+def _in_feature_network(name: str) -> str:
+    """What timm's feature network calls a module or parameter: it flattens the sequences at the top of a network."""
+    return name.replace(".", "_", 1)
+
+
+def _with_norms(features: nn.Module, arch: str, norm_cfg: dict[str, Any]) -> nn.Module:
+    """The network with the normalisations of a `norm_cfg`."""
+    kind, settings = norm_cfg.get("type", "BN"), {"eps", "momentum", "requires_grad"}
+    if kind not in ("BN", "SyncBN") or set(norm_cfg) - settings - {"type"}:
+        raise ValueError(f"norm_cfg = {dict(norm_cfg)}: {arch} takes the types BN and SyncBN, with "
+                         f"{', '.join(sorted(settings))}")
+    norms = [module for module in features.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.eps, norm.momentum = norm_cfg.get("eps", norm.eps), norm_cfg.get("momentum", norm.momentum)
+        for parameter in norm.parameters(recurse=False):
+            parameter.requires_grad = norm_cfg.get("requires_grad", True)
+    if kind == "BN":
+        return features
+    if with_activation := {type(norm).__name__ for norm in norms} - {"BatchNorm2d"}:
+        raise ValueError(f"norm_cfg: {arch} has activations inside its normalisations ({', '.join(with_activation)}), "
+                         "which PyTorch's and MMEngine's conversions to SyncBN and back would drop; use BN")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(features)

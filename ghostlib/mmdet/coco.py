@@ -1,0 +1,78 @@
+"""Whether the data of an MMDetection configuration is there, looked for before a training and not hours into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+class DetectionError(ValueError):
+    """A configuration of a detector that cannot be trained."""
+
+
+def check_data(config: Config) -> None:
+    """Looks for what a training would miss hours later.
+
+    Raises:
+        DetectionError: an annotation file or an image is not there, a file is no COCO annotation, or the
+            configuration and the file name different categories.
+    """
+    for part in ("train", "val", "test"):
+        loader = config.get(f"{part}_dataloader")
+        if loader:
+            _check_dataset(f"{part}_dataloader", loader["dataset"])
+
+
+def _check_dataset(key: str, dataset: Any) -> None:
+    depth = ".dataset"
+    while "dataset" in dataset:
+        dataset, depth = dataset["dataset"], depth + ".dataset"
+    key, root = key + depth, Path(dataset.get("data_root") or "")
+    if "ann_file" not in dataset or "img" not in (dataset.get("data_prefix") or {}):
+        raise DetectionError(f"{key}: only a data set in COCO's format, with ann_file and data_prefix.img, can be "
+                             f"checked, and this {dataset.get('type')} has not both")
+    file = root / dataset["ann_file"]
+    content = read_annotations(file, f"{key}.ann_file")
+    known = {category["name"] for category in content["categories"]}
+    wanted = (dataset.get("metainfo") or {}).get("classes") or _classes_of(dataset["type"])
+    if unknown := [name for name in wanted if name not in known]:
+        raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
+                             f"{', '.join(sorted(known))}")
+    folder = root / dataset["data_prefix"]["img"]
+    missing = list(_missing(folder, content["images"]))
+    if missing:
+        raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are not "
+                             f"in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
+
+
+def _missing(folder: Path, images: list[dict[str, Any]]) -> Iterator[str]:
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for image in images:
+        name = image["file_name"]
+        # One listing answers for a folder of 118,000; a name with folders in it is looked for by itself.
+        if name not in present and not ("/" in name and (folder / name).is_file()):
+            yield name
+
+
+def _classes_of(dataset_type: str) -> tuple[str, ...]:
+    from mmdet.registry import DATASETS
+
+    return getattr(DATASETS.get(dataset_type), "METAINFO", {}).get("classes", ())
+
+
+def read_annotations(file: Path, key: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DetectionError(f"{key}: {file} is not there. COCO belongs in data/coco (annotations/, train2017/, "
+                             "val2017/) or a link there") from None
+    except ValueError as error:
+        raise DetectionError(f"{key}: {file} is torn or no JSON ({error}); fetch it again") from None
+    if absent := {"images", "annotations", "categories"} - set(content):
+        raise DetectionError(f"{key}: {file} is no COCO annotation: it has no {', '.join(sorted(absent))}")
+    return content

@@ -1,0 +1,66 @@
+"""What MMEngine does around a training with the backbones: whole files, data looked for first, folded evaluation."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ghostlib.files import write_atomic
+from ghostlib.mmdet.backbone import GhostBackbone
+from ghostlib.mmdet.coco import check_data
+from ghostlib.models.reparam import reparameterize
+
+
+@register_backend("AtomicBackend", force=True)
+class AtomicBackend(LocalBackend):
+    """Files that are whole or not there: `default_hooks.checkpoint.backend_args=dict(backend="AtomicBackend")`.
+
+    MMEngine writes a checkpoint in place, so a process killed meanwhile leaves a torn one, and resuming fails.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_atomic(Path(filepath), obj)
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Looks for every image and category before the first step, rather than stopping where one is missing."""
+
+    def before_run(self, runner: Any) -> None:
+        check_data(runner.cfg)
+
+
+@HOOKS.register_module()
+class FoldHook(Hook):
+    """Validates and tests with a folded copy of the detector, as it is deployed; training goes on with the branches."""
+
+    # After the averaged weights are put in place (EMAHook, NORMAL), and done before a checkpoint is written (VERY_LOW).
+    priority = "LOW"
+
+    def before_val_epoch(self, runner: Any) -> None:
+        self.trained = runner.model
+        runner.model = fold(runner.model)
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        runner.model = self.trained
+        del self.trained
+
+    before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
+
+
+def fold(detector: nn.Module) -> nn.Module:
+    """A copy of a detector, or of a backbone, in evaluation mode with one convolution a site; it detects the same.
+
+    The copy to export. Of a detector wrapped for DDP it is one of the detector alone.
+    """
+    folded = copy.deepcopy(detector.module if is_model_wrapper(detector) else detector).eval()
+    for backbone in [module for module in folded.modules() if isinstance(module, GhostBackbone)]:
+        reparameterize(backbone.features)
+    return folded

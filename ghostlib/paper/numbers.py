@@ -1,0 +1,81 @@
+"""The numbers the paper published, addressed by table, row and column.
+
+The data are in `paper.yaml` beside this file. A value that the paper does not print is null there and NaN here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@functools.cache
+def load() -> dict:
+    """Reads every table and figure of the paper.
+
+    Returns:
+        A mapping from an id such as `table_1` or `figure_3` to its title, section, quantity, notes, columns and rows.
+        It is shared by all callers: do not change it.
+    """
+    text = resources.files(__package__).joinpath("numbers.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def entry(name: str) -> dict:
+    """Returns what `load()` holds of one table or figure.
+
+    Raises:
+        ValueError: The paper data have no such table.
+    """
+    return _pick(load(), name, "table")
+
+
+def label(name: str) -> str:
+    """What the paper calls a table or figure: `table_1` is Table 1."""
+    return name.replace("_", " ").capitalize()
+
+
+def table(name: str) -> pd.DataFrame:
+    """Returns one table or figure of the paper, rows and columns in the paper's order.
+
+    Args:
+        name: `table_1` to `table_10`, `figure_3` or `figure_4`.
+
+    Raises:
+        ValueError: The paper data have no such table.
+    """
+    import pandas as pd
+
+    data = entry(name)
+    return pd.DataFrame.from_dict(data["rows"], orient="index", columns=data["columns"], dtype=float)
+
+
+def value(table: str, row: str, column: str) -> float:
+    """Returns one published number, or NaN where the paper prints none.
+
+    Args:
+        table: An id as in `table()`.
+        row: The row's label.
+        column: The column's label.
+
+    Raises:
+        ValueError: The table, row or column does not exist.
+    """
+    data = entry(table)
+    cells = dict(zip(data["columns"], _pick(data["rows"], row, f"row of {table}"), strict=True))
+    cell = _pick(cells, column, f"column of {table}")
+    return math.nan if cell is None else float(cell)
+
+
+def _pick(mapping: dict, key: str, kind: str):
+    """Returns `mapping[key]`, or raises a ValueError that names the known keys."""
+    if key not in mapping:
+        raise ValueError(f"unknown {kind} {key!r}; known: {', '.join(mapping)}")
+    return mapping[key]

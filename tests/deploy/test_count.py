@@ -1,0 +1,60 @@
+"""Counting: conv, linear and matrix products of what is deployed, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ghostlib.deploy.count import count
+from ghostlib.models import zoo
+from ghostlib.models.reparam import RepConv
+
+
+class Attention(nn.Module):
+    """Five tokens of eight channels from an image of 4 px, attended to by themselves in two heads."""
+
+    def __init__(self, fused: bool):
+        super().__init__()
+        self.fused, self.embed = fused, nn.Linear(48, 40, bias=False)
+
+    def forward(self, image):
+        heads = self.embed(image.flatten(1)).view(1, 5, 2, 4).transpose(1, 2)  # (N, heads, tokens, channels)
+        if self.fused:
+            return F.scaled_dot_product_attention(heads, heads, heads)
+        return (heads @ heads.transpose(-2, -1)).softmax(-1) @ heads
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_counts_its_two_products_fused_or_not(fused):
+    products = 2 * (2 * 5 * 5 * 4)
+    assert count(Attention(fused), 4).macs * 1e6 == 48 * 40 + products
+
+
+def test_a_convolution_counts_a_multiplication_a_weight_and_output_pixel_and_normalisation_is_free():
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+    found = count(network, 8)
+    assert found.macs * 1e6 == 6 * 9 * 4 * 4 + 60
+    assert found.params * 1e6 == 6 * 9 + 12 + 70
+
+
+def test_branches_do_not_count_and_stay_where_they_are():
+    torch.manual_seed(0)
+    v2, v3 = zoo.create("ghostnetv2_100", 10, 0.25), zoo.create("ghostnetv3_100", 10, 0.25)
+    assert count(v3, 64).macs == count(v2, 64).macs
+    assert any(isinstance(module, RepConv) for module in v3.modules())
+
+
+def test_an_image_that_a_network_cannot_take_is_named():
+    with pytest.raises(ValueError, match="GhostNet cannot take an image of 16 px"):
+        count(zoo.create("ghostnetv2_100", 10, 0.25), 16)
+
+
+# Folded GhostNetV3 as the paper counts it, and MobileNetV2 as its authors do.
+@pytest.mark.parametrize(("name", "params", "macs"), [
+    ("ghostnetv3_050", 2.85, 49.6), ("ghostnetv3_100", 6.15, 167.1), ("mobilenetv2_100", 3.50, 300.8)])
+def test_known_networks(name, params, macs):
+    found = count(zoo.create(name))
+    assert found.params == pytest.approx(params, abs=0.006) and found.macs == pytest.approx(macs, abs=0.06)

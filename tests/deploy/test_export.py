@@ -1,0 +1,202 @@
+"""Exports: every file is executed by its engine here; one that disagrees with PyTorch does not stay."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+import sys
+import warnings
+from collections import Counter
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from timm.models.ghostnet import GhostNet
+from torch import nn
+
+from ghostlib.deploy import export
+from ghostlib.deploy.export import ExportError
+from ghostlib.models import reparam
+
+SIZE, CLASSES = 64, 10
+# A block with an identity shortcut, one of stride 2, and one that also has both attentions (DFC and SE).
+STAGES = [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]]]
+FILES = {"onnx": ["x.onnx"], "openvino": ["x.bin", "x.xml"], "executorch": ["x.pte"],
+         "ncnn": ["x.ncnn.bin", "x.ncnn.param"]}
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """A small GhostNetV3 in the form it trains in, with the BN statistics of some images."""
+    torch.manual_seed(0)
+    network = reparam.add_branches(GhostNet(STAGES, CLASSES, width=0.5, drop_rate=0, version="v2")).train()
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(8, 3, SIZE, SIZE) + torch.randn(8, 3, 1, 1))
+    return network
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def expected(network: nn.Module, image: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return copy.deepcopy(network).eval()(image).numpy()
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("engine", export.FORMATS)
+def test_the_engine_computes_what_the_network_does(engine, network, image, tmp_path):
+    before = copy.deepcopy(network.state_dict())
+    path = tmp_path / "folder" / f"x{export.SUFFIXES[engine]}"
+    assert export.FORMATS[engine](network, path, SIZE) == path
+    assert names(path.parent) == FILES[engine]
+    answer = getattr(export, f"_run_{engine}")(path, image.numpy())
+    np.testing.assert_allclose(answer, expected(network, image), atol=1e-4 * np.abs(answer).max(), rtol=0)
+    # The caller's network stays as it was: in training, with its branches.
+    assert network.training and all(module.training for module in network.modules())
+    assert list(network.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_onnx_gets_one_convolution_a_site_and_no_normalisation(network, tmp_path):
+    import onnx
+
+    model = onnx.load(export.onnx(network, tmp_path / "x.onnx", SIZE))
+    operators = Counter(node.op_type for node in model.graph.node)
+    folded = reparam.reparameterize(copy.deepcopy(network))
+    assert operators["Conv"] == sum(isinstance(module, nn.Conv2d) for module in folded.modules())
+    assert "BatchNormalization" not in operators
+    (given,), (answer,) = model.graph.input, model.graph.output
+    assert [side.dim_value for side in given.type.tensor_type.shape.dim] == [1, 3, SIZE, SIZE]
+    assert [side.dim_value for side in answer.type.tensor_type.shape.dim] == [1, CLASSES]
+
+
+class Slices(nn.Module):
+    def forward(self, x):
+        x = x[:, :3, :, :]  # idle
+        x = x[:, [2, 0, 1]] + x[:, :, ::2].mean()  # a permutation, which keeps the shape, and a slice that does not
+        return x.flatten(1)[:, :6][:]
+
+
+def test_only_what_keeps_everything_is_idle(tmp_path):
+    import onnx
+
+    model = onnx.load(export.onnx(Slices(), tmp_path / "x.onnx", SIZE))
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["Slice"] == 2 and operators["Gather"] == 1
+
+
+def test_nothing_idle_parts_the_delegates_of_executorch(tmp_path):
+    path = export.executorch(Slices(), tmp_path / "x.pte", SIZE)
+    assert b"aten::alias_copy" not in path.read_bytes()
+
+
+def test_a_folded_network_gives_the_same_file(network, tmp_path):
+    trained = export.onnx(network, tmp_path / "trained.onnx", SIZE)
+    folded = export.onnx(reparam.reparameterize(copy.deepcopy(network)).eval(), tmp_path / "folded.onnx", SIZE)
+    assert trained.read_bytes() == folded.read_bytes()
+
+
+def test_weights_are_float32(network, tmp_path):
+    path = export.openvino(network, tmp_path / "x.xml", SIZE)
+    assert 'element_type="f32"' in path.read_text() and 'element_type="f16"' not in path.read_text()
+
+
+def test_onnx_is_written_in_silence(network, tmp_path, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "ncnn"])
+def test_a_file_that_disagrees_is_not_let_stand(engine, network, tmp_path, monkeypatch):
+    write = export._write_onnx  # of which all three are made
+
+    def write_wrongly(model, image, path):
+        model = copy.deepcopy(model)
+        model.blocks[1][0].ghost1.primary_conv[0].bias.data[0] += 1
+        return write(model, image, path)
+
+    monkeypatch.setattr(export, "_write_onnx", write_wrongly)
+    with pytest.raises(ExportError, match=f"{engine}'s logits differ from PyTorch's by up to .* of the largest"):
+        export.FORMATS[engine](network, tmp_path / f"x{export.SUFFIXES[engine]}", SIZE)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("answer", [
+    lambda logits: logits * np.nan, lambda logits: logits[:, :-1], lambda logits: logits.astype(np.float16)])
+def test_an_answer_that_is_not_the_network_s_leaves_the_old_file(answer, network, tmp_path, monkeypatch):
+    path, run = tmp_path / "x.onnx", export._run_onnx
+    path.write_text("old")
+    monkeypatch.setattr(export, "_run_onnx", lambda *given: answer(run(*given)))
+    with pytest.raises(ExportError, match="x.onnx is not written"):
+        export.onnx(network, path, SIZE)
+    assert path.read_text() == "old" and names(tmp_path) == ["x.onnx"]
+
+
+def test_what_an_engine_cannot_do_is_said(tmp_path):
+    class Sorts(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)).sort().values
+
+    with pytest.raises(ExportError, match="ncnn|pnnx"):
+        export.ncnn(Sorts(), tmp_path / "x.ncnn.param", SIZE)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("engine", "package"), [("executorch", "executorch"), ("ncnn", "ncnn"), ("ncnn", "pnnx")])
+def test_a_missing_package_is_named_with_what_installs_it(engine, package, network, tmp_path, monkeypatch):
+    for module in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)  # which makes its import fail
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {package}: pip install -e '.\[mobile\]'"):
+        export.FORMATS[engine](network, tmp_path / f"x{export.SUFFIXES[engine]}", SIZE)
+
+
+def test_another_format_s_name_is_refused(network, tmp_path):
+    with pytest.raises(ValueError, match=r"x.param: a file for ncnn is named \*.ncnn.param"):
+        export.ncnn(network, tmp_path / "x.param", SIZE)
+
+
+def test_a_path_that_cannot_be_written_is_an_os_error(network, tmp_path):
+    (tmp_path / "file").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="file"):
+        export.onnx(network, tmp_path / "file" / "x.onnx", SIZE)
+    (tmp_path / "folder.onnx" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder.onnx"):
+        export.onnx(network, tmp_path / "folder.onnx", SIZE)
+    assert names(tmp_path) == ["file", "folder.onnx"]
+
+
+@pytest.mark.parametrize(("engine", "tool"), [("executorch", "executor_runner"), ("ncnn", "benchncnn")])
+def test_phone_commands_push_the_file_and_run_it(engine, tool):
+    lines = export.phone_commands(engine, f"my exports/x 1{export.SUFFIXES[engine]}", 256)
+    needs, commands = [[line for line in lines if line.startswith("#") is wanted] for wanted in (True, False)]
+    assert needs[0].endswith(f" {tool}:") and any("$ANDROID_NDK/build/cmake" in line for line in needs[1:])
+    push, run = map(shlex.split, commands)  # as a shell would take them
+    assert push[:2] == ["adb", "push"] and push[2].endswith(f"/{tool}")
+    assert push[3] == f"my exports/x 1{export.SUFFIXES[engine]}"
+    assert run[:2] == ["adb", "shell"] and f"./{tool} " in run[2] and f"'x 1{export.SUFFIXES[engine]}'" in run[2]
+
+
+@pytest.mark.parametrize(("engine", "package"), [("executorch", "executorch"), ("ncnn", "pnnx")])
+def test_phone_commands_build_the_version_that_wrote_the_file(engine, package):
+    clone, = (line for line in export.phone_commands(engine, f"x{export.SUFFIXES[engine]}") if "git clone" in line)
+    assert f"{version(package)} https://" in clone
+
+
+def test_the_phone_s_benchmark_is_told_the_image_s_size():
+    assert "'shape=[256,256,3]'" in shlex.split(export.phone_commands("ncnn", "x.ncnn.param", 256)[-1])[2]
+
+
+def test_there_are_phone_commands_for_phone_engines_only():
+    with pytest.raises(ValueError, match="no tool to time openvino on a phone"):
+        export.phone_commands("openvino", "x.xml")

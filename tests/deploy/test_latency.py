@@ -1,0 +1,81 @@
+"""Timing: interleaved rounds, trimmed; engines that run the very network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ghostlib.deploy import latency
+
+
+class Clock:
+    """A clock that only calls advance."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.order = 0.0, []
+        monkeypatch.setattr(latency.time, "perf_counter", lambda: self.now)
+
+    def call(self, name, durations):
+        durations = iter(durations)
+
+        def run():
+            self.order.append(name)
+            self.now += next(durations) / 1e3
+        return run
+
+
+def test_rounds_are_interleaved_and_the_first_call_of_each_is_not_counted(monkeypatch):
+    clock, told = Clock(monkeypatch), []
+    times = latency.measure({"a": clock.call("a", [99, 1, 2, 99, 3, 4]), "b": clock.call("b", [99, 5, 6, 99, 7, 8])},
+                            rounds=2, calls_a_round=2, report=told.append)
+    assert times["a"] == pytest.approx([1, 2, 3, 4]) and times["b"] == pytest.approx([5, 6, 7, 8])
+    rounds = [clock.order[:6], clock.order[6:]]
+    assert all(sorted(of) == ["a"] * 3 + ["b"] * 3 and of in (sorted(of), sorted(of, reverse=True)) for of in rounds)
+    assert sum(told) == 12
+
+
+def test_the_order_changes_from_round_to_round_and_is_the_same_for_everyone():
+    def order():
+        called = []
+        latency.measure({i: (lambda i=i: called.append(i)) for i in range(6)}, rounds=3, calls_a_round=1)
+        return [tuple(called[12 * r:12 * (r + 1)]) for r in range(3)]
+    assert len(set(order())) == 3 and order() == order()
+
+
+def test_the_summary_leaves_out_the_ten_lowest_and_highest():
+    times = np.concatenate([np.full(10, 0.001), np.arange(1.0, 102.0), np.full(10, 1e6)])
+    found = latency.summary(np.random.default_rng(0).permutation(times))
+    assert found == {"median_ms": 51.0, "p10_ms": 11.0, "p90_ms": 91.0, "calls": 101}
+
+
+def test_too_few_calls_are_an_error():
+    with pytest.raises(ValueError, match="20 calls are too few to leave out 10"):
+        latency.summary(np.ones(20))
+
+
+def test_the_default_times_each_network_as_often_as_the_paper_did():
+    assert latency.ROUNDS * latency.CALLS >= 100 > 2 * latency.TRIM
+
+
+def test_every_engine_times_the_exported_network(tmp_path):
+    table = latency.benchmark(["shufflenetv2_100"], tmp_path, threads=[1], rounds=2)
+    assert list(table["engine"]) == list(latency.ENGINES) and list(table.columns) == latency.COLUMNS
+    assert (table["calls"] == 2 * latency.CALLS - 2 * latency.TRIM).all() and (table["median_ms"] > 0).all()
+    assert (table["p10_ms"] <= table["median_ms"]).all() and (table["median_ms"] <= table["p90_ms"]).all()
+    assert (tmp_path / "shufflenetv2_100.onnx").exists()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"engines": ["TVM"]}, "unknown engine 'TVM'; known: ONNX Runtime, OpenVINO, PyTorch"),
+    ({"threads": [1, 0]}, "threads must be at least 1, got 0")])
+def test_a_mistake_is_named_before_anything_is_exported(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        latency.benchmark(["mobilenetv2_100"], tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_machine_is_described():
+    found = latency.machine()
+    assert set(found) == {"cpu", "cpus", "system", "engines", "date"} and all(found.values())
+    assert not set(found) & set(latency.COLUMNS)  # they become columns of the same file
+    assert all(engine in found["engines"] for engine in latency.ENGINES)

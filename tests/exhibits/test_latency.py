@@ -1,0 +1,60 @@
+"""Latencies beside the paper's: ratios and ranks within one machine."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from ghostlib.exhibits import latency
+from ghostlib.models import catalog
+from ghostlib.paper import numbers
+
+PUBLISHED = numbers.table("table_9")[latency.CPU]
+
+
+def measured(scale: float, reverse: bool = False) -> pd.DataFrame:
+    """The paper's own latencies, times a factor, as one engine's measurement; or in the opposite order."""
+    times = {name: PUBLISHED[row] for row, name in catalog.deployed().items()}
+    times = {name: 1 / time if reverse else time for name, time in times.items()}
+    return pd.DataFrame([{"network": name, "engine": "reversed" if reverse else "same", "threads": 1 + reverse,
+                          "median_ms": scale * time, "p10_ms": scale * time - 0.01, "p90_ms": scale * time + 0.01}
+                         for name, time in times.items()])
+
+
+@pytest.fixture(scope="module")
+def both():
+    return pd.concat([measured(3.0), measured(1.0, reverse=True)])
+
+
+def test_a_machine_three_times_as_slow_has_the_paper_s_ratios(both):
+    ratios = latency.ratios(both)
+    assert ratios["same, 1 thread"].tolist() == pytest.approx(ratios["Table 9"].tolist())
+    first = ratios.iloc[0]
+    assert first["ratio"] == "GhostNetV3 1.0× / MobileOne-S1" and first["Table 9"] == pytest.approx(7.81 / 14.86)
+    assert first["reversed, 2 threads"] == pytest.approx(14.86 / 7.81)
+
+
+def test_the_same_order_ranks_as_one_and_the_opposite_as_minus_one(both):
+    ranks = latency.ranks(both).set_index("engine")
+    assert ranks.loc["same, 1 thread", ["Spearman", "Kendall"]].tolist() == pytest.approx([1, 1])
+    assert ranks.loc["reversed, 2 threads", ["Spearman", "Kendall"]].tolist() == pytest.approx([-1, -1])
+    # Two rows "+ ours" and three of V3 deploy a network that another row has.
+    assert (ranks["networks"] == len(PUBLISHED) - 5).all()
+
+
+def test_every_row_has_the_paper_s_times_and_ours_in_columns_of_their_own(both):
+    table = latency.wide(both)
+    assert list(table.index) == list(PUBLISHED.index)
+    assert table.loc["MobileNetV2 1.0×", ("paper", "i7-8700")] == "7.96"
+    assert table.loc["MobileNetV2 1.0×", ("paper", "Kirin 9000")] == "14.97"
+    assert table.loc["MobileNetV2 1.0×", ("same", "1 thread")] == "23.9 (23.9–23.9)"
+
+
+def test_the_claims_are_about_rows_of_the_table():
+    assert {row for claim in latency.claims() for row in (claim["row"], claim["to"])} <= set(PUBLISHED.index)
+
+
+def test_the_notes_name_the_machine_and_pass_no_host_off_as_a_phone(both):
+    notes = latency.notes({"cpu": "Some CPU"}, latency.ratios(both), latency.ranks(both))
+    assert "Some CPU" in notes[0] and "no phone was measured" in notes[2]
+    assert any("half the latency and prints 0.53; here same, 1 thread 0.53" in note for note in notes)

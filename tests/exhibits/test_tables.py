@@ -1,0 +1,87 @@
+"""Tables: the paper's number and ours in one cell, in every format."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ghostlib.exhibits import tables
+from ghostlib.paper import numbers
+
+
+def results_of(name: str, seeds=(0,), value=lambda i, seed: 50 + i + seed) -> pd.DataFrame:
+    """Results for every cell of a table; cell i with seed s measures `value(i, s)`."""
+    published = numbers.table(name)
+    places = [(row, column) for row in published.index for column in published.columns]
+    return pd.DataFrame([
+        {"experiment": name, "row": row, "column": column, "seed": seed, "run": f"{i}-{seed}", "metric": metric,
+         "value": value(i, seed) if metric == "test_top1" else -1.0, "data": "d"}
+        for i, (row, column) in enumerate(places) for seed in seeds for metric in ("test_top1", "val_top1")])
+
+
+def test_a_cell_holds_the_paper_s_number_and_mean_and_sd_over_the_seeds():
+    comparison = tables.compare("table_1", results_of("table_1", seeds=(0, 1, 2)))
+    cell = comparison.set_index(["row", "column"]).loc[("w/ ReP", "1.3×")]
+    assert cell["paper"] == 77.6
+    assert cell["measured"] == pytest.approx(55)  # the fifth cell: 54, 55, 56
+    assert cell["sd"] == pytest.approx(1) and cell["seeds"] == 3
+
+
+def test_one_seed_has_no_spread():
+    comparison = tables.compare("table_1", results_of("table_1"))
+    assert comparison["sd"].isna().all() and (comparison["seeds"] == 1).all()
+    assert tables.wide(comparison).loc["w/o ReP", ("1.0×", "ours")] == "50.00"
+
+
+def test_the_order_is_the_paper_s_whatever_the_order_of_the_results():
+    shuffled = results_of("table_3").sample(frac=1, random_state=0)
+    comparison = tables.compare("table_3", shuffled)
+    assert list(comparison["row"].unique()) == list(numbers.table("table_3").index)
+    assert tables.wide(comparison).shape == (3, 6)
+
+
+def test_what_the_paper_does_not_print_is_a_dash():
+    table = tables.wide(tables.compare("figure_3", results_of("figure_3")))
+    assert (table.xs("paper", axis=1, level=1) == "—").all(axis=None)
+
+
+@pytest.mark.parametrize("change", [lambda r: r[r["row"] != "w/ ReP"], lambda r: r.replace("1.0×", "2.0×")])
+def test_a_cell_too_few_or_too_many_is_an_error(change):
+    with pytest.raises(ValueError, match="table_1: .*differ in the cells"):
+        tables.compare("table_1", change(results_of("table_1")))
+
+
+def test_written_files_hold_the_numbers_the_title_and_the_notes(tmp_path):
+    comparison = tables.compare("table_4", results_of("table_4", seeds=(0, 1)))
+    tables.write(comparison, tmp_path, "table_4", "A title: 100 % of it", ["Measured at: a scale", "A second_note"])
+    back = pd.read_csv(tmp_path / "table_4.csv")
+    pd.testing.assert_frame_equal(back, comparison, check_exact=False, atol=1e-4)
+    markdown = (tmp_path / "table_4.md").read_text()
+    assert "A title: 100 % of it" in markdown and "79.13" in markdown and "50.50 ± 0.71" in markdown
+    assert "- Measured at: a scale" in markdown
+    latex = (tmp_path / "table_4.tex").read_text()
+    assert r"\toprule" in latex and r"$\alpha$=0.5" in latex and r"50.50 $\pm$ 0.71" in latex and r"100 \%" in latex
+    assert not [sign for sign in "×ατ±" if sign in latex.split(r"\begin", 1)[1]]
+
+
+@pytest.mark.parametrize("name", ["table_6", "figure_3", "table_3"])
+def test_latex_has_as_many_cells_a_row_as_columns_whatever_the_labels(name, tmp_path):
+    labels = {"BEiTv2-B": "BEiTv2-B (stand-in, 99 %)"}
+    comparison = tables.compare(name, results_of(name))
+    tables.write(comparison, tmp_path, name, "t", [], labels)
+    latex = (tmp_path / f"{name}.tex").read_text()
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    cells = [re.split(r"(?<!\\)&", re.sub(r"(?<!\\)%.*", "", line)) for line in body]
+    assert [len(row) for row in cells] == [tables.wide(comparison).shape[1] + 1] * len(numbers.table(name))
+    assert ("stand-in, 99 \\%" in latex) == (name == "table_3")
+    assert list(pd.read_csv(tmp_path / f"{name}.csv")["row"].unique()) == list(numbers.table(name).index)
+
+
+def test_a_missing_value_stays_missing_in_the_csv(tmp_path):
+    comparison = tables.compare("figure_4", results_of("figure_4"))
+    tables.write(comparison, tmp_path, "figure_4", "t", [])
+    back = pd.read_csv(tmp_path / "figure_4.csv")
+    assert back["paper"].isna().all() and np.isfinite(back["measured"]).all()

@@ -1,0 +1,103 @@
+"""The grid: many runs, some of them bad."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from filelock import FileLock
+
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store
+from ghostlib.training.profile import Teacher
+
+
+def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, tiny, tmp_path):
+    runs = [make_run(branches=0), make_run(branches=0, seed=1), make_run(branches=0, epochs=1, teacher="weak")]
+    one = engines.run(runs, workers=1, store=Store(tmp_path / "one"))
+    two = engines.run([*reversed(runs), runs[0]], workers=2, store=Store(tmp_path / "two"))
+    assert one == two and len(one) == 3
+
+
+def test_the_longest_runs_start_first(make_run, store, monkeypatch):
+    started = []
+    runs = [make_run(branches=0, epochs=1), make_run(branches=1, epochs=2), make_run(branches=0, epochs=2)]
+    record = engines._Child.__init__
+    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, run, store: (
+        started.append(run), record(self, processes, run, store))[1])
+    engines.run(runs, workers=1, store=store)
+    assert started == [runs[1], runs[2], runs[0]]
+
+
+def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run, store):
+    good = make_run(branches=0, epochs=1)
+    bad = make_run(network="deit_tiny", branches=3)  # a transformer has nothing to expand
+    with pytest.raises(engines.GridError) as failure:
+        engines.run([bad, good], workers=1, store=store)
+    assert store.metrics(good) is not None and store.metrics(bad) is None
+    message = str(failure.value)
+    assert "1 of 2 runs failed" in message and bad.key in message and str(store.folder(bad) / "log.txt") in message
+    assert "nothing to add branches to" in message and good.key not in message
+
+
+def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
+    victim, survivor = make_run(branches=0, epochs=60), make_run(branches=0, epochs=1)
+    receive = engines._Child.receive
+
+    def kill_the_victim(child):
+        advanced = receive(child)
+        if child.run.key == victim.key and child.progress and not child.finished:
+            os.kill(child.process.pid, signal.SIGKILL)
+        return advanced
+    monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
+    with pytest.raises(engines.GridError, match="ended by signal 9"):
+        engines.run([victim, survivor], workers=2, store=store)
+    assert store.metrics(survivor) is not None and store.metrics(victim) is None
+
+
+def test_a_run_may_have_data_loader_processes_and_sees_the_same_views(make_run, tiny, store, tmp_path):
+    run = make_run(branches=0, epochs=1)
+    loading = make_run(branches=0, epochs=1, profile=tiny.model_copy(update={"workers": 2}))
+    alone = engines.run([run], store=store)
+    assert engines.run([loading], store=Store(tmp_path / "other")) == alone
+
+
+def test_without_its_teacher_a_run_fails_and_the_others_finish(make_run, tiny, store):
+    broken = {"weak": Teacher(stand_in={"network": "deit_tiny", "branches": 3, "teacher": None, "epochs": 1})}
+    profile = tiny.model_copy(update={"teachers": broken})
+    student, alone = make_run(profile=profile, teacher="weak"), make_run(profile=profile, branches=0, epochs=1)
+    with pytest.raises(engines.GridError, match="2 of 3 runs failed") as failure:
+        engines.run([student, alone], store=store)
+    assert f"its teacher, run {student.teacher_run.key}, failed" in str(failure.value)
+    assert store.metrics(alone) is not None
+
+
+def test_an_interrupted_grid_leaves_no_child_behind(make_run, store, monkeypatch):
+    run = make_run(branches=0, epochs=60)
+    children = []
+    receive = engines._Child.receive
+
+    def interrupt(child):
+        children.append(child.process)
+        receive(child)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(engines._Child, "receive", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        engines.run([run], store=store)
+    assert not children[0].is_alive()
+    monkeypatch.undo()
+    with FileLock(store.folder(run) / ".lock", timeout=1):
+        pass  # nobody holds it
+
+
+def test_an_unknown_engine_is_refused(make_run, store):
+    with pytest.raises(ValueError, match="unknown engine 'cloud'; known: local"):
+        engines.run([make_run()], engine="cloud", store=store)
+
+
+def test_finished_runs_are_read_not_trained(make_run, store, capfd):
+    run = make_run(branches=0, epochs=1)
+    store.ensure(run)
+    assert engines.run([run], store=store) == {run.key: store.metrics(run)}
+    assert capfd.readouterr().err == ""
