@@ -1,0 +1,97 @@
+"""Where a profile's measured files lie, and whether they answer what params.yaml asks now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostlib.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ghostlib.training.profile import Profile
+
+RESULTS = Path("results")
+ASKED = "asked"  # the column that holds, for each row, the digest of what params.yaml asked when it was measured
+_LABELS = {"row": str, "column": str}  # 0.05 is a label
+
+
+def runs_file(profile_name: str, name: str) -> Path:
+    """The measured values of an experiment (`table_1`), of the counts (`complexity`) or of the latencies (`latency`)."""
+    return RESULTS / profile_name / "runs" / f"{name}.csv"
+
+
+def curves_file(profile_name: str, experiment: str) -> Path:
+    """The learning curves of an experiment: experiment, row, column, seed, epoch, loss, accuracy (none of detectors)."""
+    return RESULTS / profile_name / "curves" / f"{experiment}.csv"
+
+
+def costs_file(profile_name: str, kind: str) -> Path:
+    """What the trainings of a kind (`classifiers`, `detectors`) cost: run, kind, seconds, device, date."""
+    return RESULTS / profile_name / "costs" / f"{kind}.csv"
+
+
+def teachers_file(profile_name: str) -> Path:
+    """The stand-in teachers; their weights lie in the folder of the same name."""
+    return RESULTS / profile_name / "teachers.csv"
+
+
+def figure_2_file(profile_name: str) -> Path:
+    """The traced graphs of Figure 2's blocks."""
+    return RESULTS / profile_name / "runs" / "figure_2.json"
+
+
+def detections_folder(profile_name: str) -> Path:
+    """Three scenes as PNG, and detections.json with what is there and what each detector sees."""
+    return RESULTS / profile_name / "detections"
+
+
+def digest(*decides: Any) -> str:
+    """12 hexadecimal digits of what JSON can hold: the value of the column `asked`.
+
+    Take what params.yaml says after resolution, never the code, the data or the libraries, which need torch or files.
+    """
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def scale_of(profile: Profile) -> dict[str, Any]:
+    """What of a profile decides its results, as params.yaml says it: `device: auto` is not looked up, so no torch."""
+    return {**profile.model_copy(update={"device": "cpu"}).decides_results, "device": profile.device}
+
+
+def lacking(path: Path, wanted: Collection[tuple[str, str, str]]) -> str:
+    """Why a file of runs is not what params.yaml asks for; empty where it is.
+
+    Args:
+        path: as `runs_file` gives it.
+        wanted: (row, column, asked) of everything that must be in it; nothing else may be.
+    """
+    if not path.exists():
+        return "does not exist"
+    found = read_csv(path)
+    if ASKED not in found:
+        return f"has no column {ASKED!r}: an older version wrote it"
+    there = set(found[["row", "column", ASKED]].itertuples(index=False, name=None))
+    return "" if there == set(wanted) else "does not hold what params.yaml asks for"
+
+
+def announce(path: Path, why: str) -> None:
+    """Says on stderr that something is measured, and why (as `lacking` gives it)."""
+    print(f"{path} {why}: measuring", file=sys.stderr, flush=True)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A measured file, its labels as text."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype={**_LABELS, ASKED: str})
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a measured file at once: four decimals, no index."""
+    write_atomic(path, frame.to_csv(index=False, float_format="%.4f"))
