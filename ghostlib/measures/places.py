@@ -22,12 +22,12 @@ _LABELS = {"row": str, "column": str}  # 0.05 is a label
 
 
 def runs_file(profile_name: str, name: str) -> Path:
-    """The measured values of an experiment (`table_1`), of the counts (`complexity`) or of the latencies (`latency`)."""
+    """The measured values of an experiment (`table_1`), the counts (`complexity`) or the latencies (`latency`)."""
     return RESULTS / profile_name / "runs" / f"{name}.csv"
 
 
 def curves_file(profile_name: str, experiment: str) -> Path:
-    """The learning curves of an experiment: experiment, row, column, seed, epoch, loss, accuracy (none of detectors)."""
+    """The learning curves: experiment, row, column, seed, epoch, loss, and of classifiers accuracy (%)."""
     return RESULTS / profile_name / "curves" / f"{experiment}.csv"
 
 
