@@ -1,6 +1,6 @@
 """The numbers the paper published, addressed by table, row and column.
 
-The data are in `paper.yaml` beside this file. A value that the paper does not print is null there and NaN here.
+The data are in `numbers.yaml` beside this file. A value that the paper does not print is null there and NaN here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ import yaml
 if TYPE_CHECKING:
     import pandas as pd
 
+# The columns of Tables 9 and 10. What the paper calls FLOPs are multiply-accumulates.
+PARAMS, MACS = "Params (M)", "FLOPs (M)"
+CPU, MOBILE = "CPU latency (ms)", "Mobile latency (ms)"
+TOP1, TOP5 = "Top-1 (%)", "Top-5 (%)"
+MAP = "mAP"
+
 
 @functools.cache
 def load() -> dict:
     """Reads every table and figure of the paper.
 
     Returns:
-        A mapping from an id such as `table_1` or `figure_3` to its title, section, quantity, notes, columns and rows.
+        A mapping from an id such as `table_1` or `figure_3` to its quantity, notes, columns and rows.
         It is shared by all callers: do not change it.
     """
     text = resources.files(__package__).joinpath("numbers.yaml").read_text(encoding="utf-8")
@@ -35,11 +41,6 @@ def entry(name: str) -> dict:
         ValueError: The paper data have no such table.
     """
     return _pick(load(), name, "table")
-
-
-def label(name: str) -> str:
-    """What the paper calls a table or figure: `table_1` is Table 1."""
-    return name.replace("_", " ").capitalize()
 
 
 def table(name: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 import yaml
 
-from ghostlib.paper import numbers
+from ghostlib.paper import exhibits, numbers
 
 SHAPES = {
     "table_1": (2, 3),
@@ -30,12 +30,12 @@ UNPUBLISHED = {"table_2": 1, "table_9": 22, "figure_3": 10, "figure_4": 10}
 
 # The range a column's numbers must lie in; every column not named here holds ImageNet top-1 accuracy.
 RANGES = {
-    "Params (M)": (1, 20),  # the paper compares networks below 20 M
-    "FLOPs (M)": (40, 3000),
-    "CPU latency (ms)": (1, 130),
-    "Mobile latency (ms)": (5, 170),
-    "Top-5 (%)": (86, 96),
-    "mAP": (20, 25),
+    numbers.PARAMS: (1, 20),  # the paper compares networks below 20 M
+    numbers.MACS: (40, 3000),
+    numbers.CPU: (1, 130),
+    numbers.MOBILE: (5, 170),
+    numbers.TOP5: (86, 96),
+    numbers.MAP: (20, 25),
 }
 
 
@@ -55,7 +55,7 @@ def test_shape_and_gaps(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_labels_are_text(name):
     entry = numbers.load()[name]
-    labels = [entry["title"], entry["section"], *entry.get("notes", []), *entry["columns"], *entry["rows"]]
+    labels = [*entry.get("notes", []), *entry["columns"], *entry["rows"]]
     assert all(isinstance(label, str) and label.strip() == label != "" for label in labels)
     assert ("quantity" in entry) == (name not in ("table_9", "table_10"))
 
@@ -68,9 +68,10 @@ def test_numbers_are_plausible(name):
         assert published.between(low, high).all(), (name, column, published.to_dict())
 
 
-def test_no_row_is_written_twice():
+@pytest.mark.parametrize("file", ["numbers.yaml", "exhibits.yaml"])
+def test_no_row_is_written_twice(file):
     """A YAML mapping keeps the last of two equal keys without a word, so the labels are compared before that."""
-    text = resources.files("ghostlib.reporting").joinpath("paper.yaml").read_text(encoding="utf-8")
+    text = resources.files("ghostlib.paper").joinpath(file).read_text(encoding="utf-8")
 
     def check(node):
         if isinstance(node, yaml.MappingNode):
@@ -228,5 +229,21 @@ def test_unknown_names_say_what_is_known():
 
 def test_import_is_cheap():
     """Reading a number must not cost the import of pandas."""
-    code = "import sys; from ghostlib.reporting import paper; numbers.load(); sys.exit('pandas' in sys.modules)"
+    code = "import sys; from ghostlib.paper import numbers; numbers.load(); sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_list_of_exhibits_is_all_tables_and_figures_in_the_paper_s_order():
+    assert list(exhibits.load()) == [*(f"table_{number}" for number in range(1, 11)),
+                                     *(f"figure_{number}" for number in range(1, 6))]
+    assert set(numbers.load()) <= set(exhibits.load())
+    for exhibit in exhibits.load().values():
+        assert exhibit.title.endswith(".") and exhibit.title.strip() == exhibit.title
+        assert exhibit.section.split(".")[0] in ("1", "4", "5")
+        assert exhibit.notebook in (exhibit.name, exhibit.stage)
+    assert exhibits.find("table_1").heading.startswith("Table 1: GhostNetV2 at three widths")
+
+
+def test_an_unknown_exhibit_names_the_known_ones():
+    with pytest.raises(ValueError, match="'table_11'.*table_1, .*figure_5"):
+        exhibits.find("table_11")
