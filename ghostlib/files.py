@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -33,3 +37,11 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Writes a network's weights, in the form it has, as safetensors: the whole file or, if that fails, nothing."""
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomic(path, save(state))

@@ -1,9 +1,14 @@
-"""The machine that something was measured on."""
+"""The machine that something is computed on."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+
+
+class SeveralProcesses(RuntimeError):
+    """A training was started as one of several processes that are to share it."""
 
 
 def cpu_name() -> str:
@@ -14,8 +19,34 @@ def cpu_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+def device_name(device_type: str) -> str:
+    """What a device of PyTorch's, "cpu", "cuda" or another, is called by its maker."""
+    if device_type != "cuda":
+        return cpu_name()
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def all_threads() -> int:
     """The CPUs this process may use, a container's quota included."""
     import joblib
 
     return joblib.cpu_count()
+
+
+def refuse_several_processes() -> None:
+    """Stops a training that torchrun or `accelerate launch` started in several processes.
+
+    Each would take its share of the steps and write the whole result.
+
+    Raises:
+        SeveralProcesses: the world size is above one.
+    """
+    try:
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+    except ValueError:
+        raise SeveralProcesses(f"WORLD_SIZE = {os.environ['WORLD_SIZE']!r} is no number; unset it") from None
+    if size > 1:
+        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and a run trains in one: start the "
+                               "command by itself, without torchrun or `accelerate launch`, and unset WORLD_SIZE")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ghostlib.runs.store import Run, Store
+from ghostlib.runs.classifier import ClassifierRun
+from ghostlib.runs.store import Store
 from ghostlib.training.profile import Profile
 
 torch.set_num_threads(1)
@@ -31,6 +32,6 @@ def store(tmp_path) -> Store:
 @pytest.fixture
 def make_run(tiny):
     """A run of the tiny profile with overrides of its recipe; without a teacher unless it names one."""
-    def make(seed: int = 0, profile: Profile = tiny, **overrides) -> Run:
-        return Run(profile.resolve({"teacher": None, **overrides}), profile, seed)
+    def make(seed: int = 0, profile: Profile = tiny, **overrides) -> ClassifierRun:
+        return ClassifierRun(profile.resolve({"teacher": None, **overrides}), profile, seed)
     return make

@@ -44,7 +44,8 @@ class RepConv(nn.Module):
         extras = _is_depthwise(conv) and conv.kernel_size != (1, 1) and _is_centred(conv)
         keeps_shape = conv.stride == (1, 1) and conv.in_channels == conv.out_channels
         generator = torch.Generator().manual_seed(seed)
-        one_by_one = _scale_like(conv, generator)  # drawn even if unused: the next branches' weights depend on the order
+        # Drawn even if it is not used: the next branches' weights depend on the order of the draws.
+        one_by_one = _scale_like(conv, generator)
         self.branches = nn.ModuleList([
             _pair(conv, norm), *(_pair(_like(conv, generator), _fresh(norm)) for _ in range(branches - 1))])
         self.scale = _pair(one_by_one, _fresh(norm)) if extras and scale else None

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostlib.files import save_weights as save
 from ghostlib.models.reparam import add_branches, reparameterize
 
 # The branches of V3 as the authors' ghostnetv3.py (`bn`) and timm's ghostnet.py (`bn1`) name them, and as a `RepConv`
@@ -39,6 +40,9 @@ _V3_NAMES = {
 _OLD_SCALE = re.compile(r"(?<![^.])pointwise\.(?=(conv|norm)\.)")
 # Those of a `RepConv`, and of timm's MobileOne and RepVGG blocks.
 _BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
+
+
+__all__ = ["Report", "WeightsError", "convert", "is_folded", "load", "open_network", "save"]
 
 
 class WeightsError(ValueError):
@@ -123,16 +127,6 @@ def is_folded(path: str | Path, *, ema: bool = False) -> bool:
     state = _state_dict(_read(Path(path)), ema, Path(path))
     return any(name.removesuffix("weight") + "bias" in state for name, tensor in state.items()
                if tensor.ndim == 4 and tensor.shape[1] == 1)
-
-
-def save(network: nn.Module, path: str | Path) -> None:
-    """Writes a network's weights, in the form it has, as safetensors: the whole file or, if that fails, nothing."""
-    from safetensors.torch import save as to_safetensors
-
-    from ghostlib.files import write_atomic
-
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(Path(path), to_safetensors(state))
 
 
 def open_network(name: str, path: str | Path, *, ema: bool = False, **options: Any) -> tuple[nn.Module, Report]:

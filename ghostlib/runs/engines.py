@@ -1,4 +1,4 @@
-"""Many runs at once: one process a run, one thread a process, as many processes as cores."""
+"""Many jobs at once: one process a job, one thread a process, as many processes as cores."""
 
 from __future__ import annotations
 
@@ -11,74 +11,83 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ghostlib.runs.store import Run, Store
+from ghostlib.runs.job import Job
+from ghostlib.runs.store import Store, name
 
 
 class GridError(RuntimeError):
-    """Some runs failed; the others are finished and stored."""
+    """Some jobs failed; the others are finished and stored."""
 
 
-def run(runs: Iterable[Run], engine: str = "local", workers: int | None = None, store: Store | None = None,
+def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, store: Store | None = None,
         title: str = "training") -> dict[str, dict[str, Any]]:
-    """Trains every run that is not finished yet and returns the metrics of all.
+    """Trains every job that is not finished yet, and what it requires, and returns the metrics of all.
 
     Args:
-        runs: in any order; equal ones train once. The result does not depend on the order.
+        jobs: in any order; equal ones train once. The result does not depend on the order.
         engine: "local", processes on this machine.
         workers: processes at a time; by default one a core, or one where the profile's device is an accelerator.
-        store: where runs live.
+        store: where jobs live.
         title: what the progress bar says.
 
     Returns:
-        The run's key -> its metrics (see `loop.train`).
+        The job's key -> its metrics (see `Job.train`).
 
     Raises:
-        GridError: after all the others have finished, with each failed run's log.
+        GridError: after all the others have finished, with the log of each job that failed.
     """
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
-    store = store or Store()
-    wanted = {run.key: run for run in runs}
-    # A stand-in teacher that two runs wait for would hold two workers; it is trained before them.
-    teachers = {teacher.key: teacher for run in wanted.values() if (teacher := run.teacher_run)}
-
-    def train(batch: Iterable[Run]) -> dict[str, str]:
-        todo = [run for run in batch if store.metrics(run) is None]
-        return _ENGINES[engine](todo, workers or _default_workers(todo), store, title)
-
-    failures = train(teachers.values())
-    orphans = {key for key, run in wanted.items() if run.teacher_run and run.teacher_run.key in failures}
-    failures |= train(run for key, run in wanted.items() if key not in orphans)
-    failures |= {key: f"    its teacher, run {wanted[key].teacher_run.key}, failed" for key in orphans}
+    store, wanted = store or Store(), _with_requirements(jobs)
+    todo = {key: job for key, job in wanted.items() if store.metrics(job) is None}
+    failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
     if failures:
-        raise GridError(f"{len(failures)} of {len(teachers | wanted)} runs failed:\n\n" + "\n\n".join(
-            f"run {key}, log {store.root / key / 'log.txt'}\n{log}" for key, log in failures.items()))
-    return {key: store.metrics(run) for key, run in wanted.items()}
+        raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(
+            f"{name(wanted[key])}; log: {store.folder(wanted[key]) / 'log.txt'}\n{log}"
+            for key, log in failures.items()))
+    return {key: store.metrics(job) for key, job in wanted.items()}
 
 
-def _default_workers(runs: list[Run]) -> int:
-    import joblib
+def _with_requirements(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The jobs and all that they require, directly or not, by their keys."""
+    found, waiting = {}, list(jobs)[::-1]
+    while waiting:
+        job = waiting.pop()
+        if job.key not in found:
+            found[job.key] = job
+            waiting += job.requires
+    return found
 
-    on_accelerator = any(run.profile.device_type != "cpu" for run in runs)
-    return 1 if on_accelerator else max(1, joblib.cpu_count() // max((run.profile.threads for run in runs), default=1))
+
+def _default_workers(jobs: Iterable[Job]) -> int:
+    from ghostlib.machine import all_threads
+
+    on_accelerator = any(job.profile.device_type != "cpu" for job in jobs)
+    return 1 if on_accelerator else max(1, all_threads() // max((job.profile.threads for job in jobs), default=1))
 
 
-def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str, str]:
-    """Runs them in child processes; key -> log of those that failed."""
+def _local(todo: dict[str, Job], workers: int, store: Store, title: str) -> dict[str, str]:
+    """Trains them in child processes; key -> what the log of each that failed says."""
     from tqdm import tqdm
 
-    if not runs:
+    if not todo:
         return {}
     processes = context()
-    # The longest run first: none starts last and leaves the other cores idle until it ends.
-    waiting = sorted(runs, key=lambda run: run.steps * (1 + run.recipe.branches))
-    active, failures = {}, {}
-    bar = tqdm(total=len(runs), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
+    # The largest first, of those whose requirements are met: none starts last and leaves the other cores idle.
+    waiting = sorted(todo.values(), key=lambda job: job.work, reverse=True)
+    active: dict[Connection, _Child] = {}
+    unfinished, failures = set(todo), {}
+    bar = tqdm(total=len(todo), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
                bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}")
     try:
         while waiting or active:
-            while waiting and len(active) < workers:
-                child = _Child(processes, waiting.pop(), store)
+            for job in _orphans(waiting, failures):
+                waiting.remove(job)
+                unfinished.discard(job.key)
+                bar.update()
+            while len(active) < workers and (job := _next(waiting, unfinished)):
+                waiting.remove(job)
+                child = _Child(processes, job, store)
                 active[child.connection] = child
             for connection in wait(list(active), timeout=1.0):
                 child = active[connection]
@@ -90,9 +99,10 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
                                         refresh=False)
                 if child.finished:
                     del active[connection]
+                    unfinished.discard(child.job.key)
                     if child.exit_code() != 0:
-                        failures[child.run.key] = child.log_tail()
-                        tqdm.write(f"run {child.run.key} failed; log: {child.log}", file=sys.stderr)
+                        failures[child.job.key] = child.log_tail()
+                        tqdm.write(f"{name(child.job)} failed; log: {child.log}", file=sys.stderr)
     finally:
         for child in active.values():  # interrupted: no child trains on, holding a lock, for nobody
             child.stop()
@@ -103,27 +113,43 @@ def _local(runs: list[Run], workers: int, store: Store, title: str) -> dict[str,
 _ENGINES = {"local": _local}
 
 
+def _next(waiting: list[Job], unfinished: set[str]) -> Job | None:
+    """The first whose requirements are finished."""
+    return next((job for job in waiting if not any(r.key in unfinished for r in job.requires)), None)
+
+
+def _orphans(waiting: list[Job], failures: dict[str, str]) -> list[Job]:
+    """Those that require what failed; they fail with it."""
+    orphans = []
+    for job in waiting:
+        if lost := [required for required in job.requires if required.key in failures]:
+            failures[job.key] = f"    it requires {name(lost[0])}, which failed"
+            orphans.append(job)
+    return orphans
+
+
 def context() -> Any:
     """Where children come from: forks of a server that imported the libraries once, before any thread was started."""
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["ghostlib.training.loop", "ghostlib.runs.store", "ghostlib.models.zoo",
+    forkserver.set_forkserver_preload(["ghostlib.training.loop", "ghostlib.runs.classifier", "ghostlib.models.zoo",
                                        "sklearn.datasets", "sklearn.model_selection", "timm", "torchvision.models"])
     return forkserver
 
 
 class _Child:
-    """One run in a process of its own, heard through a pipe that closes when the process ends, however it ends."""
+    """One job in a process of its own, heard through a pipe that closes when the process ends, however it ends."""
 
-    def __init__(self, processes: Any, run: Run, store: Store):
-        self.run, self.log = run, store.folder(run) / "log.txt"
+    def __init__(self, processes: Any, job: Job, store: Store):
+        self.job, self.log = job, store.folder(job) / "log.txt"
+        self.earlier = self.log.stat().st_size if self.log.exists() else 0  # bytes that other starts wrote
         self.connection, theirs = processes.Pipe(duplex=False)
-        self.process = processes.Process(target=_train_in_child, args=(run, store, theirs, self.log))
+        self.process = processes.Process(target=_train_in_child, args=(job, store, theirs, self.log))
         self.process.start()
         theirs.close()
         self.progress, self.share, self.finished = None, 0.0, False
 
     def receive(self) -> float:
-        """Takes in what the child says; returns how much of the run went by, the whole run being 1."""
+        """Takes in what the child says; returns how much of the job went by, the whole job being 1."""
         before = self.share
         try:
             while self.connection.poll():
@@ -135,7 +161,7 @@ class _Child:
         return self.share - before
 
     def stop(self) -> None:
-        """Ends the process; its state on disk lets the run go on another time."""
+        """Ends the process; its state on disk lets the job go on another time."""
         self.process.terminate()
         self.process.join()
         self.connection.close()
@@ -145,18 +171,20 @@ class _Child:
         return self.process.exitcode
 
     def log_tail(self, lines: int = 15) -> str:
-        written = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        """The last lines that this start wrote, not those of an earlier one, and how it ended."""
+        content = self.log.read_bytes()[self.earlier:] if self.log.exists() else b""
+        written = content.decode(errors="replace").splitlines()
         code = self.process.exitcode
-        end = [f"(ended by signal {-code})"] if code < 0 else []
-        return "\n".join("    " + line for line in written[-lines:] + end)
+        end = [f"(killed by signal {-code}; the same command goes on from its last state)"] if code < 0 else []
+        return "\n".join("    " + line for line in written[-lines:] + end) or f"    (exit status {code}, nothing said)"
 
 
-def _train_in_child(run: Run, store: Store, connection: Connection, log: Path) -> None:
+def _train_in_child(job: Job, store: Store, connection: Connection, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1, encoding="utf-8") as file:
         sys.stdout = sys.stderr = file
         try:
-            store.ensure(run, connection.send)
+            store.ensure(job, connection.send)
         except BaseException:
             traceback.print_exc()
             raise SystemExit(1) from None

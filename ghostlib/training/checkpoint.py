@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def save(folder: Path, key: str, epoch: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(folder: Path, key: str, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The newest whole state in the folder, None where there is none; a torn file is passed over for the one before.
+    """The newest whole state in the folder, None where there is none.
+
+    A torn file is passed over for the one before it, which the standard error tells.
 
     Raises:
         CheckpointError: the state belongs to another configuration.
@@ -45,18 +48,13 @@ def load_newest(folder: Path, key: str, device: torch.device | str = "cpu") -> d
     for path in _newest_first(folder):
         state = _read(path, device)
         if state is None:
+            print(f"{path} is torn (its digest does not fit); going on from the state before it", file=sys.stderr)
             continue
         if state["key"] != key:
             raise CheckpointError(f"{path} belongs to configuration {state['key']}, not {key}; remove it or train in "
                                   "another folder")
         return state
     return None
-
-
-def clear(folder: Path) -> None:
-    """Removes every state, and what a killed process left half written; a finished run needs none."""
-    for path in (*_newest_first(folder), *folder.glob(".*.tmp")):
-        path.unlink(missing_ok=True)
 
 
 def _newest_first(folder: Path) -> list[Path]:

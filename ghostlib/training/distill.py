@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghostlib.training.views import MEAN, STD
+
 
 def distillation_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     """Eq. 4, τ²·KL(teacher ‖ student), with the temperature on the logits.
@@ -69,3 +71,24 @@ class Teacher(nn.Module):
     def forward(self, views: Tensor) -> Tensor:
         """Views (N, 3, H, W) in the student's normalisation -> logits (N, K)."""
         return self.network(views if self.identical else views * self.scale + self.shift)
+
+
+def stand_in(network: nn.Module) -> Teacher:
+    """A teacher that was trained here, on views in the student's normalisation."""
+    return Teacher(network, MEAN, STD, MEAN, STD)
+
+
+def pretrained(name: str, num_classes: int) -> Teacher:
+    """A teacher by timm's name, with the weights that timm downloads.
+
+    Raises:
+        ValueError: it was trained on another number of classes.
+    """
+    from timm import create_model
+
+    network = create_model(name, pretrained=True)
+    if network.num_classes != num_classes:
+        raise ValueError(f"teacher {name} knows {network.num_classes} classes, the profile has {num_classes}; choose a "
+                         "teacher trained on the same classes")
+    config = network.pretrained_cfg
+    return Teacher(network, config["mean"], config["std"], MEAN, STD)

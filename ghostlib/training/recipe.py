@@ -1,20 +1,14 @@
-"""The paper's training recipe (§5) as one frozen record, and what it builds: optimiser, schedule, augmentation."""
+"""The paper's training recipe (§5) as one frozen record."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ghostlib.config import Config
 from ghostlib.models import catalog
-
-if TYPE_CHECKING:
-    from timm.data import Mixup
-    from timm.scheduler.scheduler import Scheduler
-    from torch import nn
-    from torch.optim import Optimizer
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -116,60 +110,3 @@ def scaled_decay(decay: float, iterations: int) -> float:
     clipped to [0, 1): on a very short run a small decay averages over less than one step, that is, not at all.
     """
     return max(0.0, 1 - (1 - decay) * PAPER_ITERATIONS / iterations)
-
-
-def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
-    """The recipe's optimiser; biases, BN parameters and other 1-D parameters are not decayed."""
-    from timm.optim import create_optimizer_v2
-
-    options = {
-        # eps 1e-6 and β2 0.999 are timm's LAMB defaults, stated so that they are part of the recipe
-        "lamb": dict(betas=(recipe.momentum, 0.999), eps=1e-6, max_grad_norm=recipe.max_grad_norm, foreach=True),
-        "rmsproptf": dict(momentum=recipe.momentum, eps=1e-3),
-        "sgd": dict(momentum=recipe.momentum, nesterov=True),
-    }[recipe.optimizer]
-    return create_optimizer_v2(model, recipe.optimizer, lr=recipe.effective_lr, weight_decay=recipe.weight_decay,
-                               **options)
-
-
-def build_scheduler(recipe: Recipe, optimizer: Optimizer, iterations: int) -> Scheduler:
-    """The schedule over `iterations` updates; `step_update(i)` sets the rate of update i, whatever came before."""
-    from timm.scheduler import CosineLRScheduler, StepLRScheduler
-
-    class StepToMinimum(StepLRScheduler):
-        """timm's steps, which know no minimum, ending at one as its cosine does."""
-
-        def _get_lr(self, t: int) -> list[float]:
-            rates = super()._get_lr(t)
-            return rates if t < self.warmup_t else [max(rate, minimum) for rate in rates]
-
-    minimum = recipe.min_lr * recipe.rate_scale
-    common = dict(warmup_t=round(recipe.warmup * iterations), warmup_lr_init=recipe.warmup_lr * recipe.rate_scale,
-                  t_in_epochs=False)
-    if recipe.schedule == "step":
-        return StepToMinimum(optimizer, decay_t=recipe.step_interval * iterations, decay_rate=recipe.step_rate,
-                             warmup_prefix=False, **common)
-    return CosineLRScheduler(optimizer, t_initial=iterations, lr_min=minimum, **common)
-
-
-def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
-    """timm's Mixup/CutMix of a batch, or None where the recipe has neither."""
-    if not (recipe.mixup or recipe.cutmix):
-        return None
-    from timm.data import Mixup
-
-    return Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=recipe.label_smoothing,
-                 num_classes=num_classes)
-
-
-def build_network(recipe: Recipe, num_classes: int, width_scale: float = 1.0, image_size: int | None = None,
-                  patch_size: int | None = None) -> nn.Module:
-    """The recipe's network in its training form, its width times the profile's `width_scale`."""
-    from ghostlib.models import reparam, zoo
-
-    width = catalog.find(recipe.network).width and catalog.default_width(recipe.network) * width_scale
-    network = zoo.create(recipe.network, num_classes, width, dropout=recipe.dropout, image_size=image_size,
-                         patch_size=patch_size)
-    if recipe.branches:
-        reparam.add_branches(network, recipe.branches, recipe.scale, recipe.skip)
-    return network

@@ -47,11 +47,11 @@ def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
 
     def kill_the_victim(child):
         advanced = receive(child)
-        if child.run.key == victim.key and child.progress and not child.finished:
+        if child.job.key == victim.key and child.progress and not child.finished:
             os.kill(child.process.pid, signal.SIGKILL)
         return advanced
     monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
-    with pytest.raises(engines.GridError, match="ended by signal 9"):
+    with pytest.raises(engines.GridError, match="killed by signal 9"):
         engines.run([victim, survivor], workers=2, store=store)
     assert store.metrics(survivor) is not None and store.metrics(victim) is None
 
@@ -69,7 +69,7 @@ def test_without_its_teacher_a_run_fails_and_the_others_finish(make_run, tiny, s
     student, alone = make_run(profile=profile, teacher="weak"), make_run(profile=profile, branches=0, epochs=1)
     with pytest.raises(engines.GridError, match="2 of 3 runs failed") as failure:
         engines.run([student, alone], store=store)
-    assert f"its teacher, run {student.teacher_run.key}, failed" in str(failure.value)
+    assert f"it requires run {student.teacher_run.key}, stand-in for weak, which failed" in str(failure.value)
     assert store.metrics(alone) is not None
 
 
@@ -101,3 +101,21 @@ def test_finished_runs_are_read_not_trained(make_run, store, capfd):
     store.ensure(run)
     assert engines.run([run], store=store) == {run.key: store.metrics(run)}
     assert capfd.readouterr().err == ""
+
+
+def test_a_killed_worker_s_log_says_nothing_of_an_earlier_start(make_run, store, monkeypatch):
+    victim = make_run(branches=0, epochs=60)
+    log = store.folder(victim) / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback (most recent call last):\nValueError: of yesterday\n")
+    receive = engines._Child.receive
+
+    def kill_the_victim(child):
+        advanced = receive(child)
+        if child.progress and not child.finished:
+            os.kill(child.process.pid, signal.SIGKILL)
+        return advanced
+    monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
+    with pytest.raises(engines.GridError, match="killed by signal 9") as failure:
+        engines.run([victim], store=store)
+    assert "of yesterday" not in str(failure.value) and "of yesterday" in log.read_text()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import torch
 
+from ghostlib.machine import cpu_name
 from ghostlib.runs import engines
-from ghostlib.runs import store as store_module
-from ghostlib.runs.store import Run, Store, code_digest, stand_in_run
+from ghostlib.runs.classifier import ClassifierRun, stand_in_run
+from ghostlib.runs.store import Store, StoreError
 
 
 def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny):
@@ -31,39 +33,12 @@ def test_a_key_does_not_change_with_words_or_with_the_average_that_is_reported(m
     base = make_run()
     assert make_run(ema_decay=0.99999).key == base.key
     renamed = tiny.model_copy(update={"name": "other", "scale": "other words", "workers": 1, "seeds": (0, 1)})
-    assert Run(base.recipe, renamed, 0).key == base.key
-
-
-def test_the_code_digest_changes_with_any_source_file_of_networks_or_training(tmp_path):
-    for room in ("models", "training", "reporting"):
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "a.py").write_text("x = 1\n")
-    first = code_digest(tmp_path)
-    (tmp_path / "reporting" / "a.py").write_text("x = 2\n")
-    assert code_digest(tmp_path) == first
-    (tmp_path / "training" / "a.py").write_text("x = 2\n")
-    second = code_digest(tmp_path)
-    assert second != first
-    (tmp_path / "models" / "b.py").write_text("")
-    assert code_digest(tmp_path) not in (first, second)
-
-
-def test_the_code_digest_passes_over_what_cannot_change_a_result(tmp_path):
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "zoo.py").write_text("x = 1\n")
-    before = code_digest(tmp_path)
-    (tmp_path / "models" / "weights.py").write_text("x = 1\n")
-    assert code_digest(tmp_path) == before
-
-
-def test_what_the_code_digest_passes_over_is_there():
-    package = Path(store_module.__file__).parents[1]
-    assert all((package / file).is_file() for file in store_module._NO_MATTER)
+    assert ClassifierRun(base.recipe, renamed, 0).key == base.key
 
 
 def test_a_run_asked_for_by_other_code_is_not_trained_by_this_one(make_run, store):
     stale = replace(make_run(), code="0123456789abcdef")
-    with pytest.raises(RuntimeError, match="source changed"):
+    with pytest.raises(StoreError, match="source changed"):
         store.ensure(stale)
     assert store.metrics(stale) is None
 
@@ -72,7 +47,7 @@ def test_a_student_s_key_changes_with_all_that_changes_its_teacher(make_run, tin
     student = make_run(teacher="weak")
     for change in ({"networks": {"resnet10": {"lr": 0.001}}}, {"base": {"weight_decay": 0.01}}):
         profile = tiny.model_copy(update=change)
-        other = Run(student.recipe, profile, 0)
+        other = ClassifierRun(student.recipe, profile, 0)
         assert other.teacher_run.key != student.teacher_run.key
         assert other.key != student.key
 
@@ -116,15 +91,29 @@ def test_a_teacher_is_trained_once_before_its_first_student_and_answers_folded(m
 
 
 def test_seeds_pair_the_arms_networks_of_different_branches_begin_with_the_same_weights(make_run):
-    import torch
-
-    torch.manual_seed(0)
-    one = Store._network(make_run(branches=1)).state_dict()
-    torch.manual_seed(0)
-    three = Store._network(make_run(branches=3)).state_dict()
-    torch.manual_seed(0)
-    plain = Store._network(make_run(branches=3, scale=False)).state_dict()
+    one, three, plain = (make_run(**overrides).network().state_dict() for overrides in (
+        dict(branches=1), dict(branches=3), dict(branches=3, scale=False)))
     for other in (one, plain):
         shared = other.keys() & three.keys()
         assert len(shared) == len(other) and any("branches.0" in name for name in shared)
         assert all(torch.equal(other[name], three[name]) for name in shared)
+
+
+def test_a_torn_result_is_an_error_that_names_the_file_and_the_remedy(make_run, store):
+    run = make_run()
+    path = store.folder(run) / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"test": {"to')
+    for read in (store.metrics, store.ensure):
+        with pytest.raises(StoreError, match=rf"{path} is torn .*remove the folder {path.parent}"):
+            read(run)
+
+
+def test_a_finished_run_says_what_it_was_and_what_it_cost_and_keeps_no_state(make_run, store):
+    run = replace(make_run(branches=0, epochs=1), label="table_1 (w/ ReP, 1.0×), seed 0")
+    store.ensure(run)
+    described = json.loads((store.folder(run) / "run.json").read_bytes())
+    assert described["key"] == run.key == make_run(branches=0, epochs=1).key and described["label"] == run.label
+    assert described["recipe"]["epochs"] == 1
+    assert store.cost(run)["seconds"] > 0 and store.cost(run)["device"] == cpu_name()
+    assert not (store.folder(run) / "states").exists()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import resource
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,19 +12,9 @@ from torch import nn
 
 from ghostlib.training import checkpoint
 from ghostlib.training.checkpoint import CheckpointError
+from tests.test_files import files_of_at_most
 
 KEY = "a1b2"
-
-
-@contextmanager
-def files_of_at_most(n: int):
-    """No file may grow beyond n bytes: writing fails half-way, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def state(value: float) -> dict:
@@ -45,47 +31,6 @@ def value_of(folder: Path, key: str = KEY) -> float | None:
 
 
 # -- writing
-
-
-def test_a_file_is_written_with_its_folders(tmp_path):
-    path = tmp_path / "a" / "b" / "metrics.json"
-    checkpoint.write_atomic(path, b"content")
-    assert path.read_bytes() == b"content" and names(path.parent) == ["metrics.json"]
-    checkpoint.write_atomic(path, b"other")
-    assert path.read_bytes() == b"other" and names(path.parent) == ["metrics.json"]
-
-
-def test_a_full_disk_leaves_the_old_content_and_no_rubbish(tmp_path):
-    path = tmp_path / "metrics.json"
-    checkpoint.write_atomic(path, b"old")
-    with files_of_at_most(1000), pytest.raises(OSError, match="what was at .*json before is untouched") as error:
-        checkpoint.write_atomic(path, bytes(100_000))
-    assert error.value.errno == errno.EFBIG and error.value.filename == str(path)
-    assert path.read_bytes() == b"old" and names(tmp_path) == ["metrics.json"]
-    checkpoint.write_atomic(path, bytes(100_000))  # with room again
-    assert path.stat().st_size == 100_000
-
-
-def test_a_failed_rename_leaves_the_old_content_and_no_rubbish(tmp_path):
-    path = tmp_path / "taken"
-    (path / "inside").mkdir(parents=True)  # a folder cannot be replaced by a file
-    with pytest.raises(OSError, match="untouched"):
-        checkpoint.write_atomic(path, b"new")
-    assert names(tmp_path) == ["taken"] and names(path) == ["inside"]
-
-
-def test_the_old_content_is_there_until_the_new_is_whole(tmp_path, monkeypatch):
-    path, seen = tmp_path / "metrics.json", []
-    checkpoint.write_atomic(path, b"old")
-    replace = os.replace
-
-    def watched(source, target):
-        seen.append((Path(source).read_bytes(), Path(target).read_bytes()))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", watched)
-    checkpoint.write_atomic(path, b"new")
-    assert seen == [(b"new", b"old")] and path.read_bytes() == b"new"
 
 
 def test_a_state_that_does_not_fit_leaves_the_one_before(tmp_path):
@@ -233,14 +178,3 @@ def test_a_state_cannot_run_code(tmp_path):
     with pytest.raises(Exception, match="[Ww]eights.only"):
         checkpoint.load_newest(tmp_path, KEY)
     assert not (tmp_path / "ran").exists()
-
-
-def test_clearing_removes_states_and_what_was_cut_off_and_nothing_else(tmp_path):
-    checkpoint.save(tmp_path, KEY, 1, state(1))
-    (tmp_path / ".state-00002.pt.4242.tmp").write_bytes(b"half")
-    checkpoint.save(tmp_path, KEY, 2, state(2))
-    checkpoint.write_atomic(tmp_path / "metrics.json", b"{}")
-    checkpoint.clear(tmp_path)
-    assert names(tmp_path) == ["metrics.json"]
-    checkpoint.clear(tmp_path)
-    checkpoint.clear(tmp_path / "nowhere")

@@ -16,9 +16,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ghostlib.training import datasets
-from ghostlib.training.datasets import DataError, EpochOrder, Images, Splits, Views
+from ghostlib.training.datasets import DataError, Images, Splits
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
+from ghostlib.training.views import MEAN, STD, EpochOrder, Views, eval_loader, train_loader
 
 
 def profile(**values) -> Profile:
@@ -154,7 +155,7 @@ def test_a_view_depends_on_seed_epoch_and_index_alone():
     images = datasets._array_images(noise(1).repeat(8, axis=0), np.arange(8) % 2)  # one image eight times
 
     def view(seed: int, epoch: int, index: int) -> torch.Tensor:
-        loader, _ = datasets.train_loader(images, BUSY, profile(), seed)
+        loader, _ = train_loader(images, BUSY, profile(), seed)
         torch.rand(epoch + 1), np.random.rand(3)  # whatever was drawn before
         return loader.dataset[epoch, index][0]
 
@@ -169,7 +170,7 @@ def test_views_are_the_same_with_workers_without_and_in_any_order():
     images, epoch = grey(13), 5
     of_workers = {}
     for workers in (0, 2):
-        loader, order = datasets.train_loader(images, BUSY, profile(workers=workers), seed=7)
+        loader, order = train_loader(images, BUSY, profile(workers=workers), seed=7)
         order.epoch = epoch
         batches = list(loader)
         assert [len(labels) for _, labels in batches] == [4, 4, 4]  # the incomplete batch is left out
@@ -184,7 +185,7 @@ def test_views_are_the_same_with_workers_without_and_in_any_order():
 
 
 def test_a_view_disturbs_no_stream():
-    loader, _ = datasets.train_loader(grey(8), BUSY, profile(), 0)
+    loader, _ = train_loader(grey(8), BUSY, profile(), 0)
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -206,8 +207,8 @@ def test_an_epochs_order_is_a_permutation_of_its_own():
 def test_without_augmentation_a_training_view_is_the_resized_image():
     recipe = Recipe(batch_size=2, auto_augment=None, erasing=0, hflip=0, crop_scale=(1, 1))
     images = datasets._array_images(np.full((2, 28, 28), 255, np.uint8), np.arange(2))
-    view, _ = datasets.train_loader(images, recipe, profile(), 0)[0].dataset[0, 0]
-    white = (1 - torch.tensor(datasets.MEAN)) / torch.tensor(datasets.STD)
+    view, _ = train_loader(images, recipe, profile(), 0)[0].dataset[0, 0]
+    white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(view, white.view(3, 1, 1).expand(3, 33, 33))
 
 
@@ -215,34 +216,34 @@ def test_without_augmentation_a_training_view_is_the_resized_image():
                                     {"auto_augment": "randaugment"}, {"crop_scale": (0.2, 0.3)}], ids=str)
 def test_each_augmentation_changes_views(change):
     plain = dict(batch_size=2, auto_augment=None, erasing=0, hflip=0, crop_scale=(1, 1))
-    datasets = [datasets.train_loader(grey(8), Recipe(**values), profile(), 0)[0].dataset
+    datasets = [train_loader(grey(8), Recipe(**values), profile(), 0)[0].dataset
                 for values in (plain, {**plain, **change})]
     assert any(not torch.equal(datasets[0][0, i][0], datasets[1][0, i][0]) for i in range(8))
 
 
 def test_evaluation_sees_every_image_once_in_order_and_unaugmented():
     images = grey(7)
-    batches = list(datasets.eval_loader(images, profile(), batch_size=3))
+    batches = list(eval_loader(images, profile(), batch_size=3))
     assert [len(labels) for _, labels in batches] == [3, 3, 1]
     assert torch.cat([labels for _, labels in batches]).tolist() == images.labels.tolist()
     views = torch.cat([views for views, _ in batches])
     resized = np.stack([np.asarray(images.read(i).resize((33, 33), Image.Resampling.BICUBIC)) for i in range(7)])
-    expected = (torch.from_numpy(resized).permute(0, 3, 1, 2) / 255 - torch.tensor(datasets.MEAN).view(3, 1, 1))
-    torch.testing.assert_close(views, expected / torch.tensor(datasets.STD).view(3, 1, 1))
+    expected = (torch.from_numpy(resized).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1))
+    torch.testing.assert_close(views, expected / torch.tensor(STD).view(3, 1, 1))
 
 
 def test_evaluation_keeps_the_middle_share_of_the_side():
     framed = np.zeros((1, 66, 66), np.uint8)
     framed[:, 22:44, 22:44] = 255  # the middle third
-    (views, _), = datasets.eval_loader(datasets._array_images(framed, np.zeros(1, np.int64)), profile(crop_pct=0.34))
-    white = (1 - torch.tensor(datasets.MEAN)) / torch.tensor(datasets.STD)
+    (views, _), = eval_loader(datasets._array_images(framed, np.zeros(1, np.int64)), profile(crop_pct=0.34))
+    white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(views[0, :, 2:-2, 2:-2], white.view(3, 1, 1).expand(3, 29, 29), atol=0.2, rtol=0)
 
 
 def test_fewer_images_than_a_batch_are_refused():
     with pytest.raises(DataError, match="5 training images are less than one batch of 6; lower batch_size"):
-        datasets.train_loader(grey(5), Recipe(batch_size=6), profile(), 0)
-    loader, _ = datasets.train_loader(grey(6), Recipe(batch_size=6), profile(), 0)
+        train_loader(grey(5), Recipe(batch_size=6), profile(), 0)
+    loader, _ = train_loader(grey(6), Recipe(batch_size=6), profile(), 0)
     assert len(loader) == 1
 
 
@@ -276,7 +277,7 @@ def test_a_folder_of_classes_is_loaded(tree):
     assert sorted(splits.val.labels) == [0, 1, 2] and splits.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert all(splits.train.read(i).mode == "RGB" for i in range(12))
     assert splits.test.read(3).tobytes() == Image.open(tree / "val" / "n02" / "1.png").convert("RGB").tobytes()
-    views, labels = next(iter(datasets.train_loader(splits.train, BUSY, imagenet(tree), 0)[0]))
+    views, labels = next(iter(train_loader(splits.train, BUSY, imagenet(tree), 0)[0]))
     assert views.shape == (4, 3, 33, 33) and views.isfinite().all()
 
 
@@ -339,7 +340,7 @@ def test_an_image_that_cannot_be_read_is_named(tree, content):
                       "flipped": whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1:]}[content])
     splits = datasets.load(imagenet(tree))
     with pytest.raises(DataError, match=rf"{path} cannot be read as an image \(.*\); replace or remove it"):
-        list(datasets.eval_loader(splits.test, imagenet(tree)))
+        list(eval_loader(splits.test, imagenet(tree)))
     assert splits.test.read(3).mode == "RGB"  # the others are fine
 
 
@@ -444,5 +445,5 @@ def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path):
 
 
 def test_the_loaders_views_come_from_the_addressed_dataset():
-    loader, order = datasets.train_loader(grey(8), BUSY, profile(), 3)
+    loader, order = train_loader(grey(8), BUSY, profile(), 3)
     assert isinstance(loader.dataset, Views) and loader.dataset.seed == order.seed == 3

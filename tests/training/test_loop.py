@@ -13,11 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ghostlib import files
+from ghostlib.machine import SeveralProcesses
 from ghostlib.models.reparam import RepConv
 from ghostlib.runs import engines
+from ghostlib.runs.classifier import load_network
 from ghostlib.runs.store import Store
-from ghostlib.training import checkpoint, datasets, loop
-from ghostlib.training.recipe import Recipe
+from ghostlib.training import checkpoint, loop, views
+from ghostlib.training.evaluate import evaluate
 
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
 
@@ -29,7 +32,7 @@ def kill_myself(*arguments):
 def train_and_die(run, root, moment):
     """In a child process: kill -9 of itself at the moment, a step or the name of a function of checkpoint or loop."""
     if moment == "rename":  # a state is half written
-        checkpoint.os = types.SimpleNamespace(**vars(os) | {"replace": kill_myself})
+        files.os = types.SimpleNamespace(**vars(os) | {"replace": kill_myself})
     elif moment == "evaluate":  # the last state and the final weights are there, the metrics are not
         loop.evaluate = kill_myself
     Store(root).ensure(run, lambda progress: kill_myself() if progress.step == moment else None)
@@ -58,12 +61,12 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, o
     assert in_child(run, killed, moment=None) == 0
     for name in FINAL_FILES:
         assert (killed / run.key / name).read_bytes() == (whole / run.key / name).read_bytes(), name
-    assert not [path for path in (killed / run.key).iterdir() if path.suffix in (".pt", ".tmp")]
+    assert not [path for path in (killed / run.key).rglob("*") if path.suffix in (".pt", ".tmp")]
 
 
-def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, monkeypatch):
+def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, capfd):
     run = make_run()
-    folder = store.folder(run)
+    folder = store.folder(run) / "states"
 
     class Killed(BaseException):
         pass
@@ -79,9 +82,10 @@ def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_r
     seen = []
     store.ensure(run, lambda progress: seen.append(progress.step))
     assert seen == [4, 5, 6, 7, 8, 9]
+    assert f"{states[-1]} is torn" in capfd.readouterr().err
 
     other = make_run(lr=1e-3)
-    checkpoint.save(store.folder(other), run.key, 1, {"history": []})
+    checkpoint.save(store.folder(other) / "states", run.key, 1, {"history": []})
     with pytest.raises(checkpoint.CheckpointError, match=run.key):
         store.ensure(other)
 
@@ -98,10 +102,10 @@ class Broken(nn.Module):
         return self.layer(views.flatten(1)) * (math.nan if self.batches > 2 else 1)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_the_recipe(make_run, tiny, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_it_the_step_and_the_remedy(make_run, tmp_path):
     run = make_run(branches=0)
-    with pytest.raises(loop.NonFiniteLoss, match=r"step 3 of 9.*\"lr\":0.005"):
-        loop.train(Broken(), run.recipe, datasets.load(tiny), tiny, 0, tmp_path, "key")
+    with pytest.raises(loop.NonFiniteLoss, match=rf"run {run.key} diverged.*step 3 of 9.*lr = 0.005.*a lower lr"):
+        loop.train(Broken(), run, tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing poisoned is kept
 
 
@@ -125,9 +129,9 @@ def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
 def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run, store, tiny):
     run = make_run()
     metrics = store.ensure(run)
-    folded = store.load(run, "weights.safetensors")
+    folded = load_network(store, run, "weights.safetensors")
     assert not any(isinstance(module, RepConv) for module in folded.modules())
-    scores = loop.evaluate({"raw": folded}, datasets.eval_loader(datasets.load(tiny).test, tiny), torch.device("cpu"))
+    scores = evaluate({"raw": folded}, views.eval_loader(run.splits.test, tiny), torch.device("cpu"))
     assert scores["top1"]["raw"] == metrics["test"]["top1"]["raw"]
 
 
@@ -137,11 +141,11 @@ def test_evaluate_counts_hits_in_percent():
             return torch.arange(10.0).expand(len(views), 10)  # ranks class 9 first, 5..9 among the first five
 
     loader = [(torch.zeros(4, 3, 2, 2), torch.tensor([9, 8, 5, 0])), (torch.zeros(1, 3, 2, 2), torch.tensor([1]))]
-    scores = loop.evaluate({"constant": Constant()}, loader, torch.device("cpu"))
+    scores = evaluate({"constant": Constant()}, loader, torch.device("cpu"))
     assert scores["top1"]["constant"] == pytest.approx(20) and scores["top5"]["constant"] == pytest.approx(60)
 
 
-def test_the_arms_of_an_experiment_see_identical_views(make_run, tiny, tmp_path):
+def test_the_arms_of_an_experiment_see_identical_views(make_run, tmp_path):
     """Two recipes that differ in network, branches and rate, the same seed: the views are the same tensors."""
     seen = {}
 
@@ -157,7 +161,7 @@ def test_the_arms_of_an_experiment_see_identical_views(make_run, tiny, tmp_path)
 
     for name, overrides in (("a", dict(lr=1e-3)), ("b", dict(branches=0, weight_decay=0.0, dropout=0.5))):
         run = make_run(**overrides)
-        loop.train(Spy(name), run.recipe, datasets.load(tiny), tiny, 0, tmp_path / name, name)
+        loop.train(Spy(name), run, tmp_path / name)
     assert len(seen["a"]) == 9
     assert all(torch.equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
     assert not torch.equal(seen["a"][0], seen["a"][3])  # another epoch, other views
@@ -170,4 +174,11 @@ def test_a_profile_that_asks_for_another_device_than_there_is_fails_before_train
         elsewhere = "cuda"
     profile = tiny.model_copy(update={"device": elsewhere})
     with pytest.raises(RuntimeError, match=f"asks for device '{elsewhere}'"):
-        loop.train(nn.Linear(1, 1), Recipe(batch_size=16), datasets.load(tiny), profile, 0, tmp_path, "key")
+        loop.train(nn.Linear(1, 1), make_run(profile=profile), tmp_path)
+
+
+def test_one_of_several_processes_is_refused_before_anything_is_written(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SeveralProcesses, match="one of 2 processes.*without torchrun"):
+        loop.train(nn.Linear(1, 1), make_run(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

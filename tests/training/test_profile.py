@@ -9,8 +9,9 @@ import torch
 
 from ghostlib.config import ConfigError
 from ghostlib.models import zoo
+from ghostlib.training.build import build_network
 from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
-from ghostlib.training.recipe import Recipe, build_network
+from ghostlib.training.recipe import Recipe
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 PROFILES = ["digits", "fashion", "imagenet"]

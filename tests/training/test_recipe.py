@@ -12,13 +12,10 @@ from torch import nn
 
 from ghostlib.config import ConfigError
 from ghostlib.models.reparam import RepConv
+from ghostlib.training.build import build_mixup, build_network, build_optimizer, build_scheduler
 from ghostlib.training.recipe import (
     PAPER_ITERATIONS,
     Recipe,
-    build_mixup,
-    build_network,
-    build_optimizer,
-    build_scheduler,
     scaled_decay,
 )
 

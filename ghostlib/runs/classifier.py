@@ -1,0 +1,159 @@
+"""The training of a classifier as a job: a recipe at a profile's scale with a seed. A stand-in teacher is one, too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostlib.runs.digest import code_of, library_versions
+from ghostlib.runs.job import Report
+from ghostlib.training.profile import Profile
+from ghostlib.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ghostlib.runs.store import Store
+    from ghostlib.training.datasets import Splits
+    from ghostlib.training.distill import Teacher
+
+CODE = code_of("ghostlib.training.loop")
+_LIBRARIES = (("torch",), ("torchvision",), ("timm",), ("accelerate",), ("numpy",), ("pillow",))
+# A stand-in teacher is trained once for a profile, whatever the seed of its student.
+TEACHER_SEED = 0
+
+
+@dataclass(frozen=True)
+class ClassifierRun:
+    """One training: a resolved recipe at a profile's scale with a seed; see `job.Job`."""
+
+    recipe: Recipe
+    profile: Profile
+    seed: int
+    label: str = field(default="", compare=False)
+    code: str = CODE
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits of all that decides the result: recipe, profile, seed, data, teacher, code, libraries.
+
+        `ema_decay` is not among them: it only picks one of the averages that every run tracks (Figure 4).
+        """
+        teacher = self.teacher_run.key if self.teacher_run else self._pretrained_teacher
+        decides = {
+            "recipe": self.recipe.model_dump(mode="json", exclude={"ema_decay"}), "seed": self.seed,
+            "profile": self.profile.decides_results, "data": self.data, "teacher": teacher,
+            "code": self.code, "libraries": library_versions(*_LIBRARIES),
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def work(self) -> float:
+        """Pixels that pass, once for each branch they pass."""
+        images = self.steps * self.recipe.batch_size
+        return images * self.profile.image_size**2 * (1 + self.recipe.branches)
+
+    @property
+    def requires(self) -> tuple[ClassifierRun, ...]:
+        """The training of its teacher, where that is a stand-in."""
+        return (self.teacher_run,) if self.teacher_run else ()
+
+    @classmethod
+    def current_code(cls) -> str:
+        """The digest of the code that this process has imported."""
+        return CODE
+
+    @property
+    def splits(self) -> Splits:
+        """The data it trains and is tested on, read once in a process."""
+        decides = json.dumps([self.profile.data_dir, self.profile.decides_results], sort_keys=True)
+        if decides not in _loaded:
+            from ghostlib.training import datasets
+
+            _loaded[decides] = datasets.load(self.profile)
+        return _loaded[decides]
+
+    @property
+    def data(self) -> str:
+        """The digest of the data."""
+        return self.splits.digest
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.recipe.epochs * (len(self.splits.train) // self.recipe.batch_size)
+
+    @property
+    def canonical(self) -> ClassifierRun:
+        """The run that stands for all of its key: the paper's `ema_decay` where it is tracked."""
+        default = Recipe.model_fields["ema_decay"].default
+        decay = default if default in self.recipe.ema_decays else self.recipe.ema_decays[-1]
+        return replace(self, recipe=self.recipe.model_copy(update={"ema_decay": decay}))
+
+    @cached_property
+    def teacher_run(self) -> ClassifierRun | None:
+        """The run that trains the teacher, where that is a stand-in."""
+        stand_in = self.recipe.teacher and self.profile.teachers[self.recipe.teacher].stand_in
+        return replace(stand_in_run(self.profile, self.recipe.teacher), code=self.code) if stand_in else None
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe and the profile, the data's digest and the libraries' versions."""
+        return {"recipe": self.recipe.model_dump(mode="json"), "profile": self.profile.model_dump(mode="json"),
+                "data": self.data, "libraries": library_versions(*_LIBRARIES)}
+
+    def train(self, folder: Path, store: Store, report: Report = lambda progress: None) -> dict[str, Any]:
+        """Trains, or goes on; leaves weights.safetensors and ema.safetensors in the folder. See `loop.train`."""
+        import torch
+
+        from ghostlib.training import loop
+
+        torch.set_num_threads(self.profile.threads)
+        return loop.train(self.network(), self.canonical, folder, self._teacher(store), report)
+
+    def network(self) -> nn.Module:
+        """Its network in training form, with the initial weights of its seed."""
+        import torch
+
+        from ghostlib.training.build import build_network
+
+        torch.manual_seed(self.seed)  # every draw of the training itself is addressed
+        profile = self.profile
+        return build_network(self.recipe, profile.num_classes, profile.width_scale, profile.image_size,
+                             profile.patch_size)
+
+    def _teacher(self, store: Store) -> Teacher | None:
+        from ghostlib.training import distill
+
+        if self.recipe.teacher is None or self.recipe.alpha == 0:
+            return None
+        if self.teacher_run:
+            return distill.stand_in(load_network(store, self.teacher_run, "ema.safetensors"))
+        return distill.pretrained(self._pretrained_teacher, self.profile.num_classes)
+
+    @property
+    def _pretrained_teacher(self) -> str | None:
+        return self.recipe.teacher and self.profile.teachers[self.recipe.teacher].timm
+
+
+def stand_in_run(profile: Profile, teacher: str) -> ClassifierRun:
+    """The training of a profile's stand-in teacher; it answers with the average that `canonical` reports."""
+    recipe = profile.resolve(profile.teachers[teacher].stand_in, where=f"teachers.{teacher}.stand_in")
+    return ClassifierRun(recipe, profile, TEACHER_SEED, f"stand-in for {teacher}").canonical
+
+
+def load_network(store: Store, run: ClassifierRun, weights: str) -> nn.Module:
+    """A finished run's network with the weights of one of its files, folded and in evaluation mode."""
+    from safetensors.torch import load_file
+
+    from ghostlib.models.reparam import reparameterize
+
+    network = run.network()
+    network.load_state_dict(load_file(store.folder(run) / weights))
+    return reparameterize(network).eval()
+
+
+_loaded: dict[str, Splits] = {}

@@ -1,0 +1,69 @@
+"""Files: whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ghostlib.files import write_atomic
+
+
+@contextmanager
+def files_of_at_most(n: int):
+    """No file may grow beyond n bytes: writing fails half-way, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "metrics.json"
+    write_atomic(path, b"content")
+    assert path.read_bytes() == b"content" and names(path.parent) == ["metrics.json"]
+    write_atomic(path, b"other")
+    assert path.read_bytes() == b"other" and names(path.parent) == ["metrics.json"]
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_rubbish(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_atomic(path, b"old")
+    with files_of_at_most(1000), pytest.raises(OSError, match="what was at .*json before is untouched") as error:
+        write_atomic(path, bytes(100_000))
+    assert error.value.errno == errno.EFBIG and error.value.filename == str(path)
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["metrics.json"]
+    write_atomic(path, bytes(100_000))  # with room again
+    assert path.stat().st_size == 100_000
+
+
+def test_a_failed_rename_leaves_the_old_content_and_no_rubbish(tmp_path):
+    path = tmp_path / "taken"
+    (path / "inside").mkdir(parents=True)  # a folder cannot be replaced by a file
+    with pytest.raises(OSError, match="untouched"):
+        write_atomic(path, b"new")
+    assert names(tmp_path) == ["taken"] and names(path) == ["inside"]
+
+
+def test_the_old_content_is_there_until_the_new_is_whole(tmp_path, monkeypatch):
+    path, seen = tmp_path / "metrics.json", []
+    write_atomic(path, b"old")
+    replace = os.replace
+
+    def watched(source, target):
+        seen.append((Path(source).read_bytes(), Path(target).read_bytes()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_atomic(path, b"new")
+    assert seen == [(b"new", b"old")] and path.read_bytes() == b"new"
