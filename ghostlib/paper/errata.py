@@ -14,17 +14,8 @@ def errata() -> pd.DataFrame:
     """One row per inconsistency: place, sentence.
 
     Raises:
-        ValueError: a `note` is the beginning of no note of its table, or of several.
+        ValueError: numbers.yaml has no note with an id that errata.yaml names.
     """
     entries = yaml.safe_load(resources.files(__package__).joinpath("errata.yaml").read_text(encoding="utf-8"))
-    return pd.DataFrame([(entry["place"], _sentence(entry)) for entry in entries], columns=["place", "sentence"])
-
-
-def _sentence(entry: dict[str, str]) -> str:
-    if "says" in entry:
-        return entry["says"]
-    found = [note for note in numbers.entry(entry["table"])["notes"] if note.startswith(entry["note"])]
-    if len(found) != 1:
-        raise ValueError(f"errata.yaml: {entry['place']}: note: {len(found)} notes of {entry['table']} begin with "
-                         f"{entry['note']!r}; it must be one")
-    return found[0]
+    sentences = [entry.get("says") or numbers.note(entry["table"], entry["note"]) for entry in entries]
+    return pd.DataFrame({"place": [entry["place"] for entry in entries], "sentence": sentences})

@@ -30,8 +30,16 @@ def load() -> dict:
         A mapping from an id such as `table_1` or `figure_3` to its quantity, notes, columns and rows.
         It is shared by all callers: do not change it.
     """
-    text = resources.files(__package__).joinpath("numbers.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return {name: {**data, "notes": list(data["notes"].values())} for name, data in _data().items()}
+
+
+def note(name: str, note_id: str) -> str:
+    """Returns one note on a table or figure, by its id in numbers.yaml.
+
+    Raises:
+        ValueError: The paper data have no such table or note.
+    """
+    return _pick(_pick(_data(), name, "table")["notes"], note_id, f"note of {name}")
 
 
 def entry(name: str) -> dict:
@@ -73,6 +81,11 @@ def value(table: str, row: str, column: str) -> float:
     cells = dict(zip(data["columns"], _pick(data["rows"], row, f"row of {table}"), strict=True))
     cell = _pick(cells, column, f"column of {table}")
     return math.nan if cell is None else float(cell)
+
+
+@functools.cache
+def _data() -> dict:
+    return yaml.safe_load(resources.files(__package__).joinpath("numbers.yaml").read_text(encoding="utf-8"))
 
 
 def _pick(mapping: dict, key: str, kind: str):
