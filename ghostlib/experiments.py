@@ -1,4 +1,4 @@
-"""An experiment: the grid of runs behind one table or figure of the paper, and what came out as a long data frame."""
+"""An experiment: the grid of runs behind one table or figure of the paper."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import Config, ConfigError
-from ghostlib.runs import engines
-from ghostlib.runs.store import Run, Store, stand_in_run
 from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe, scaled_decay
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ghostlib.runs.classifier import ClassifierRun
+
 _EMA_DECAY = Recipe.model_fields["ema_decay"].default
-COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data"]
+# Of results in long format, a row a cell, seed and metric: runs/<experiment>.csv.
+COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data", "asked"]
+TOP1_METRIC, TOP5_METRIC = "test_top1", "test_top5"  # accuracies (%) of the averaged weights on the test images
+STEPS_METRIC = "steps"  # of the whole training
 
 
 class Grid(Config):
@@ -57,79 +60,46 @@ class Experiment:
                               f"{', '.join(params['experiments'])}")
         chosen = load_profile(profile or params["profile"], params)
         where = f"params.yaml: experiments.{name}"
-        spec = Grid.parse(params["experiments"][name], where)
+        grid = Grid.parse(params["experiments"][name], where)
         cells = tuple(
-            Cell(row, column, chosen.resolve(spec.base, of_row, of_column, where=f"{where} ({row}, {column})"))
-            for row, of_row in spec.rows.items() for column, of_column in spec.columns.items())
+            Cell(row, column, chosen.resolve(grid.base, of_row, of_column, where=f"{where} ({row}, {column})"))
+            for row, of_row in grid.rows.items() for column, of_column in grid.columns.items())
         return cls(name, chosen, cells)
 
-    def runs(self) -> Iterator[tuple[Cell, Run]]:
+    def runs(self) -> Iterator[tuple[Cell, ClassifierRun]]:
         """Every cell with every seed. Cells may share a run."""
+        from ghostlib.runs.classifier import ClassifierRun
+
         for cell in self.cells:
             for seed in self.profile.seeds:
-                yield cell, Run(cell.recipe, self.profile, seed)
+                label = f"{self.name} ({cell.row}, {cell.column}), seed {seed}"
+                yield cell, ClassifierRun(cell.recipe, self.profile, seed, label)
 
-    def overview(self) -> pd.DataFrame:
-        """One row a cell: its run's key (of the first seed) and what it changes from the profile's final recipe."""
+    def overview(self, results: pd.DataFrame) -> pd.DataFrame:
+        """One row a cell: its run's key (of the first seed) and what it changes from the profile's final recipe.
+
+        Args:
+            results: of this experiment, with the columns `COLUMNS`.
+        """
         import pandas as pd
 
-        final, first = self.profile.resolve(), self.profile.seeds[0]
-        return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": run.key, "changes": ", ".join(
-            f"{key} = {value}" for key, value in cell.recipe.model_dump().items() if value != getattr(final, key))}
-            for cell, run in self.runs() if run.seed == first])
+        final, first = self.profile.resolve(), results[results["seed"] == self.profile.seeds[0]]
+        keys = first.groupby(["row", "column"])["run"].first()
+        return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": keys[cell.row, cell.column],
+                              "changes": ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
+                                                   if value != getattr(final, key))} for cell in self.cells])
 
-    def remarks(self) -> list[str]:
-        """What a reader of the results must know and cannot see in them."""
-        gone = {cell.column: run.steps for cell, run in self.runs()
-                if scaled_decay(cell.recipe.ema_decay, run.steps) == 0 and cell.recipe.ema_decay != _EMA_DECAY}
+    def remarks(self, results: pd.DataFrame) -> list[str]:
+        """What a reader of the results must know and cannot see in them.
+
+        Args:
+            results: of this experiment, with the columns `COLUMNS`.
+        """
+        steps = results[results["metric"] == STEPS_METRIC].groupby(["row", "column"])["value"].max()
+        gone = {cell.column: round(steps[cell.row, cell.column]) for cell in self.cells
+                if cell.recipe.ema_decay != _EMA_DECAY
+                and scaled_decay(cell.recipe.ema_decay, steps[cell.row, cell.column]) == 0}
         if not gone:
             return []
         return [f"A decay means a share of a training. In one of {max(gone.values())} steps {', '.join(gone)} average "
                 "over less than one step: these are the last weights themselves."]
-
-    def run(self, workers: int | None = None, store: Store | None = None) -> pd.DataFrame:
-        """Trains what is not in the store yet; returns the results as `results` does."""
-        store = store or Store()
-        engines.run([run for _, run in self.runs()], workers=workers, store=store, title=self.name)
-        return self.results(store)
-
-    def results(self, store: Store | None = None) -> pd.DataFrame:
-        """One row per cell, seed and metric, with the columns `COLUMNS`; accuracies in %.
-
-        `test_top1` and its like are of the weights averaged with the cell's `ema_decay`; `..._raw` of the last ones.
-        """
-        import pandas as pd
-
-        store, records = store or Store(), []
-        for cell, run in self.runs():
-            metrics = store.metrics(run)
-            for metric, value in _reported(metrics, str(cell.recipe.ema_decay)):
-                records.append((self.name, cell.row, cell.column, run.seed, run.key, metric, value, run.data))
-        return pd.DataFrame(records, columns=COLUMNS)
-
-    def curves(self, store: Store | None = None) -> pd.DataFrame:
-        """Loss and accuracy (%) on the training views, one row per cell, seed and epoch."""
-        import pandas as pd
-
-        store = store or Store()
-        return pd.DataFrame([{"row": cell.row, "column": cell.column, "seed": run.seed, **epoch}
-                             for cell, run in self.runs() for epoch in store.metrics(run)["history"]])
-
-
-def train_all(profile: Profile, params: dict[str, Any], store: Store | None = None) -> dict[str, Run]:
-    """Trains every run that some experiment asks for at the profile's scale, in one grid that keeps all cores busy.
-
-    Returns:
-        The stand-in teachers' runs, by the teacher of the paper they stand for.
-    """
-    teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
-    asked = [run for name in params["experiments"] for _, run in Experiment.load(name, profile.name, params).runs()]
-    engines.run([*teachers.values(), *asked], store=store, title=profile.name)
-    return teachers
-
-
-def _reported(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, float]]:
-    for part in ("test", "val"):
-        for metric, of in metrics[part].items():
-            yield f"{part}_{metric}", of[decay]
-            yield f"{part}_{metric}_raw", of["raw"]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ghostlib.training.profile import Profile
 
 RESULTS = Path("results")
+# The counted quantities, called as in the paper, whose FLOPs are multiply-accumulates.
+PARAMS, MACS = "Params (M)", "FLOPs (M)"
 ASKED = "asked"  # the column that holds, for each row, the digest of what params.yaml asked when it was measured
 _LABELS = {"row": str, "column": str}  # 0.05 is a label
 
@@ -47,7 +49,12 @@ def figure_2_file(profile_name: str) -> Path:
 
 
 def detections_folder(profile_name: str) -> Path:
-    """Three scenes as PNG, and detections.json with what is there and what each detector sees."""
+    """Three scenes as PNG, and detections.json with what is there and what each detector sees.
+
+    detections.json is a list, an entry a scene: {"file": "1.png", "truth": [box, ...], "found": {row: [box, ...]}}.
+    A box is {"bbox": [x, y, width, height] (px), "category": its name}, and a found one has a "score", too. `found` has
+    the rows of Table 10 at the higher resolution with the first seed, the most certain boxes first.
+    """
     return RESULTS / profile_name / "detections"
 
 

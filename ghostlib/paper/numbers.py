@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ghostlib.measures.places import MACS, PARAMS
+
 if TYPE_CHECKING:
     import pandas as pd
 
-# The columns of Tables 9 and 10. What the paper calls FLOPs are multiply-accumulates.
-PARAMS, MACS = "Params (M)", "FLOPs (M)"
+__all__ = ["CPU", "MACS", "MAP", "MOBILE", "PARAMS", "TOP1", "TOP5", "entry", "load", "table", "value"]
+
+# The columns of Tables 9 and 10, with `PARAMS` and `MACS`, which the files of counts have as well.
 CPU, MOBILE = "CPU latency (ms)", "Mobile latency (ms)"
 TOP1, TOP5 = "Top-1 (%)", "Top-5 (%)"
 MAP = "mAP"

@@ -1,0 +1,161 @@
+"""The trainings behind Tables 1 to 9 and Figures 3 and 4: their accuracies, learning curves, teachers and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ghostlib.experiments import COLUMNS, STEPS_METRIC, Experiment
+from ghostlib.files import write_atomic
+from ghostlib.measures import places
+from ghostlib.training.profile import Profile, load_params, load_profile
+from ghostlib.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ghostlib.runs.classifier import ClassifierRun
+    from ghostlib.runs.store import Store
+
+TEACHERS = ["stands_in_for", "network", "epochs", "seed", "run", "test_top1", "data", places.ASKED]
+
+
+def measure(profile_name: str) -> None:
+    """Trains every run of the profile that is not in the run store, in one go that keeps all cores busy; writes all.
+
+    Raises:
+        ConfigError: params.yaml has no such profile, or what it says of it cannot be meant.
+    """
+    params = load_params()
+    profile = load_profile(profile_name, params)
+    _measure(profile, [Experiment.load(name, profile_name, params) for name in params["experiments"]])
+
+
+def read(profile_name: str, name: str) -> pd.DataFrame:
+    """The results of one experiment, with the columns `COLUMNS`; accuracies in %.
+
+    `test_top1` and its like are of the weights averaged with the cell's `ema_decay`; `..._raw` of the last ones.
+    """
+    path = places.runs_file(profile_name, name)
+    _provide(profile_name, name)
+    return places.read_csv(path)
+
+
+def read_curves(profile_name: str, name: str) -> pd.DataFrame:
+    """Loss and accuracy (%) of one experiment on the training views, one row per cell, seed and epoch."""
+    _provide(profile_name, name)
+    return places.read_csv(places.curves_file(profile_name, name))
+
+
+def read_teachers(profile_name: str) -> pd.DataFrame:
+    """The profile's stand-in teachers, with the columns `TEACHERS`; a profile without any trains nothing."""
+    profile, path = load_profile(profile_name, load_params()), places.teachers_file(profile_name)
+    if why := _teachers_lacking(profile):
+        places.announce(path, why)
+        _measure(profile, [])
+    return places.read_csv(path)
+
+
+def results(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """What is in the store of an experiment, with the columns `COLUMNS`, one row per cell, seed and metric."""
+    import pandas as pd
+
+    records = []
+    for cell, run in experiment.runs():
+        asked, metrics = asked_of(cell.recipe, experiment.profile, run.seed), store.metrics(run)
+        values = {**dict(_accuracies(metrics, str(cell.recipe.ema_decay))), STEPS_METRIC: run.steps}
+        records += [(experiment.name, cell.row, cell.column, run.seed, run.key, metric, value, run.data, asked)
+                    for metric, value in values.items()]
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """Loss and accuracy (%) on the training views, one row per cell, seed and epoch."""
+    import pandas as pd
+
+    return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
+                          **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]])
+
+
+def asked_of(recipe: Recipe, profile: Profile, seed: int) -> str:
+    """The digest of all that params.yaml says about a training; see `places.digest`."""
+    teacher = recipe.teacher and profile.teachers[recipe.teacher]
+    resolved = _stand_in_recipe(profile, recipe.teacher).model_dump() if teacher and teacher.stand_in else None
+    return places.digest(recipe.model_dump(), places.scale_of(profile), seed, teacher and teacher.timm, resolved)
+
+
+def _provide(profile_name: str, name: str) -> None:
+    """Measures one experiment if its files do not answer params.yaml."""
+    experiment = Experiment.load(name, profile_name)
+    path, curves = places.runs_file(profile_name, name), places.curves_file(profile_name, name)
+    wanted = [(cell.row, cell.column, asked_of(cell.recipe, experiment.profile, seed))
+              for cell in experiment.cells for seed in experiment.profile.seeds]
+    why = places.lacking(path, wanted)
+    if why or not curves.exists():
+        places.announce(path if why else curves, why or "does not exist")
+        _measure(experiment.profile, [experiment])
+
+
+def _measure(profile: Profile, experiments: list[Experiment]) -> None:
+    from ghostlib.runs import engines
+    from ghostlib.runs.classifier import stand_in_run
+    from ghostlib.runs.store import Store
+
+    teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
+    runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
+    engines.run([*teachers.values(), *runs], store=store, title=profile.name)
+    for experiment in experiments:
+        places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
+        places.write_csv(curves(experiment, store), places.curves_file(profile.name, experiment.name))
+    _write_teachers(profile, teachers, store)
+    _write_costs(profile, teachers.values(), runs, store)
+
+
+def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:
+    """Their table and, beside it, each one's weights."""
+    import pandas as pd
+
+    path, records = places.teachers_file(profile.name), []
+    for name, run in teachers.items():
+        top1 = store.metrics(run)["test"]["top1"][str(run.recipe.ema_decay)]
+        records.append((name, run.recipe.network, run.recipe.epochs, run.seed, run.key, top1, run.data,
+                        _teacher_asked(profile, name)))
+        weights = (store.folder(run) / "ema.safetensors").read_bytes()
+        write_atomic(path.with_suffix("") / f"{name}.safetensors", weights)
+    places.write_csv(pd.DataFrame(records, columns=TEACHERS), path)
+
+
+def _write_costs(profile: Profile, teachers: Iterable[ClassifierRun], runs: list[ClassifierRun], store: Store) -> None:
+    """A row a training; those of experiments that are not measured this time stay."""
+    import pandas as pd
+
+    path = places.costs_file(profile.name, "classifiers")
+    records = {row["run"]: row for row in places.read_csv(path).to_dict("records")} if path.exists() else {}
+    for kind, trained in (("classifier", runs), ("teacher", teachers)):
+        records |= {run.key: {"run": run.key, "kind": kind, **cost} for run in trained if (cost := store.cost(run))}
+    places.write_csv(pd.DataFrame(list(records.values()), columns=["run", "kind", "seconds", "device", "date"]), path)
+
+
+def _accuracies(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, float]]:
+    for part in ("test", "val"):
+        for metric, of in metrics[part].items():
+            yield f"{part}_{metric}", of[decay]
+            yield f"{part}_{metric}_raw", of["raw"]
+
+
+def _teachers_lacking(profile: Profile) -> str:
+    path = places.teachers_file(profile.name)
+    if not path.exists():
+        return "does not exist"
+    found = places.read_csv(path)
+    wanted = {(name, _teacher_asked(profile, name)) for name, teacher in profile.teachers.items() if teacher.stand_in}
+    there = set(zip(found["stands_in_for"], found.get(places.ASKED, [None] * len(found)), strict=True))
+    return "" if there == wanted else "does not hold what params.yaml asks for"
+
+
+def _teacher_asked(profile: Profile, name: str) -> str:
+    return places.digest(_stand_in_recipe(profile, name).model_dump(), places.scale_of(profile))
+
+
+def _stand_in_recipe(profile: Profile, name: str) -> Recipe:
+    return profile.resolve(profile.teachers[name].stand_in, where=f"teachers.{name}.stand_in")

@@ -1,0 +1,68 @@
+"""CPU latency of every network of Table 9 on this machine; independent of the profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ghostlib.config import ConfigError
+from ghostlib.measures import places
+from ghostlib.models import catalog
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def measure(profile_name: str) -> None:
+    """Times every network with the engines that one deploys with, then with PyTorch; writes a row for each setting.
+
+    Raises:
+        ConfigError: params.yaml does not say in how many rounds.
+    """
+    import pandas as pd
+
+    from ghostlib.deploy.latency import benchmark, machine
+
+    names, rounds = _networks(), _rounds()
+    with TemporaryDirectory() as exports:
+        deployed = benchmark(names, Path(exports), ["ONNX Runtime", "OpenVINO"], rounds=rounds)
+        # Nobody deploys with it: one thread will do.
+        eager = benchmark(names, Path(exports), ["PyTorch"], threads=[1], rounds=rounds)
+    times = pd.concat([deployed, eager]).assign(**machine())
+    places.write_csv(times, places.runs_file(profile_name, "latency"))
+
+
+def read(profile_name: str) -> pd.DataFrame:
+    """What `measure` timed: a row per network, engine and number of threads, and on each the machine.
+
+    In how many rounds it was timed is not looked at; the pipeline times again where params.yaml changes that.
+    """
+    path = places.runs_file(profile_name, "latency")
+    if why := _lacking(path):
+        places.announce(path, why)
+        measure(profile_name)
+    return places.read_csv(path)
+
+
+def _lacking(path: Path) -> str:
+    if not path.exists():
+        return "does not exist"
+    missing = [network for _, times in places.read_csv(path).groupby(["engine", "threads"])
+               for network in set(_networks()) - set(times["network"])]
+    return f"lacks {', '.join(sorted(set(missing)))}" if missing else ""
+
+
+def _networks() -> list[str]:
+    return list(dict.fromkeys(catalog.deployed().values()))
+
+
+def _rounds() -> int:
+    """Read here and not by `load_params`: how a training is configured is nothing that times depend on."""
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) or {}
+    rounds = params.get("latency", {}).get("rounds")
+    if not isinstance(rounds, int) or rounds < 2:
+        raise ConfigError(f"params.yaml: latency.rounds = {rounds!r} must be a whole number from 2 on")
+    return rounds
