@@ -117,7 +117,16 @@ def test_sign_flips_by_hand():
     assert sign_flip_p([80 - 80.1, 70.2 - 70, 60.1 - 60]) == 6 / 8
 
 
-@pytest.mark.parametrize("n", range(1, 9))
+@given(hundredths=st.lists(st.integers(-500, 500), min_size=1, max_size=8))
+@steady
+def test_sign_flip_p_is_the_share_of_all_flips_counted_in_whole_numbers(hundredths):
+    totals = [abs(sum(flip)) for flip in product(*((h, -h) for h in hundredths))]
+    expected = sum(total >= abs(sum(hundredths)) for total in totals) / len(totals)
+    # As accuracies differ: 80.3 - 80 is not 0.3, and ties must be ties all the same.
+    assert sign_flip_p([(8000 + h) / 100 - 80 for h in hundredths]) == expected
+
+
+@pytest.mark.parametrize("n", [*range(1, 9), 16])
 def test_the_smallest_sign_flip_p(n):
     assert sign_flip_p(np.arange(1, n + 1)) == 2 / 2**n
 
