@@ -1,7 +1,10 @@
-"""The command line: `ghostlib --help`."""
+"""The command line, `ghostlib --help`: what a library user does with a network, and what the pipeline runs."""
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +13,12 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
-                  help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated.")
+                  help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated; and the "
+                       "steps of the reproduction that `make repro` runs.")
+mmdet = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The networks in MMDetection.")
+app.add_typer(mmdet, name="mmdet")
 
-# The keys of measurement.export.FORMATS, stated here so that --help needs no library.
+# The keys of deploy.export.FORMATS, stated here so that --help needs no library.
 Format = StrEnum("Format", ["onnx", "openvino", "executorch", "ncnn"])
 Name = Annotated[str, typer.Argument(help="a network's name; `ghostlib zoo` lists them")]
 Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo` lists them")]
@@ -120,8 +126,9 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
-    from ghostlib.training.datasets import Views, folder_images
-    from ghostlib.training.loop import evaluate as score
+    from ghostlib.training.datasets import folder_images
+    from ghostlib.training.evaluate import evaluate as score
+    from ghostlib.training.views import Views
 
     images, classes = folder_images(folder)
     network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
@@ -135,6 +142,100 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
                + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
 
 
+# -- the reproduction
+
+# The modules of ghostlib.measures, stated here so that --help needs no library.
+What = StrEnum("What", ["classifiers", "counts", "latencies", "bottleneck", "detectors"])
+Profile = Annotated[str, typer.Argument(help="a profile of params.yaml: digits, fashion, imagenet, ...")]
+ROOT_HELP = "Run it in the repository's root."
+
+
+@app.command(epilog=ROOT_HELP)
+def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(What))], profile: Profile) -> None:
+    """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
+    importlib.import_module(f"ghostlib.measures.{what}").measure(profile)
+
+
+@app.command(epilog=ROOT_HELP)
+def execute(notebook: Annotated[Path, typer.Argument(help="the notebook")],
+            output: Annotated[Path, typer.Argument(help="the executed copy to write")],
+            parameter: Annotated[list[str] | None, typer.Option(
+                "--parameter", "-p", metavar="NAME=VALUE", help="of the notebook; may be repeated")] = None) -> None:
+    """Execute a notebook and store it without what changes from one execution to the next."""
+    import yaml
+
+    from ghostlib import notebook as notebooks
+
+    parameters = {}
+    for text in parameter or ():
+        name, found, value = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"-p {text} has no value; write -p {text}=VALUE")
+        parameters[name] = yaml.safe_load(value)
+    notebooks.execute(notebook, output, parameters)
+
+
+@app.command(epilog=ROOT_HELP)
+def profile(name: Profile) -> None:
+    """Choose the profile that `dvc repro` runs: its line in params.yaml, and nothing else there."""
+    choose_profile(name)
+
+
+@app.command(epilog=ROOT_HELP)
+def site(profile: Profile) -> None:
+    """Build the pages of the results there are, results/PROFILE/site."""
+    from ghostlib.site.build import build
+
+    typer.echo(build(Path("results", profile)))
+
+
+@app.command(epilog=ROOT_HELP)
+def readme(profile: Profile = "digits") -> None:
+    """Put the summary of a profile's report into README.md."""
+    from ghostlib.evidence.report import insert
+    from ghostlib.files import write_atomic
+
+    path = Path("README.md")
+    summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
+    write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
+
+
+@mmdet.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_script(context: typer.Context,
+               script: Annotated[Path, typer.Argument(help="a script of MMDetection's, e.g. tools/test.py")]) -> None:
+    """Run a script, with its own arguments behind it, where MMCV has no compiled operators."""
+    from ghostlib.mmdet.nms import run_script as run
+
+    run([str(script), *context.args])
+
+
+@mmdet.command()
+def check(config: Annotated[Path, typer.Argument(help="a configuration of MMDetection's")]) -> None:
+    """Look for every annotation file, category and image that a configuration names."""
+    from ghostlib.mmdet.coco import check_config
+
+    check_config(config)
+    typer.echo(f"{config}: every annotation file, category and image is there")
+
+
+def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
+    """Sets the `profile:` line of params.yaml, and nothing else in it.
+
+    Raises:
+        ConfigError: the profile is unknown or broken, or there is no such line; then nothing changes.
+    """
+    from ghostlib.config import ConfigError
+    from ghostlib.files import write_atomic
+    from ghostlib.training.profile import load_params, load_profile
+
+    load_profile(name, load_params(path))
+    text, lines = re.subn(r"^profile:.*$", f"profile: {name}", path.read_text(encoding="utf-8"), count=1,
+                          flags=re.MULTILINE)
+    if not lines:
+        raise ConfigError(f"{path} has no line that begins with 'profile:'; add `profile: {name}`")
+    write_atomic(path, text)
+
+
 def _show(records: list[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
@@ -145,11 +246,11 @@ def main() -> None:
     """Ends with the words of a bad argument, file or missing package; a traceback is for what nobody foresaw."""
     try:
         app()
-    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
-        # Of the RuntimeErrors only our own, such as ExportError, are about what was asked for.
-        if type(error) is RuntimeError:
+    except Exception as error:
+        foreseen = (ValueError, OSError, ModuleNotFoundError)
+        if not isinstance(error, foreseen) and not type(error).__module__.startswith("ghostlib."):
             raise
-        raise SystemExit(f"error: {error}") from None
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

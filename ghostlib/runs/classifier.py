@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.runs.digest import code_of, library_versions
-from ghostlib.runs.job import Report
+from ghostlib.runs.job import Finished, Report
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ghostlib.runs.store import Store
     from ghostlib.training.datasets import Splits
     from ghostlib.training.distill import Teacher
 
@@ -105,7 +104,7 @@ class ClassifierRun:
         return {"recipe": self.recipe.model_dump(mode="json"), "profile": self.profile.model_dump(mode="json"),
                 "data": self.data, "libraries": library_versions(*_LIBRARIES)}
 
-    def train(self, folder: Path, store: Store, report: Report = lambda progress: None) -> dict[str, Any]:
+    def train(self, folder: Path, store: Finished, report: Report = lambda progress: None) -> dict[str, Any]:
         """Trains, or goes on; leaves weights.safetensors and ema.safetensors in the folder. See `loop.train`."""
         import torch
 
@@ -125,7 +124,7 @@ class ClassifierRun:
         return build_network(self.recipe, profile.num_classes, profile.width_scale, profile.image_size,
                              profile.patch_size)
 
-    def _teacher(self, store: Store) -> Teacher | None:
+    def _teacher(self, store: Finished) -> Teacher | None:
         from ghostlib.training import distill
 
         if self.recipe.teacher is None or self.recipe.alpha == 0:
@@ -145,7 +144,7 @@ def stand_in_run(profile: Profile, teacher: str) -> ClassifierRun:
     return ClassifierRun(recipe, profile, TEACHER_SEED, f"stand-in for {teacher}").canonical
 
 
-def load_network(store: Store, run: ClassifierRun, weights: str) -> nn.Module:
+def load_network(store: Finished, run: ClassifierRun, weights: str) -> nn.Module:
     """A finished run's network with the weights of one of its files, folded and in evaluation mode."""
     from safetensors.torch import load_file
 

@@ -38,14 +38,15 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
     """
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
-    store, wanted = store or Store(), _with_requirements(jobs)
+    store, asked = store or Store(), list(jobs)
+    wanted = _with_requirements(asked)
     todo = {key: job for key, job in wanted.items() if store.metrics(job) is None}
     failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
     if failures:
         raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(
             f"{name(wanted[key])}; log: {store.folder(wanted[key]) / 'log.txt'}\n{log}"
             for key, log in failures.items()))
-    return {key: store.metrics(job) for key, job in wanted.items()}
+    return {job.key: store.metrics(job) for job in asked}
 
 
 def _with_requirements(jobs: Iterable[Job]) -> dict[str, Job]:

@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ghostlib.runs.store import Store
     from ghostlib.training.profile import Profile
 
 Report = Callable[[Any], None]
+
+
+class Finished(Protocol):
+    """What a job may want of the store: where the results of the jobs that it requires lie.
+
+    Attributes:
+        root: the store's folder, for what several jobs share.
+    """
+
+    root: Path
+
+    def folder(self, job: Job) -> Path:
+        """Where a job's weights lie."""
 
 
 class Job(Protocol):
@@ -47,7 +59,7 @@ class Job(Protocol):
     def describe(self) -> dict[str, Any]:
         """What decides its result, for a reader of run.json."""
 
-    def train(self, folder: Path, store: Store, report: Report) -> dict[str, Any]:
+    def train(self, folder: Path, store: Finished, report: Report) -> dict[str, Any]:
         """Trains, going on from what `folder`/states holds; leaves the weights in `folder` and returns the metrics.
 
         The store writes the metrics; when they are written it removes the states.

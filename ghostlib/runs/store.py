@@ -81,6 +81,8 @@ class Store:
             if self.metrics(job) is None:
                 self._train(job, folder, report)
             shutil.rmtree(folder / STATES, ignore_errors=True)
+            for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
+                half_written.unlink(missing_ok=True)
         finally:
             lock.release()
         return self.metrics(job)

@@ -32,7 +32,10 @@ def kill_myself(*arguments):
 def train_and_die(run, root, moment):
     """In a child process: kill -9 of itself at the moment, a step or the name of a function of checkpoint or loop."""
     if moment == "rename":  # a state is half written
-        files.os = types.SimpleNamespace(**vars(os) | {"replace": kill_myself})
+        def replace(source, target):
+            kill_myself() if target.name.startswith("state-") else os.replace(source, target)
+
+        files.os = types.SimpleNamespace(**vars(os) | {"replace": replace})
     elif moment == "evaluate":  # the last state and the final weights are there, the metrics are not
         loop.evaluate = kill_myself
     Store(root).ensure(run, lambda progress: kill_myself() if progress.step == moment else None)

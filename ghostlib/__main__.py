@@ -1,0 +1,5 @@
+"""`python -m ghostlib` is `ghostlib`."""
+
+from ghostlib.cli import main
+
+main()
