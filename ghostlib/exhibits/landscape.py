@@ -15,10 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from ghostlib.exhibits import latency
-from ghostlib.exhibits.comparison import ENGINE, TOP1
-from ghostlib.exhibits.complexity import MACS
+from ghostlib.exhibits.comparison import ENGINE
 from ghostlib.exhibits.figures import STYLE
+from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
 
 # Family -> the rows that belong to it; the group in parentheses is what a point is called.
 _FAMILIES = {
@@ -33,13 +32,13 @@ TITLES = {"figure_1": "Figure 1: top-1 accuracy and CPU latency of compact netwo
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: which quantity is on the axes, and whether it is the paper's or ours."""
+    """One panel: which quantity is on the axes, and whether it is the paper's or ours (`paper` or `measured`)."""
 
     title: str
     x: str
-    x_of: str  # "paper" or "measured"
+    x_source: str
     x_label: str
-    y_of: str
+    y_source: str
     y_label: str = "top-1 accuracy on ImageNet, published (%)"
 
 
@@ -54,9 +53,9 @@ def figure_1(comparison: pd.DataFrame, title: str, machine: str, profile: str) -
     """
     ours = f"latency on {machine} (ms, {ENGINE}, 1 thread)"
     return _draw(comparison, title, [
-        Panel("the paper", latency.CPU, "paper", "latency on i7-8700 (ms)", "paper"),
-        Panel("latency measured here, accuracy as published", latency.CPU, "measured", ours, "paper"),
-        Panel("both measured here, rows trained here", latency.CPU, "measured", ours, "measured",
+        Panel("the paper", CPU, "paper", "latency on i7-8700 (ms)", "paper"),
+        Panel("latency measured here, accuracy as published", CPU, "measured", ours, "paper"),
+        Panel("both measured here, rows trained here", CPU, "measured", ours, "measured",
               f"top-1 accuracy at profile {profile} (%)")], columns=3)
 
 
@@ -66,7 +65,7 @@ def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
     return _draw(comparison, title, [
         Panel("the paper", MACS, "paper", macs, "paper"),
         Panel("counted here, accuracy as published", MACS, "measured", macs, "paper"),
-        Panel("the paper (no phone was measured here)", latency.MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
+        Panel("the paper (no phone was measured here)", MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
         Panel("both measured here, rows trained here", MACS, "measured", macs, "measured",
               f"top-1 accuracy at profile {profile} (%)")], columns=2)
 
@@ -101,8 +100,8 @@ def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel], columns
 
 def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     """x, y, family and label of every row that has both values."""
-    x = comparison[comparison["quantity"] == panel.x].set_index("row")[panel.x_of]
-    y = comparison[comparison["quantity"] == TOP1].set_index("row")[panel.y_of]
+    x = comparison[comparison["quantity"] == panel.x].set_index("row")[panel.x_source]
+    y = comparison[comparison["quantity"] == TOP1].set_index("row")[panel.y_source]
     points = pd.DataFrame({"x": x, "y": y}).dropna()
     points[["family", "label"]] = [family(row) for row in points.index]
     return points
@@ -111,10 +110,10 @@ def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
     axis.set_xscale("log")
     for name, color in zip(_FAMILIES, sns.color_palette("colorblind", len(_FAMILIES)), strict=True):
-        of = points[points["family"] == name]
-        axis.scatter(of["x"], of["y"], color=color, s=28, label=name, zorder=3)
+        members = points[points["family"] == name]
+        axis.scatter(members["x"], members["y"], color=color, s=28, label=name, zorder=3)
         if name.startswith("GhostNet"):
-            axis.plot(of["x"], of["y"], color=color, alpha=0.6, linewidth=1)
+            axis.plot(members["x"], members["y"], color=color, alpha=0.6, linewidth=1)
     axis.set(xlabel=panel.x_label, ylabel=panel.y_label)
     axis.set_title(panel.title, loc="left")
     axis.margins(0.09)
@@ -127,6 +126,9 @@ def _label(axis: Axes, points: pd.DataFrame) -> None:
     """Writes each point's name at the nearest place where it hides neither a point nor a name, with a line to it.
 
     Points are taken from the most crowded to the loneliest, which has the most places to go to.
+
+    On these points adjustText 1.4 hides up to five points in a panel and some names behind each other, and takes ten
+    times as long; textalloc 1.2 hides one point at most, but puts the names of lonely points far away from them.
     """
     axis.autoscale_view()  # the limits that the places below are in, settled now and not when drawn
     figure = axis.figure

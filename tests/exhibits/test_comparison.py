@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 
-from ghostlib.exhibits import comparison, landscape, latency
+from ghostlib.exhibits import comparison, latency
 from ghostlib.exhibits.complexity import MACS, PARAMS
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
@@ -20,7 +16,6 @@ def compared():
     published = numbers.table("table_9")
     complexity = pd.DataFrame([("table_9", row, quantity, 2 * published.loc[row, quantity]) for row in published.index
                                for quantity in (PARAMS, MACS)], columns=["table", "row", "quantity", "measured"])
-    # Powers of 1.1, so that no two of our points fall together as V2's and V3's do in the paper.
     times = pd.DataFrame([(name, engine, threads, 1.1 ** i + (engine != comparison.ENGINE or threads != 1) * 1000)
                           for i, name in enumerate(dict.fromkeys(catalog.deployed().values()))
                           for engine in (comparison.ENGINE, "other") for threads in (1, 2)],
@@ -56,33 +51,3 @@ def test_the_table_keeps_published_and_measured_apart(compared):
     assert table.loc["DeiT-tiny", ("Top-1 (%)", "ours, digits")] == "—"
     assert (latency.CPU, "ONNX Runtime, 1 thread, Some CPU") in table.columns
     assert table["Mobile latency (ms)"].columns.tolist() == ["paper, Kirin 9000"]
-
-
-@pytest.mark.parametrize(("row", "expected"), [
-    ("GhostNetV3 0.5×", ("GhostNetV3", "0.5×")), ("MobileNetV3-S", ("MobileNet", "V3-S")),
-    ("MobileNetV2 1.0× + ours", ("MobileNet", "V2 1.0× + ours")), ("MobileNeXt 1.4×", ("MobileNet", "NeXt 1.4×")),
-    ("MobileViT-XXS", ("transformer", "MobileViT-XXS")), ("MobileOne-S0", ("MobileOne", "S0"))])
-def test_a_row_belongs_to_one_family(row, expected):
-    assert landscape.family(row) == expected
-
-
-def test_every_row_belongs_to_a_family_and_an_unknown_one_does_not():
-    labels = [landscape.family(row) for row in catalog.rows()]
-    assert len(set(labels)) == len(labels)
-    with pytest.raises(ValueError, match="'VGG-16' belongs to no family"):
-        landscape.family("VGG-16")
-
-
-@pytest.mark.parametrize("draw", [
-    lambda compared: landscape.figure_1(compared, "Figure 1", "Some CPU", "digits"),
-    lambda compared: landscape.figure_5(compared, "Figure 5", "digits")])
-def test_no_label_hides_another_and_every_row_has_one(compared, draw):
-    figure = draw(compared)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    for axis in figure.axes:
-        boxes = [(text.get_text(), Text.get_window_extent(text, renderer)) for  # without its line
-                 text in axis.texts if text.get_text()]
-        points = sum(len(of.get_offsets()) for of in axis.collections)
-        assert len(boxes) == points
-        overlapping = [(a, b) for (a, first), (b, second) in combinations(boxes, 2) if first.overlaps(second)]
-        assert not overlapping, (axis.get_title(loc="left"), overlapping)

@@ -2,6 +2,9 @@
 
 Between two nodes that every path passes, what is parallel becomes strands side by side. One of them, the spine, goes
 straight down; the others go left of it if they run before it, else right. Lengths are in one unit, y grows downwards.
+
+No library does it: grandalf 0.8's Sugiyama layout bends the spine at every fork and join, sets the short strands at the
+top instead of spreading them, needs more than a page's width, and runs its long arrows through boxes without our lanes.
 """
 
 from __future__ import annotations

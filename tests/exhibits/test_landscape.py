@@ -1,0 +1,76 @@
+"""Figures 1 and 5: every row has a name that hides nothing."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from ghostlib.exhibits import figures, landscape
+from ghostlib.models import catalog
+from ghostlib.paper import numbers
+
+TRAINED = {"GhostNetV3 1.0×": 81.0, "MobileNetV2 1.0× + ours": 70.0}  # %
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """Table 9 with what `landscape` reads of it: row, quantity, paper, measured."""
+    published = numbers.table("table_9")
+    measured = published.copy()
+    # Powers of 1.1, so that no two of our points fall together as V2's and V3's do in the paper.
+    measured[numbers.CPU] = [1.1 ** i for i in range(len(measured))]
+    measured[numbers.MACS] = 2 * published[numbers.MACS]
+    measured[numbers.TOP1] = published.index.map(TRAINED)
+    long = [frame.rename_axis(index="row", columns="quantity").stack(future_stack=True).rename(source)
+            for source, frame in (("paper", published), ("measured", measured))]
+    return long[0].to_frame().join(long[1]).reset_index()
+
+
+def figure_1(compared):
+    return landscape.figure_1(compared, "Figure 1", "Some CPU", "digits")
+
+
+def figure_5(compared):
+    return landscape.figure_5(compared, "Figure 5", "digits")
+
+
+@pytest.mark.parametrize(("row", "expected"), [
+    ("GhostNetV3 0.5×", ("GhostNetV3", "0.5×")), ("MobileNetV3-S", ("MobileNet", "V3-S")),
+    ("MobileNetV2 1.0× + ours", ("MobileNet", "V2 1.0× + ours")), ("MobileNeXt 1.4×", ("MobileNet", "NeXt 1.4×")),
+    ("MobileViT-XXS", ("transformer", "MobileViT-XXS")), ("MobileOne-S0", ("MobileOne", "S0"))])
+def test_a_row_belongs_to_one_family(row, expected):
+    assert landscape.family(row) == expected
+
+
+def test_every_row_belongs_to_a_family_and_an_unknown_one_does_not():
+    labels = [landscape.family(row) for row in catalog.rows()]
+    assert len(set(labels)) == len(labels)
+    with pytest.raises(ValueError, match="'VGG-16' belongs to no family"):
+        landscape.family("VGG-16")
+
+
+@pytest.mark.parametrize(("draw", "rows"), [(figure_1, [43, 43, 2]), (figure_5, [43, 43, 43, 2])])
+def test_every_row_has_a_name_that_hides_neither_another_nor_a_point(compared, draw, rows):
+    figure = draw(compared)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    assert [len([text for text in axis.texts if text.get_text()]) for axis in figure.axes] == rows
+    for axis in figure.axes:
+        names = [(text.get_text(), Text.get_window_extent(text, renderer)) for  # without its line
+                 text in axis.texts if text.get_text()]
+        points = [place for family in axis.collections for place in axis.transData.transform(family.get_offsets())]
+        assert len(points) == len(names)
+        discs = [("a point", Bbox.from_extents(*(place - 3), *(place + 3))) for place in points]  # px
+        hidden = [(a, b) for (a, first), (b, second) in (
+            *combinations(names, 2), *((name, disc) for name in names for disc in discs)) if first.overlaps(second)]
+        assert not hidden, (axis.get_title(loc="left"), hidden)
+
+
+def test_equal_values_give_equal_files(compared, tmp_path):
+    for folder in ("a", "b"):
+        figures.write(figure_1(compared), tmp_path / folder, "figure_1")
+    for name in ("figure_1.png", "figure_1.svg"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
