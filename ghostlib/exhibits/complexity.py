@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of every row of Tables 9 and 10, counted and held against the paper's."""
+"""Parameters and multiply-accumulates of every row of Tables 9 and 10 held against the paper's."""
 
 from __future__ import annotations
 
@@ -7,72 +7,66 @@ from importlib import resources
 import pandas as pd
 import yaml
 
-from ghostlib.deploy.count import TOLERANCE, count
-from ghostlib.models import catalog
-from ghostlib.paper import numbers
+from ghostlib.paper import claims, numbers
+from ghostlib.paper.numbers import PARAMS
 
-PARAMS, MACS = "Params (M)", "FLOPs (M)"
 COLUMNS = ["table", "row", "network", "image_size", "quantity", "paper", "measured", "difference", "reason"]
+# The file of a table -> the paper's table.
+TABLES = {"complexity_9": "table_9", "complexity_10": "table_10"}
 TITLES = {"complexity_9": "Parameters and multiply-accumulates of Table 9's networks, folded, counted here.",
           "complexity_10": "Multiply-accumulates of Table 10's backbones at the detectors' resolutions, counted here."}
 
 
 def reasons() -> dict[str, dict[str, str]]:
-    """Why a count differs from the paper's by more than `TOLERANCE`: row -> quantity -> reason."""
-    text = resources.files(__package__).joinpath("differences.yaml").read_text(encoding="utf-8")
+    """Why a count differs from the paper's by more than `tolerance`: row -> quantity -> reason."""
+    text = resources.files("ghostlib.paper").joinpath("differences.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 
-def compare() -> pd.DataFrame:
-    """Counts every row; one row per table, row and quantity, with the columns `COLUMNS`.
+def tolerance() -> float:
+    """By which share the paper's counts and ours may differ before a reason is owed; verdicts use it, too."""
+    return claims.load()[0].tolerance
+
+
+def compare(counted: pd.DataFrame) -> pd.DataFrame:
+    """What was counted beside the paper's: one row per table, row and quantity, with the columns `COLUMNS`.
 
     `difference` is (measured - paper) / paper. `reason` is text where that exceeds the tolerance and we can say why.
+
+    Args:
+        counted: as `measures.counts.read` gives it.
     """
-    from tqdm import tqdm
-
-    from ghostlib.models import zoo
-
-    asked = [("table_9", row, name, catalog.find(name).image_size) for row, name in catalog.rows().items()]
-    asked += [("table_10", row, name, side) for row, (name, side) in catalog.backbones().items()]
-    counted = {(name, size): None for _, _, name, size in asked}
-    for name, size in tqdm(counted, desc="counting", unit="network"):
-        # Only transformers mind the size they are built for, and all of them are counted at that.
-        counted[name, size] = count(zoo.create(name), size)
-    why, records = reasons(), []
-    for table, row, name, size in asked:
-        published = numbers.table(table).loc[row]
-        for quantity, measured in ((PARAMS, counted[name, size].params), (MACS, counted[name, size].macs)):
-            if quantity in published:
-                difference = measured / published[quantity] - 1
-                reason = why.get(row, {}).get(quantity, "") if abs(difference) > TOLERANCE else ""
-                records.append((table, row, name, size, quantity, published[quantity], measured, difference, reason))
-    return pd.DataFrame(records, columns=COLUMNS)
+    why, published = reasons(), {table: numbers.table(table) for table in TABLES.values()}
+    paper = [published[cell.table].loc[cell.row, cell.quantity] for cell in counted.itertuples()]
+    compared = counted.assign(paper=paper, difference=counted["measured"] / paper - 1)
+    explained = [why.get(cell.row, {}).get(cell.quantity, "") if abs(cell.difference) > tolerance() else ""
+                 for cell in compared.itertuples()]
+    return compared.assign(reason=explained)[COLUMNS]
 
 
 def flagged(comparison: pd.DataFrame) -> pd.DataFrame:
     """The rows of a comparison whose difference exceeds the tolerance."""
-    return comparison[comparison["difference"].abs() > TOLERANCE]
+    return comparison[comparison["difference"].abs() > tolerance()]
 
 
-def wide(comparison: pd.DataFrame) -> pd.DataFrame:
-    """One table's comparison as a reader looks at it: the paper's count, ours and the difference, flagged with *."""
-    def text(cell: pd.Series) -> pd.Series:
-        flag = "*" if abs(cell["difference"]) > TOLERANCE else ""
-        digits = 2 if cell.name[1] == PARAMS else 1
-        return pd.Series({"paper": f"{cell['paper']:g}", "ours": f"{cell['measured']:.{digits}f}",
-                          "difference": f"{100 * cell['difference']:+.1f} %{flag}"})
-    cells = comparison.set_index(["row", "quantity"]).apply(text, axis=1)
-    order = list(dict.fromkeys(comparison["quantity"]))
-    table = cells.unstack("quantity").swaplevel(axis=1)
-    return table.reindex(index=comparison["row"].unique(), columns=[
-        (quantity, of) for quantity in order for of in ("paper", "ours", "difference")])
+def table_of_counts(comparison: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table `name` of `TABLES`: the paper's count, ours and the difference, which a star flags."""
+    chosen = comparison[comparison["table"] == TABLES[name]]
+    table = {}
+    for quantity, cells in chosen.groupby("quantity", sort=False):
+        digits = 2 if quantity == PARAMS else 1
+        stars = cells["difference"].abs() > tolerance()
+        table[quantity, "paper"] = [f"{value:g}" for value in cells["paper"]]
+        table[quantity, "ours"] = [f"{value:.{digits}f}" for value in cells["measured"]]
+        table[quantity, "difference"] = [f"{100 * difference:+.1f} %{'*' * star}"
+                                         for difference, star in zip(cells["difference"], stars, strict=True)]
+    return pd.DataFrame(table, index=pd.Index(chosen["row"].unique()))
 
 
 def notes(comparison: pd.DataFrame, name: str) -> list[str]:
-    """What stands below the table `name` of `TITLES`: how it was counted, and a reason for every star."""
-    table = name.replace("complexity", "table")
-    starred = flagged(comparison[comparison["table"] == table])
+    """What stands below the table `name` of `TABLES`: how it was counted, and a reason for every star."""
+    starred = flagged(comparison[comparison["table"] == TABLES[name]])
     return ["Counted with fvcore: convolutions, linear layers and matrix products; re-parameterised networks folded; "
             "images of 224 px, MobileViT's of 256 px, Table 10's as its rows say.",
-            f"*: differs from the paper's number by more than {100 * TOLERANCE:g} %.",
+            f"*: differs from the paper's number by more than {100 * tolerance():g} %.",
             *(f"{cell.row}, {cell.quantity}: {cell.reason or 'we do not know why.'}" for cell in starred.itertuples())]

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
-from ghostlib.exhibits.complexity import MACS
+from ghostlib.detection.scale import load_scale
 from ghostlib.exhibits.figures import STYLE
+from ghostlib.exhibits.story import Story
+from ghostlib.exhibits.summarise import over_seeds, text
+from ghostlib.measures.detectors import UNTRAINED
+from ghostlib.models import catalog
 from ghostlib.paper import numbers
+from ghostlib.paper.numbers import MACS, MAP
+from ghostlib.training.profile import load_params, load_profile
 
-METRIC = "mAP"
-UNTRAINED = "untrained AP50"
+_BEFORE = f"{UNTRAINED}AP50"
 _DETAILS = ["AP50", "AP75", "AP small", "AP medium", "AP large"]
+
+
+def load_story(profile_name: str) -> Story:
+    """Table 10's words, at the scale of the profile's detectors."""
+    params = load_params()
+    scale = load_scale(load_profile(profile_name, params), params).scale
+    story = Story.load("table_10", profile_name)
+    return replace(story, scale=scale, notes=tuple(notes(scale, story.notes[1:])))
 
 
 def compare(results: pd.DataFrame) -> pd.DataFrame:
     """One row per row of Table 10 and quantity: row, quantity, paper, measured (mean over seeds), sd, seeds.
 
     Args:
-        results: in long format, as `detection.run.results` gives it, for every row of Table 10.
+        results: as `measures.detectors.read` gives it, for every row of Table 10.
     """
-    values = results.dropna(subset="value").groupby(["row", "metric"])["value"]
-    measured = values.agg(measured="mean", sd="std", seeds="count").rename_axis(index={"metric": "quantity"})
-    published = numbers.table("table_10")[METRIC]
-    order = pd.MultiIndex.from_product([published.index, [METRIC, *_DETAILS, UNTRAINED]], names=["row", "quantity"])
+    measured = over_seeds(results.dropna(subset="value"), ["row", "metric"]).rename_axis(index={"metric": "quantity"})
+    published = numbers.table("table_10")[MAP]
+    order = pd.MultiIndex.from_product([published.index, [MAP, *_DETAILS, _BEFORE]], names=["row", "quantity"])
     compared = measured.reindex(order).reset_index().fillna({"seeds": 0}).astype({"seeds": int})
-    compared.insert(2, "paper", compared["row"].map(published).where(compared["quantity"] == METRIC))
+    compared.insert(2, "paper", compared["row"].map(published).where(compared["quantity"] == MAP))
     return compared
 
 
-def wide(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     """The table a reader looks at.
 
     Args:
@@ -46,45 +59,39 @@ def wide(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     macs = counted.query("table == 'table_10' and quantity == @MACS").set_index("row")
     cells = comparison.set_index(["quantity", "row"])
     table = {(MACS, "paper"): macs["paper"].map("{:g}".format), (MACS, "ours"): macs["measured"].map("{:.1f}".format),
-             (METRIC, "paper, COCO"): cells.loc[METRIC, "paper"].map("{:g}".format)}
+             (MAP, "paper, COCO"): cells.loc[MAP, "paper"].map("{:g}".format)}
     for quantity in comparison["quantity"].unique():
         if cells.loc[quantity, "seeds"].any():  # else the images hold no object of that size
-            table[quantity, "ours"] = [_text(cell) for cell in cells.loc[quantity].itertuples()]
+            table[quantity, "ours"] = [text(cell.measured, "{:.1f}", cell.sd, "{:.1f}")
+                                       for cell in cells.loc[quantity].itertuples()]
     return pd.DataFrame(table)
 
 
 def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:
     """With the backbone as the row and the resolution as the column, as `figures.compare` draws it."""
-    parts = frame["row"].str.rsplit(" @", n=1, expand=True)
-    return frame.assign(row=parts[0], column=parts[1] + " px")
+    sides = frame["row"].map({row: side for row, (_, side) in catalog.backbones().items()})
+    backbones = [row.removesuffix(f" @{side}") for row, side in zip(frame["row"], sides, strict=True)]
+    return frame.assign(row=backbones, column=sides.map("{} px".format))
 
 
-def pictures(annotations: Path, images: Path, detections: Mapping[str, Path], count: int = 3) -> Figure:
-    """The first images with objects: what is there, and as many detections, the most certain ones, of each detector.
+def pictures(folder: Path) -> Figure:
+    """Images with objects: what is there, and as many detections, the most certain ones, of each detector.
 
     Args:
-        annotations: in COCO's format.
-        images: the folder of the images.
-        detections: what to call a detector -> its results in COCO's format.
-        count: number of images, one a row.
+        folder: as `measures.detectors.read_detections` gives it.
     """
-    truth = json.loads(annotations.read_text(encoding="utf-8"))
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in detections.items()}
-    with_objects = {annotation["image_id"] for annotation in truth["annotations"]}
-    chosen = [image for image in truth["images"] if image["id"] in with_objects][:count]
-    columns = 1 + len(found)
+    scenes = json.loads((folder / "detections.json").read_text(encoding="utf-8"))["images"]
+    detectors = list(scenes[0]["detections"])
+    size = (2.1 * (1 + len(detectors)), 2.2 * len(scenes))
     with plt.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
-        figure, axes = plt.subplots(len(chosen), columns, figsize=(2.1 * columns, 2.2 * len(chosen)), squeeze=False,
-                                    layout="constrained")
-        for image, line in zip(chosen, axes, strict=True):
-            pixels = Image.open(images / image["file_name"]).convert("RGB")
-            there = [box for box in truth["annotations"] if box["image_id"] == image["id"]]
-            _draw(line[0], pixels, there, names)
-            for axis, boxes in zip(line[1:], found.values(), strict=True):
-                here = sorted((box for box in boxes if box["image_id"] == image["id"]), key=lambda box: -box["score"])
-                _draw(axis, pixels, here[:len(there)][::-1], names)  # the most certain on top
-        for axis, title in zip(axes[0], ["ground truth", *found], strict=True):
+        figure, axes = plt.subplots(len(scenes), 1 + len(detectors), figsize=size, squeeze=False, layout="constrained")
+        for scene, line in zip(scenes, axes, strict=True):
+            pixels = plt.imread(folder / scene["file"])
+            _draw(line[0], pixels, scene["objects"])
+            for axis, name in zip(line[1:], detectors, strict=True):
+                most_certain = scene["detections"][name][:len(scene["objects"])]
+                _draw(axis, pixels, most_certain[::-1])  # the most certain on top
+        for axis, title in zip(axes[0], ["ground truth", *detectors], strict=True):
             axis.set_title(title, loc="left", fontsize=8)
     plt.close(figure)
     return figure
@@ -96,20 +103,16 @@ def notes(scale: str, others: Sequence[str]) -> list[str]:
             "FLOPs are the backbone's at the paper's full size, counted here; neck and head are not in them.",
             "The paper's mAP is COCO's and is not comparable with ours; what can be compared is the order of the rows.",
             "Each detector begins with the weights of its backbone's own classifier, trained at the same scale, as the "
-            f"paper's begin with ImageNet's. `{UNTRAINED}` is the same detector before its training.",
+            f"paper's begin with ImageNet's. `{_BEFORE}` is the same detector before its training.",
             "The detector on GhostNetV3 trains with branches and is evaluated folded.", *others]
 
 
-def _text(cell) -> str:
-    return "—" if not cell.seeds else f"{cell.measured:.1f}" + ("" if pd.isna(cell.sd) else f" ± {cell.sd:.1f}")
-
-
-def _draw(axis: Axes, pixels: Image.Image, boxes: list[dict], names: dict[int, str]) -> None:
+def _draw(axis: Axes, pixels: Any, boxes: list[dict[str, Any]]) -> None:
     axis.imshow(pixels)
     axis.set(xticks=[], yticks=[])
     for box in boxes:
         x, y, width, height = box["bbox"]
-        label = names[box["category_id"]] + (f" {box['score']:.2f}" if "score" in box else "")
+        label = box["category"] + (f" {box['score']:.2f}" if "score" in box else "")
         color = "tab:orange" if "score" in box else "tab:green"
         axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.2))
         axis.text(x, y, label, fontsize=6, color="white", va="bottom", bbox=dict(facecolor=color, pad=0.6, linewidth=0))

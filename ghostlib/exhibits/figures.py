@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.exhibits.tables import METRIC
+from ghostlib.experiments import TOP1_METRIC
+from ghostlib.files import write_atomic
 
 # Fixed so that the same numbers give the same file.
 STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
-          "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+         "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+# seaborn's "whitegrid" and "colorblind", without the second that importing seaborn takes.
+GRID_STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": ".8", "axes.labelcolor": ".15",
+              "grid.color": ".8", "lines.solid_capstyle": "round", "patch.edgecolor": "w",
+              "patch.force_edgecolor": True, "text.color": ".15", "xtick.bottom": False, "xtick.color": ".15",
+              "ytick.color": ".15", "ytick.left": False}
+_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
+
+
+def colors(count: int) -> list[str]:
+    """So many colours that colour-blind readers tell apart; beyond ten they repeat."""
+    return [_COLORS[i % len(_COLORS)] for i in range(count)]
 
 
 def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
-            labels: Mapping[str, str] | None = None, metric: str = METRIC,
+            labels: Mapping[str, str] | None = None, metric: str = TOP1_METRIC,
             y_label: str = "top-1 accuracy (%)", data: str = "ImageNet") -> Figure:
     """A metric over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
 
@@ -42,7 +55,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     published = comparison.dropna(subset="paper").rename(columns={"paper": "value"})
     order, lines = list(comparison[x].unique()), list(comparison[line].unique())
     panels = 1 if published.empty else 2
-    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+    with plt.rc_context({**GRID_STYLE, **STYLE}):
         figure, axes = plt.subplots(1, panels, figsize=(1 + 3.9 * panels, 4.4), squeeze=False, layout="constrained")
         if panels == 2:
             _panel(axes[0, 0], published, x, order, line, lines)
@@ -62,36 +75,66 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     return figure
 
 
-def curves(history: pd.DataFrame, title: str) -> Figure:
-    """Accuracy on the training views over the epochs, a line a cell.
+def curves(history: pd.DataFrame, title: str, quantity: str = "accuracy",
+           y_label: str = "accuracy on training views (%)") -> Figure:
+    """A quantity over the epochs, its mean over the seeds, a line a cell.
 
     Args:
-        history: as `Experiment.curves` gives it.
+        history: as `measures.classifiers.read_curves` gives it.
+        title: above it.
+        quantity: a column of `history`.
+        y_label: what the vertical axis shows.
     """
-    labelled = history.assign(cell=history["row"] + ", " + history["column"])
-    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+    cells = list(history.groupby(["row", "column"], sort=False))
+    with plt.rc_context({**GRID_STYLE, **STYLE}):
         figure, axis = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
-        sns.lineplot(labelled, x="epoch", y="accuracy", hue="cell", errorbar=None, marker="o", ax=axis, palette="husl")
-        axis.set(xlabel="epoch", ylabel="accuracy on training views (%)")
+        for ((row, column), of_cell), color in zip(cells, _rainbow(len(cells)), strict=True):
+            means = of_cell.groupby("epoch")[quantity].mean()
+            axis.plot(means.index, means, marker="o", color=color, label=f"{row}, {column}")
+        axis.set(xlabel="epoch", ylabel=y_label)
         axis.set_title(title, loc="left", fontweight="bold")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        sns.move_legend(axis, "center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=None, fontsize=7)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=7)
     plt.close(figure)
     return figure
 
 
 def write(figure: Figure, folder: str | Path, name: str) -> None:
     """Writes <name>.png and <name>.svg, without a date in them."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(folder) / f"{name}.png", _bytes(figure, "png"))
+    write_atomic(Path(folder) / f"{name}.svg", _bytes(figure, "svg"))
+
+
+def show(figure: Figure, folder: str | Path, name: str) -> None:
+    """Writes <name>.png and <name>.svg, and displays the former with its name in the output's metadata."""
+    write(figure, folder, name)
+    _display(figure, (Path(folder) / f"{name}.png").read_bytes(), {"figure": name})
+
+
+def display(figure: Figure) -> None:
+    """Displays a figure that is written nowhere else."""
+    _display(figure, _bytes(figure, "png"), {})
+
+
+def _display(figure: Figure, png: bytes, metadata: dict[str, str]) -> None:
+    from IPython.display import Image
+    from IPython.display import display as display_object
+
+    width = round(figure.get_figwidth() * STYLE["figure.dpi"])  # a CSS pixel is a dot of the screen, not of the file
+    display_object(Image(png, width=width), metadata=metadata)
+
+
+def _bytes(figure: Figure, form: str) -> bytes:
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
+    content = io.BytesIO()
     with plt.rc_context(STYLE):
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(content, format=form, metadata=metadata)
+    return content.getvalue()
 
 
 def _panel(axis: Axes, values: pd.DataFrame, x: str, order: list[str], line: str, lines: list[str]) -> None:
     """A line a label of `line` through the means over the seeds, and a dot a seed."""
-    for label, color in zip(lines, sns.color_palette("colorblind", len(lines)), strict=True):
+    for label, color in zip(lines, colors(len(lines)), strict=True):
         points = values[values[line] == label]
         means = points.groupby(x)["value"].mean().reindex(order)
         axis.plot(range(len(order)), means, marker="o", color=color, label=label)
@@ -100,6 +143,11 @@ def _panel(axis: Axes, values: pd.DataFrame, x: str, order: list[str], line: str
     axis.set_xticks(range(len(order)), order, rotation=25 if long else 0, ha="right" if long else "center")
     axis.set_xlim(-0.3, len(order) - 0.7)
     axis.grid(axis="x", visible=False)
+
+
+def _rainbow(count: int) -> np.ndarray:
+    """More colours than tell apart by themselves; neighbours in the legend are neighbours in colour. (count, 4)"""
+    return plt.colormaps["turbo"](np.linspace(0.05, 0.95, count))
 
 
 def _wrapped(text: str, width: int) -> str:

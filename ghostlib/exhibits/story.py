@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ghostlib.paper import numbers
-from ghostlib.runs.store import Store, stand_in_run
+from ghostlib.measures import classifiers
+from ghostlib.measures.places import RESULTS
+from ghostlib.paper import exhibits, numbers
 from ghostlib.training.profile import Profile, load_params, load_profile
-
-RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
@@ -25,40 +24,38 @@ class Story:
     stand_ins: dict[str, str]  # a teacher of the paper -> what a table calls what stands in for it
     folder: Path
 
+    @classmethod
+    def load(cls, experiment: str, profile_name: str, remarks: Sequence[str] = ()) -> Story:
+        """That of an exhibit of the paper; `remarks` stand between the scale and the notes on the paper's numbers."""
+        profile, entry = load_profile(profile_name, load_params()), numbers.entry(experiment)
+        stand_ins = _stand_ins(profile)
+        names = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(stand_ins.values())}."]
+        notes = (f"Measured at: {profile.scale}.", *(names if stand_ins else []), *remarks,
+                 *(f"On the paper: {note}" for note in entry.get("notes", ())))
+        return cls(experiment, exhibits.find(experiment).heading, profile.scale, entry.get("x_label", ""), notes,
+                   stand_ins, RESULTS / profile.name)
+
     @property
     def introduction(self) -> str:
-        """Markdown: the title, the scale and what is known to be wrong with the published numbers."""
-        return f"# {self.title}\n\n" + "\n".join(f"- {note}" for note in self.notes)
+        """Markdown: the title and the context."""
+        return f"# {self.title}\n\n{self.context}"
+
+    @property
+    def context(self) -> str:
+        """Markdown: the scale, the stand-ins and what is known to be wrong with the published numbers."""
+        return "\n".join(f"- {note}" for note in self.notes)
 
     @property
     def closing(self) -> str:
-        """Markdown: what was written."""
-        return "Written: " + ", ".join(f"`{self.folder}/{place}`" for place in (
-            f"runs/{self.experiment}.csv", f"tables/{self.experiment}.{{csv,md,tex}}",
-            f"figures/{self.experiment}.{{png,svg}}"))
-
-
-def tell(experiment: str, profile_name: str, remarks: Sequence[str] = ()) -> Story:
-    """The story of an experiment of params.yaml and numbers.yaml; `remarks` stand between the scale and the paper's."""
-    profile = load_profile(profile_name, load_params())
-    entry = numbers.entry(experiment)
-    stand_ins = _stand_ins(profile)
-    names = [f"The teachers are stand-ins trained on the profile's own data: {', '.join(stand_ins.values())}."]
-    notes = [f"Measured at: {profile.scale}.", *(names if stand_ins else []), *remarks,
-             *(f"On the paper: {note}" for note in entry.get("notes", ()))]
-    title = f"{numbers.label(experiment)}: {entry['title']}"
-    return Story(experiment, title, profile.scale, entry.get("x_label", ""), tuple(notes), stand_ins,
-                 RESULTS / profile.name)
+        """Markdown: what was read and what was written."""
+        read, written = (", ".join(f"`{self.folder}/{place}`" for place in places) for places in (
+            (f"runs/{self.experiment}.csv", f"curves/{self.experiment}.csv"),
+            (f"tables/{self.experiment}.{{csv,md,tex,json}}", f"figures/{self.experiment}.{{png,svg}}")))
+        return f"Read: {read}. Written: {written}."
 
 
 def _stand_ins(profile: Profile) -> dict[str, str]:
-    """Names every stand-in teacher, with its own accuracy once it is trained: none passes for the teacher itself."""
-    names, store = {}, Store()
-    for teacher, how in profile.teachers.items():
-        if how.stand_in is None:
-            continue
-        run = stand_in_run(profile, teacher)
-        metrics = store.metrics(run)
-        score = f", {metrics['test']['top1'][str(run.recipe.ema_decay)]:.1f} %" if metrics else ""
-        names[teacher] = f"{teacher} (stand-in: {run.recipe.network}, {run.recipe.epochs} epochs{score})"
-    return names
+    """Names every stand-in teacher, with its own accuracy: none passes for the teacher itself."""
+    return {teacher.stands_in_for: f"{teacher.stands_in_for} (stand-in: {teacher.network}, {teacher.epochs} epochs, "
+                                   f"{teacher.test_top1:.1f} %)"
+            for teacher in classifiers.read_teachers(profile.name).itertuples()}

@@ -49,12 +49,7 @@ def figure_2_file(profile_name: str) -> Path:
 
 
 def detections_folder(profile_name: str) -> Path:
-    """Three scenes as PNG, and detections.json with what is there and what each detector sees.
-
-    detections.json is a list, an entry a scene: {"file": "1.png", "truth": [box, ...], "found": {row: [box, ...]}}.
-    A box is {"bbox": [x, y, width, height] (px), "category": its name}, and a found one has a "score", too. `found` has
-    the rows of Table 10 at the higher resolution with the first seed, the most certain boxes first.
-    """
+    """Three images, and detections.json with what is there and what each detector finds; see `detectors`."""
     return RESULTS / profile_name / "detections"
 
 
