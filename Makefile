@@ -13,11 +13,11 @@ help: ## List the targets (this is what plain `make` does)
 setup: .venv/.installed ## Make .venv from requirements.lock and install ghostlib into it, once
 
 repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first (PROFILE=fashion)
-	$(if $(PROFILE),$(BIN)/python -m ghostlib.pipeline profile $(PROFILE))
+	$(if $(PROFILE),$(BIN)/python -m ghostlib profile $(PROFILE))
 	PATH="$(CURDIR)/$(BIN):$$PATH" DVC_NO_ANALYTICS=1 $(BIN)/dvc repro $(ARGS)
 
 site: setup ## Build the pages of the results there are, results/<profile>/site; PROFILE=name (digits)
-	$(BIN)/python -m ghostlib.reporting.site $(or $(PROFILE),digits)
+	$(BIN)/python -m ghostlib site $(or $(PROFILE),digits)
 
 browse: setup ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -30,7 +30,7 @@ bench: setup ## Time the training step, and what is deployed, beside timm's; ARG
 	$(BIN)/python benchmarks/deployed.py
 
 test-mmdet-3.3: .venv-mmdet-3.3/.installed ## Run detection's tests with the original MMDetection 3.3 in place of its fork
-	.venv-mmdet-3.3/bin/python -m pytest tests/test_mmdet.py tests/test_mmcv_ops.py tests/detection $(ARGS)
+	.venv-mmdet-3.3/bin/python -m pytest tests/mmdet tests/detection $(ARGS)
 
 lint: setup ## Check the code with ruff
 	$(BIN)/ruff check $(ARGS) .

@@ -94,7 +94,8 @@ def export(name: Name,
 
     For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
     """
-    from ghostlib.deploy.export import FORMATS, phone_commands
+    from ghostlib.deploy import phone
+    from ghostlib.deploy.export import FORMATS
     from ghostlib.models import catalog, weights
     from ghostlib.models import zoo as networks
 
@@ -107,7 +108,7 @@ def export(name: Name,
     path = FORMATS[form](network, target, size)
     typer.echo(f"{path}: agrees with PyTorch")
     if form in ("executorch", "ncnn"):
-        typer.echo("\n".join(["To time it on a phone:", *phone_commands(form, path, size)]))
+        typer.echo("\n".join(["To time it on a phone:", *phone.commands(form, path, size)]))
 
 
 @app.command()

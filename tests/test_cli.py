@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
+import shutil
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +16,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from ghostlib import cli
+from ghostlib import cli, measures
 from ghostlib.deploy import export
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
+from ghostlib.training.loop import NonFiniteLoss
 
-COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate")
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate", "measure", "execute", "profile", "site", "readme",
+            "mmdet")
 
 
 def invoke(*arguments) -> str:
@@ -33,6 +41,12 @@ def test_every_command_explains_itself(command):
 
 def test_the_formats_are_those_that_can_be_exported():
     assert [form.value for form in cli.Format] == list(export.FORMATS)
+
+
+def test_what_can_be_measured_are_the_modules_that_measure():
+    modules = [module.name for module in pkgutil.iter_modules(measures.__path__)]
+    measuring = [name for name in modules if hasattr(import_module(f"ghostlib.measures.{name}"), "measure")]
+    assert sorted(cli.What) == sorted(measuring)
 
 
 def test_zoo_lists_names_with_their_rows():
@@ -92,8 +106,47 @@ def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
     (["time", "ghostnetv3_050", "--engine", "TVM"], "error: unknown engine 'TVM'; known: ONNX Runtime"),
     (["export", "ghostnetv3_050", "onnx", "v3.bin"], "v3.bin: a file for onnx is named *.onnx"),
     (["convert", "ghostnetv3_050", "nowhere.pth", "out.safetensors"], "nowhere.pth"),
+    (["measure", "classifiers", "digits"], "params.yaml does not exist; run from the repository's root"),
+    (["execute", "nowhere.ipynb", "out.ipynb"], "error: nowhere.ipynb does not exist"),
+    (["site", "nowhere"], "results/nowhere has no tables, figures or notebooks; run the profile first"),
+    (["mmdet", "check", "nowhere.py"], "nowhere.py does not exist"),
 ])
 def test_a_mistake_ends_with_words_and_not_with_a_traceback(arguments, message, tmp_path):
     done = subprocess.run([sys.executable, "-m", "ghostlib.cli", *arguments], cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_choosing_a_profile_changes_its_line_and_nothing_else(tmp_path):
+    for file in ROOT.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "params.yaml"
+    before = path.read_text().splitlines()
+    cli.choose_profile("fashion", path)
+    after = path.read_text().splitlines()
+    assert [(a, b) for a, b in zip(before, after, strict=True) if a != b] == [("profile: digits", "profile: fashion")]
+    with pytest.raises(ValueError, match="unknown profile 'fashon'"):
+        cli.choose_profile("fashon", path)
+    assert path.read_text().splitlines() == after
+
+
+def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_path):
+    for file in ROOT.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "IMAGENET_DIR"}
+    done = subprocess.run([sys.executable, "-m", "ghostlib", "measure", "classifiers", "imagenet"], cwd=tmp_path,
+                          env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert str(tmp_path / "data/imagenet") in done.stderr and "IMAGENET_DIR" in done.stderr
+
+
+@pytest.mark.parametrize(("error", "kept"), [
+    (ValueError("of ours"), False), (OSError("disk"), False), (NonFiniteLoss("nan"), False),
+    (KeyError("a bug"), True), (RuntimeError("PyTorch's"), True)])
+def test_only_what_nobody_foresaw_has_a_traceback(error, kept, monkeypatch):
+    def broken():
+        raise error
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(type(error) if kept else SystemExit) as end:
+        cli.main()
+    assert kept or str(end.value.code) == f"error: {error}"

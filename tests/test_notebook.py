@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ghostlib import notebook
+from ghostlib import notebook as notebooks
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,15 +30,15 @@ def test_an_unknown_parameter_fails_before_a_kernel_starts(notebook, monkeypatch
     import papermill
 
     monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: pytest.fail("a kernel would have started"))
-    with pytest.raises(notebook.PipelineError, match="no parameter 'numbr'; it has: number"):
-        notebook.execute(notebook, Path("out.ipynb"), {"numbr": 2})
-    with pytest.raises(notebook.PipelineError, match="nowhere.ipynb does not exist"):
-        notebook.execute(Path("nowhere.ipynb"), Path("out.ipynb"), {})
+    with pytest.raises(notebooks.NotebookError, match="no parameter 'numbr'; it has: number"):
+        notebooks.execute(notebook, Path("out.ipynb"), {"numbr": 2})
+    with pytest.raises(notebooks.NotebookError, match="nowhere.ipynb does not exist"):
+        notebooks.execute(Path("nowhere.ipynb"), Path("out.ipynb"), {})
 
 
 def test_two_executions_are_the_same_file_and_stderr_goes_to_the_terminal_only(notebook, capsys):
     for name in ("first", "second"):
-        notebook.execute(notebook, Path(f"{name}.ipynb"), {"number": "2"})
+        notebooks.execute(notebook, Path(f"{name}.ipynb"), {"number": "2"})
     assert Path("first.ipynb").read_bytes() == Path("second.ipynb").read_bytes()
     text = Path("first.ipynb").read_text()
     assert "result 2" in text and "a bar" not in text.replace("print('a bar'", "")
@@ -47,43 +46,19 @@ def test_two_executions_are_the_same_file_and_stderr_goes_to_the_terminal_only(n
     nbformat.validate(nbformat.read("first.ipynb", as_version=4))
 
 
+def test_an_absolute_path_leaves_nothing_but_what_was_wanted(notebook, tmp_path):
+    before = set(Path("/").iterdir())
+    notebooks.execute(notebook, tmp_path / "deep" / "out.ipynb", {})
+    assert (tmp_path / "deep" / "out.ipynb").exists() and not list(Path(".runs/notebooks").iterdir())
+    assert set(Path("/").iterdir()) == before
+
+
 def test_a_failing_cell_is_an_error_and_keeps_the_notebook_so_far(notebook):
-    with pytest.raises(notebook.PipelineError, match="ZeroDivisionError") as failure:
-        notebook.execute(notebook, Path("out.ipynb"), {"number": "0"})
+    with pytest.raises(notebooks.NotebookError, match="ZeroDivisionError") as failure:
+        notebooks.execute(notebook, Path("out.ipynb"), {"number": "0"})
     assert not Path("out.ipynb").exists()
     kept = Path(".runs/notebooks/out.ipynb")
     assert str(kept) in str(failure.value) and "result 0" in kept.read_text()
-
-
-def test_choosing_a_profile_changes_its_line_and_nothing_else(tmp_path):
-    path = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "params.yaml", path)
-    before = path.read_text().splitlines()
-    notebook.choose_profile("fashion", path)
-    after = path.read_text().splitlines()
-    assert [(a, b) for a, b in zip(before, after, strict=True) if a != b] == [("profile: digits", "profile: fashion")]
-    with pytest.raises(ValueError, match="unknown profile 'fashon'"):
-        notebook.choose_profile("fashon", path)
-    assert path.read_text().splitlines() == after
-
-
-def test_the_command_line_ends_with_an_error_not_a_traceback(capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit) as end:
-        notebook.main(["execute", "notebooks/ablation.ipynb", "out.ipynb", "-p", "experimnt", "table_1"])
-    assert "no parameter 'experimnt'" in str(end.value.code)
-    with pytest.raises(SystemExit) as end:
-        notebook.main(["--help"])
-    assert end.value.code == 0 and "execute" in capsys.readouterr().out
-
-
-def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IMAGENET_DIR", raising=False)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        notebook.main(["train", "imagenet"])
-    assert str(tmp_path / "data/imagenet") in str(end.value.code) and "IMAGENET_DIR" in str(end.value.code)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -99,6 +74,6 @@ def test_stable_keeps_what_a_cell_shows():
         nbformat.v4.new_output("stream", name="stdout", text="kept"),
         nbformat.v4.new_output("stream", name="stderr", text="dropped")])
     notebook = new_notebook(cells=[new_markdown_cell("words"), cell], metadata={"papermill": {"duration": 1.0}})
-    stable = notebook.stable(notebook)
+    stable = notebooks.stable(notebook)
     assert [output["text"] for output in stable.cells[1].outputs] == ["kept"]
     assert "papermill" not in stable.metadata and stable.cells[0].source == "words"
