@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from ghostlib.exhibits.comparison import ENGINE
-from ghostlib.exhibits.figures import STYLE
+from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
 
 # Family -> the rows that belong to it; the group in parentheses is what a point is called.
@@ -26,8 +25,6 @@ _FAMILIES = {
     "searched": r"((?:MNASNet|FBNet|EfficientNet|MixNet).*)",
     "transformer": r"((?:DeiT|PiT|ConViT|MobileViT|Mobileformer).*)",
 }
-TITLES = {"figure_1": "Figure 1: top-1 accuracy and CPU latency of compact networks.",
-          "figure_5": "Figure 5: top-1 accuracy, multiply-accumulates and phone latency of compact networks."}
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def family(row: str) -> tuple[str, str]:
 
 def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel], columns: int) -> Figure:
     rows = -(-len(panels) // columns)
-    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+    with plt.rc_context({**GRID_STYLE, **STYLE}):
         figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 5.8 * rows + 0.8), squeeze=False)
         figure.subplots_adjust(left=0.05, right=0.99, bottom=0.13 / rows + 0.02, top=0.9, wspace=0.16, hspace=0.24)
         for axis, panel in zip(axes.flat, panels, strict=True):
@@ -109,7 +106,7 @@ def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
 def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
     axis.set_xscale("log")
-    for name, color in zip(_FAMILIES, sns.color_palette("colorblind", len(_FAMILIES)), strict=True):
+    for name, color in zip(_FAMILIES, colors(len(_FAMILIES)), strict=True):
         members = points[points["family"] == name]
         axis.scatter(members["x"], members["y"], color=color, s=28, label=name, zorder=3)
         if name.startswith("GhostNet"):

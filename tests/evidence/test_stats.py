@@ -177,7 +177,7 @@ def test_smallest_detectable_is_where_the_published_sample_size_is_enough(effect
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 6])
-def test_a_t_test_detects_the_smallest_detectable_as_often_as_asked(seeds):
+def test_a_t_test_detects_the_smallest_detectable_as_often_as_its_power(seeds):
     true = smallest_detectable(_of_sd_one(seeds))
     runs = np.random.default_rng(0).normal(true, 1, (20_000, seeds))
     assert np.mean(ttest_1samp(runs, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.015)  # 5 sd

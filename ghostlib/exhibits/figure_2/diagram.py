@@ -34,6 +34,7 @@ KINDS = {
     "join": ("#ffffff", _GREY, "sum, product, concatenation"),
     "map": ("#ffffff", "#aaaaaa", "feature map"),
 }
+CONVOLUTIONS = ("conv", "depthwise")
 
 
 class Box(NamedTuple):
@@ -49,7 +50,7 @@ def draw(forms: Mapping[str, nx.DiGraph], parts: Mapping[str, str]) -> Figure:
     """The forms side by side at the width of a page; what they have in common stands at the same height.
 
     Args:
-        forms: one block's graphs, as `architecture.graph` gives them, by the title of their panel.
+        forms: one block's graphs, as `measures.bottleneck.read` gives them, by the title of their panel.
         parts: children of the block that get a band across all panels, and what to call them at its side.
 
     Raises:
@@ -175,7 +176,7 @@ def _wires(form: nx.DiGraph) -> nx.DiGraph:
 
 def _text_size(node: Mapping[str, object]) -> tuple[float, float]:
     """Width and height that a box needs for its text."""
-    least = _CONV if node["kind"] in ("conv", "depthwise") else 0
+    least = _CONV if node["kind"] in CONVOLUTIONS else 0
     return max(least, *map(_text_width, node["lines"])) + 2 * _PAD, len(node["lines"]) * _LINE + _PAD
 
 

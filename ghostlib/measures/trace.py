@@ -1,17 +1,10 @@
-"""Figure 2: a block as its own forward wires it, in the forms it is trained and deployed in.
-
-    forms = {"while training": graph(block, x)}
-    forms["after folding"] = graph(reparameterize(block), x)
-    table, figure = counts(forms), diagram.draw(forms)
-"""
+"""A block as its own forward wires it: a graph of what it does to a feature map."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import networkx as nx
-import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
@@ -34,8 +27,8 @@ def graph(block: nn.Module, x: Tensor) -> nx.DiGraph:
         A node per operation in the order of execution, named after its module or, for a function, after the module
         that calls it and itself. Its attributes:
 
-        - `kind`: a key of `diagram.KINDS`;
-        - `lines`: what its box says;
+        - `kind`: conv, depthwise, norm, activation, resize, join or map;
+        - `lines`: what to say of it, in a line each;
         - `parameters`: how many it has;
         - `site`: a name that a convolution shares with the normalisation and activation right behind it, and a
           `RepConv` with all of its branches.
@@ -45,11 +38,12 @@ def graph(block: nn.Module, x: Tensor) -> nx.DiGraph:
         RepConv is one.
 
     Raises:
-        ValueError: the block does something that there is no box for.
+        ValueError: the block does something that has no kind here.
     """
     traced = fx.symbolic_trace(copy.deepcopy(block).eval())
     ShapeProp(traced).propagate(x)
     found, names = nx.DiGraph(), {}  # names: the operation that gave each traced value
+    convolved = set()  # the sites of convolutions
     for node in traced.graph.nodes:
         if "tensor_meta" not in node.meta:
             continue
@@ -63,31 +57,13 @@ def graph(block: nn.Module, x: Tensor) -> nx.DiGraph:
         if kind == "join":  # a RepConv's running sum: the last takes over the terms of the one before
             inputs = [term for name in inputs for term in _terms(found, name, site)]
         name = names[node] = _name(node, found)
+        if isinstance(module, nn.Conv2d):
+            convolved.add(site or name)
         parameters = sum(p.numel() for p in module.parameters()) if module else 0
         found.add_node(name, kind=kind, lines=lines, parameters=parameters, site=site or name)
         found.add_edges_from((source, name, {"operand": i}) for i, source in enumerate(inputs))
-    _join_sites(found)
+    _join_sites(found, convolved)
     return found
-
-
-def counts(forms: Mapping[str, nx.DiGraph]) -> pd.DataFrame:
-    """A column a form: the parallel branches at each convolution, then what the whole block holds.
-
-    Args:
-        forms: one block's graphs by title.
-    """
-    columns = {}
-    for title, form in forms.items():
-        kinds, sites = (nx.get_node_attributes(form, key) for key in ("kind", "site"))
-        convolved = dict.fromkeys(sites[name] for name in form if _is_conv(kinds[name]))
-        entries = [sites[name] for name in form if sites[name] not in map(sites.get, form.pred[name])]
-        columns[title] = {
-            **{f"branches at {site}": entries.count(site) for site in convolved},
-            "convolutions": sum(map(_is_conv, kinds.values())),
-            "batch normalisations": list(kinds.values()).count("norm"),
-            "parameters": sum(nx.get_node_attributes(form, "parameters").values()),
-        }
-    return pd.DataFrame(columns)
 
 
 def _changes_nothing(node: fx.Node) -> bool:
@@ -97,7 +73,7 @@ def _changes_nothing(node: fx.Node) -> bool:
 
 
 def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[str, ...]]:
-    """The kind of an operation, and what its box says."""
+    """The kind of an operation, and what to say of it."""
     _, channels, *size = node.meta["tensor_meta"].shape
     extent = "×".join(map(str, size))
     if node.op in ("placeholder", "output"):
@@ -116,7 +92,7 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[str, 
     if module is None and _function(node) in _FUNCTIONS:
         kind, label = _FUNCTIONS[_function(node)]
         return kind, (label, extent) if kind == "resize" else (label,)
-    raise ValueError(f"there is no box for {node.target}: give it one in {__name__}")
+    raise ValueError(f"{node.target} has no kind: give it one in {__name__}")
 
 
 def _module(node: fx.Node) -> nn.Module | None:
@@ -154,18 +130,11 @@ def _terms(found: nx.DiGraph, name: str, site: str | None) -> list[str]:
     return terms
 
 
-def _join_sites(found: nx.DiGraph) -> None:
+def _join_sites(found: nx.DiGraph, convolved: set[str]) -> None:
     """Gives a normalisation or activation the site of the convolution that it, and nothing else, comes behind."""
-    convolved = set()
     for name, node in found.nodes.items():
         before = list(found.pred[name])
         if node["kind"] in ("norm", "activation") and len(before) == 1 and found.out_degree(before[0]) == 1:
             site = found.nodes[before[0]]["site"]
             if site in convolved and site.rpartition(".")[0] == name.rpartition(".")[0]:
                 node["site"] = site
-        if _is_conv(node["kind"]):
-            convolved.add(node["site"])
-
-
-def _is_conv(kind: str) -> bool:
-    return kind in ("conv", "depthwise")
