@@ -63,9 +63,9 @@ def draw(forms: Mapping[str, nx.DiGraph], parts: Mapping[str, str]) -> Figure:
         raise ValueError(f"{', '.join(forms)}: not forms of one block, their sites are wired differently")
     series = layout.strands(wires)
     heights = {site: max(panel.size(site)[1] for panel in panels) for site in wires}
-    ys, height = layout.down(series, heights, _BELOW)
+    ys, height = layout.vertical(series, heights, _BELOW)
     ys = {site: _HEAD + y for site, y in ys.items()}
-    placed = [layout.across(series, {site: panel.size(site)[0] for site in wires}, _STRAND) for panel in panels]
+    placed = [layout.horizontal(series, {site: panel.size(site)[0] for site in wires}, _STRAND) for panel in panels]
     filled = _MARGIN + sum(left + right for _, left, right in placed)
     between = max(_BETWEEN, (PAGE - filled) / len(panels))
     width = filled + between * len(panels)

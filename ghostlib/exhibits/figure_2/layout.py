@@ -60,7 +60,7 @@ def strands(wires: nx.DiGraph) -> Series:
     return [top, *_between(wires, top, bottom), bottom]
 
 
-def down(series: Series, heights: Mapping[str, float], gap: float) -> tuple[dict[str, float], float]:
+def vertical(series: Series, heights: Mapping[str, float], gap: float) -> tuple[dict[str, float], float]:
     """The y of every node's centre and the height of all, which is the least that leaves a gap at every edge.
 
     Args:
@@ -88,7 +88,7 @@ def down(series: Series, heights: Mapping[str, float], gap: float) -> tuple[dict
     return dict(place(series, 0, least(series))), least(series)
 
 
-def across(series: Series, widths: Mapping[str, float], gap: float) -> tuple[dict[str, float], float, float]:
+def horizontal(series: Series, widths: Mapping[str, float], gap: float) -> tuple[dict[str, float], float, float]:
     """The x of every node's centre relative to the spine, and how far all reaches to the left and the right of it.
 
     Args:
@@ -102,11 +102,11 @@ def across(series: Series, widths: Mapping[str, float], gap: float) -> tuple[dic
             xs[item] = 0.0
             reach = [widths[item] / 2] * 2
         else:
-            inner, *reach = across(item.spine, widths, gap)
+            inner, *reach = horizontal(item.spine, widths, gap)
             xs |= inner
             for side, sign, outward in ((0, -1, item.left[::-1]), (1, 1, item.right)):
                 for strand in outward:
-                    inner, *extent = across(strand, widths, gap)
+                    inner, *extent = horizontal(strand, widths, gap)
                     shift = sign * (reach[side] + gap + extent[1 - side])
                     xs |= {name: x + shift for name, x in inner.items()}
                     reach[side] += gap + sum(extent)

@@ -12,7 +12,7 @@ def test_strands_stand_side_by_side_around_the_first_operand():
     for operand, name in enumerate("bacd"):
         wires.add_edge(name, "bottom", operand=operand)
     series = layout.strands(layout.with_lanes(wires))
-    xs, left, right = layout.across(series, {"a": 2, "b": 4, "c": 6, "d": 8, "top": 1, "bottom": 1}, 1)
+    xs, left, right = layout.horizontal(series, {"a": 2, "b": 4, "c": 6, "d": 8, "top": 1, "bottom": 1}, 1)
     assert xs == {"top": 0, "a": -4, "b": 0, "c": 6, "d": 14, "bottom": 0} and (left, right) == (5, 18)
-    ys, height = layout.down(series, {"a": 2, "b": 4, "c": 4, "d": 4, "top": 1, "bottom": 1}, 1)
+    ys, height = layout.vertical(series, {"a": 2, "b": 4, "c": 4, "d": 4, "top": 1, "bottom": 1}, 1)
     assert ys == {"top": 0.5, "a": 4, "b": 4, "c": 4, "d": 4, "bottom": 7.5} and height == 8
