@@ -2,59 +2,67 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ghostlib.evidence.verdicts import COLORS
-from ghostlib.paper import numbers
+from ghostlib.evidence.quantities import number, with_interval
+from ghostlib.exhibits import complexity
+from ghostlib.paper import exhibits
 
-# Experiments of claims that are no table or figure of the paper, and where the others' notebooks are not their own.
-_TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency"}
-_NOTEBOOKS = {"table_9": "comparison", "table_10": "detection"}
+# Experiments of claims that are no exhibit of the paper; each has a notebook of its own name.
+TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency"}
 
 
-def chapter(of: pd.DataFrame, folder: Path) -> str:
-    """An experiment's heading, links to what is there, and its claims."""
-    name = of["experiment"].iloc[0]
-    title = f"{numbers.label(name)}: {numbers.entry(name)['title']}" if name in numbers.load() else _TITLES[name]
-    tables = ["complexity_9", "complexity_10"] if name == "complexity" else [name]
-    linked = [(f"tables/{table}.md", numbers.label(table)) for table in tables]
-    linked += [(f"notebooks/{_NOTEBOOKS.get(name, name)}.ipynb", "executed notebook")]
-    there = " · ".join(f"[{label}]({place})" for place, label in linked if (folder / place).exists())
-    why = "**" + of["verdict"] + "** — " + of["reason"]
+def chapter(judged: pd.DataFrame, folder: Path) -> str:
+    """An experiment's heading, links to what is there, and its claims.
+
+    Args:
+        judged: the claims that the experiment tests, as `verdicts.judge` gives them.
+        folder: results/<profile>.
+    """
+    name = judged["experiment"].iloc[0]
+    tables = {table: exhibits.label(table) for table in (complexity.TABLES if name == "complexity" else [name])}
+    links = [(f"tables/{table}.md", label) for table, label in tables.items()]
+    links.append((f"notebooks/{name if name in TITLES else exhibits.find(name).notebook}.ipynb", "executed notebook"))
+    there = " · ".join(f"[{label}]({place})" for place, label in links if (folder / place).exists())
+    title = TITLES[name] if name in TITLES else exhibits.find(name).heading
+    why = "**" + judged["verdict"] + "** — " + judged["reason"]
     return "\n\n".join((f"### {title.rstrip('.')}", there or "Not run at this scale.",
-                        markdown(quantities(of).assign(Verdict=why))))
+                        markdown(quantities(judged).assign(Verdict=why))))
 
 
 def quantities(judged: pd.DataFrame) -> pd.DataFrame:
     """Claims with the numbers of the comparison that decides, as texts."""
-    ours = [_number(row.ours, row.unit) + ("" if math.isnan(row.low) else
-            f" [{_number(row.low, row.unit)}, {_number(row.high, row.unit)}]") for row in judged.itertuples()]
     return pd.DataFrame({
         "Claim": judged["statement"], "Where": judged["place"], "What decides": judged["comparison"].replace("", "—"),
-        "Paper": [_number(row.paper, row.unit) for row in judged.itertuples()], "Ours": ours,
+        "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
+        "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
         "Seeds": judged["seeds"].map(lambda seeds: str(seeds) if seeds else "—")}, index=judged.index)
+
+
+def in_short(judged: pd.DataFrame) -> pd.Series:
+    """The verdicts without their reasons, but with what a reader must know of those that hold."""
+    return judged["verdict"] + judged["but"].map(lambda but: f", but {but}" if but else "")
 
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
     """The scale's own verdicts as texts."""
     return pd.DataFrame({
-        "Experiment": proxy["experiment"].map(numbers.label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
-        "ρ with the paper": proxy["spearman"].map(_share), "τ with the paper": proxy["kendall"].map(_share),
-        "ρ of seeds with seeds": proxy["noise_ceiling"].map(_share),
+        "Experiment": proxy["experiment"].map(exhibits.label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
+        "ρ with the paper": proxy["spearman"].map(_correlation), "τ with the paper": proxy["kendall"].map(_correlation),
+        "ρ of seeds with seeds": proxy["noise_ceiling"].map(_correlation),
         "cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"), "So": proxy["ranks"]})
 
 
 def html(judged: pd.DataFrame) -> str:
     """The claims as a notebook shows them, verdicts in colour; the same claims are the same text."""
     table = quantities(judged).assign(Verdict=judged["verdict"], Why=judged["reason"])
-    colors = {verdict: f"color: {color}; font-weight: bold" for verdict, color in COLORS.items()}
     left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
     style = Styler(table, uuid="claims", cell_ids=False).hide(axis="index").set_table_styles(left)
-    return style.format(escape="html").map(colors.get, subset=["Verdict"]).to_html()
+    return style.format(escape="html").map(
+        lambda verdict: f"color: {verdict.color}; font-weight: bold", subset=["Verdict"]).to_html()
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -63,12 +71,5 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def _number(value: float, unit: str) -> str:
-    if math.isnan(value):
-        return "—"
-    forms = {"points": "{:+.2f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M"}
-    return forms[unit].format(value).replace("-", "−")
-
-
-def _share(value: float) -> str:
-    return _number(value, "ρ")
+def _correlation(value: float) -> str:
+    return number(value, "ρ")

@@ -1,67 +1,76 @@
-"""What a profile's results cost: hours of training, the machine, dates and, if it could be read, energy."""
+"""What a profile's results cost: hours of training, the machines and the dates, from the files beside the results."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ghostlib.runs.store import Store
+from ghostlib.evidence import measured
+from ghostlib.measures import places
+
+_NOT_RECORDED = "The trainings' costs were not recorded."
 
 
-def costs(folder: str | Path, store: Store | None = None) -> list[str]:
-    """A sentence each, of the trainings that results/<profile> is made of and of the latencies.
+@dataclass(frozen=True)
+class Cost:
+    """What the trainings behind a profile's results cost.
 
-    Args:
-        folder: results/<profile>; of its runs/*.csv and teachers.csv whatever is there.
-        store: where the trainings' own records lie.
+    Attributes:
+        trainings: how many there are behind the cells and the teachers, and of what they begin with.
+        recorded: of how many of them the cost was recorded; the others' is not in `hours`.
+        hours: the sum over the recorded trainings.
+        devices: what they were trained on.
+        dates: the first and the last day (UTC).
     """
-    root = (store or Store()).root
-    runs = _runs(Path(folder), root)
-    records = [path for run in sorted(runs) if (path := root / run / "cost.json").exists()]
-    return [*_trainings(records, len(runs)), *_latencies(Path(folder)), _energy()]
+
+    trainings: int
+    recorded: int
+    hours: float
+    devices: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """What JSON can hold of it."""
+        return asdict(self) | {"hours": round(self.hours, 2)}
 
 
-def _trainings(records: list[Path], runs: int) -> list[str]:
-    if not records:
-        return [f"Training: the run store has no record of the {runs} trainings." if runs else "Training: none."]
-    read = [json.loads(path.read_bytes()) for path in records]
-    hours = sum(record["seconds"] for record in read) / 3600
-    of = f"{runs}" if len(records) == runs else f"{len(records)} of {runs}, as the run store records no others"
-    dates = sorted({f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}" for path in records})
-    devices = sorted({record["device"] for record in read if "device" in record})
-    return [f"Training: {hours:.1f} hours, the sum over all trainings ({of}), of an interrupted one what "
-            "followed; several run at a time.",
-            f"Trained on: {', '.join(devices)}.",
-            f"Dates of the trainings: {' to '.join(dict.fromkeys((dates[0], dates[-1])))} (UTC)."]
+def cost(folder: str | Path) -> Cost:
+    """The costs of the trainings that runs/*.csv and teachers.csv of results/<profile> name, from its costs/*.csv.
+
+    A detector's costs include those of the classifiers it begins with, which no table names.
+    """
+    folder = Path(folder)
+    named = measured.runs(measured.read(folder))
+    if (teachers := folder / "teachers.csv").exists():
+        named |= set(places.read_csv(teachers)["run"])
+    files = {path.stem: places.read_csv(path) for path in sorted(folder.glob("costs/*.csv"))}
+    kept = [rows if kind == "detectors" else rows[rows["run"].isin(named)] for kind, rows in files.items()]
+    rows = pd.concat(kept).drop_duplicates("run") if kept else pd.DataFrame(columns=["run"])
+    if rows.empty:
+        return Cost(len(named), 0, 0.0)
+    days = sorted(rows["date"].dropna().astype(str))
+    return Cost(len(named | set(rows["run"])), len(rows), float(rows["seconds"].sum() / 3600),
+                tuple(sorted(rows["device"].dropna().unique())), tuple(dict.fromkeys((*days[:1], *days[-1:]))))
 
 
-def _latencies(folder: Path) -> list[str]:
-    path = folder / "runs" / "latency.csv"
-    if not path.exists():
-        return []
-    timed = pd.read_csv(path, dtype=str)
-    machine = (f"{name} {', '.join(timed[name].unique())}" for name in ("cpu", "cpus", "system", "engines", "date"))
-    return [f"Latencies measured on: {', '.join(machine)}."]
+def sentences(cost: Cost, machine: Mapping[str, str]) -> Sequence[str]:
+    """The costs and the machine of the latencies (as `measured.machine` gives it) for a reader."""
+    timed = [f"Latencies measured on: {', '.join(f'{name} {value}' for name, value in machine.items())}."]
+    return [*_trainings(cost), *(timed if machine else []), "Energy was not measured."]
 
 
-def _energy() -> str:
-    """The counters of Linux' powercap (RAPL) or of NVIDIA's driver: a training would have to read them as it runs."""
-    counters = [path for path in Path("/sys/class/powercap").glob("*/energy_uj") if os.access(path, os.R_OK)]
-    if counters or shutil.which("nvidia-smi"):
-        return "Energy: this machine counts it, but the trainings do not read the counter."
-    return "Energy: not readable on this machine."
-
-
-def _runs(folder: Path, root: Path) -> set[str]:
-    """The keys of all trainings: of the cells, of the teachers, and of the classifiers that detectors begin with."""
-    tables = (pd.read_csv(path, dtype=str) for path in (*folder.glob("runs/*.csv"), *folder.glob("teachers.csv")))
-    runs = {run for table in tables if "run" in table for run in table["run"].dropna()}
-    described: list[dict[str, Any]] = [json.loads(path.read_bytes()) for run in runs
-                                       if (path := root / run / "run.json").exists()]
-    return runs | {description["backbone"] for description in described if "backbone" in description}
+def _trainings(cost: Cost) -> list[str]:
+    if not cost.trainings:
+        return ["Training: none."]
+    if not cost.recorded:
+        return [_NOT_RECORDED]
+    counted = (f"{cost.trainings}" if cost.recorded == cost.trainings else
+               f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
+    return [f"Training: {cost.hours:.1f} hours, the sum over all trainings ({counted}), several of which run at a "
+            "time; of one that was interrupted, what followed.",
+            f"Trained on: {', '.join(cost.devices)}.",
+            f"Dates of the trainings: {' to '.join(cost.dates)} (UTC)."]

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 
 import pandas as pd
 
+from ghostlib.evidence import caveats
 from ghostlib.paper import claims
-from ghostlib.paper.claims import Claim, Rule
+from ghostlib.paper.claims import Rule
 
-# From the one that decides about a claim wherever it occurs to those that must hold for all its comparisons.
-VERDICTS = ["contradicted", "not attempted", "inconclusive", "confirmed", "exact"]
-# From what held to what was not tried; blue and vermilion of Okabe and Ito, which the colour-blind tell apart.
-COLORS = {"exact": "#0072b2", "confirmed": "#0072b2", "contradicted": "#d55e00", "inconclusive": "#555555",
-          "not attempted": "#949494"}
-# In the same order, so that no verdict is told by its colour alone.
-SIGNS = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
-# What a claim is about: most experiments measure accuracies.
-ACCURACY = "accuracy"
-ABOUT = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection"}
-COLUMNS = ["id", "statement", "place", "experiment", "comparison", "paper", "ours", "low", "high", "unit", "seeds", "p",
-           "p_holm", "detectable", "verdict", "reason"]
+COLUMNS = ["id", "statement", "place", "subject", "exhibit", "experiment", "comparison", "paper", "ours", "low", "high",
+           "unit", "seeds", "p", "p_holm", "detectable", "verdict", "but", "reason", "caveat"]
+
+
+class Verdict(StrEnum):
+    """What the measurements say of a claim, in the order in which verdicts are shown.
+
+    Attributes:
+        sign: stands beside the word, so that no verdict is told by its colour alone.
+        color: blue and vermilion of Okabe and Ito, which the colour-blind tell apart, for what is decided.
+        precedence: of the verdicts on a claim's comparisons the one with the lowest is the claim's.
+    """
+
+    EXACT = "exact", "=", "#0072b2", 4
+    CONFIRMED = "confirmed", "✓", "#0072b2", 3
+    CONTRADICTED = "contradicted", "✗", "#d55e00", 0
+    INCONCLUSIVE = "inconclusive", "?", "#555555", 2
+    NOT_ATTEMPTED = "not attempted", "–", "#949494", 1
+
+    sign: str
+    color: str
+    precedence: int
+
+    def __new__(cls, word: str, sign: str, color: str, precedence: int) -> Verdict:
+        verdict = str.__new__(cls, word)
+        verdict._value_, verdict.sign, verdict.color, verdict.precedence = word, sign, color, precedence
+        return verdict
+
+    @property
+    def holds(self) -> bool:
+        """The claim was found to be so."""
+        return self in (Verdict.EXACT, Verdict.CONFIRMED)
 
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
 
-    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides.
+    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides. `caveat` is the
+    end of `reason`, and `but` the same in a few words, where the claim holds.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -34,38 +57,43 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     rule, known = claims.load()
     records = []
     for claim in known:
-        comparisons = evidence[evidence["claim"] == claim.id]
+        rows = evidence[evidence["claim"] == claim.id]
+        comparisons, asides = rows[rows["decides"]], rows[~rows["decides"]]
         if not comparisons.empty:
             decided = comparisons.assign(verdict=comparisons.apply(decide, axis=1, rule=rule))
             deciding = _weakest(decided)
-            records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}), **deciding,
-                            "reason": f"{_reason(decided, deciding, rule)} {_caveat(claim, deciding)}".strip()})
+            tried = deciding["verdict"] != Verdict.NOT_ATTEMPTED
+            caveat = caveats.caveat(claim, asides, comparisons, rule) if tried else ""
+            records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
+                            "subject": claim.subject, "exhibit": claim.shown_at, **deciding, "caveat": caveat,
+                            "but": caveats.but(claim, rule) if deciding["verdict"].holds else "",
+                            "reason": f"{_reason(decided, deciding, rule)} {caveat}".strip()})
     return pd.DataFrame(records, columns=COLUMNS)
 
 
-def decide(comparison: pd.Series, rule: Rule) -> str:
-    """One of `VERDICTS` for one comparison.
+def decide(comparison: pd.Series, rule: Rule) -> Verdict:
+    """The verdict on one comparison.
 
     Args:
         comparison: a row of the evidence. `seeds` is 0 for what has none, a count or a time.
         rule: claims.yaml's.
     """
     if math.isnan(comparison["ours"]):
-        return "not attempted"
+        return Verdict.NOT_ATTEMPTED
     if comparison["test"] == "equal":
-        return "exact" if abs(_deviation(comparison)) <= rule.tolerance else "contradicted"
+        return Verdict.EXACT if abs(_deviation(comparison)) <= rule.tolerance else Verdict.CONTRADICTED
     if comparison["seeds"] == 1 or _all_alike(comparison):
-        return "inconclusive"
+        return Verdict.INCONCLUSIVE
     above, below = comparison["low"] > comparison["bound"], comparison["high"] < comparison["bound"]
     holds, fails = (above, below) if comparison["test"] == "at least" else (below, above)
     if comparison["seeds"]:
         fails = comparison["most"] < comparison["bound"]
-    return "confirmed" if holds else "contradicted" if fails else "inconclusive"
+    return Verdict.CONFIRMED if holds else Verdict.CONTRADICTED if fails else Verdict.INCONCLUSIVE
 
 
 def _weakest(decided: pd.DataFrame) -> pd.Series:
     """Of the comparisons with the worst verdict the one that is furthest from holding."""
-    worst = decided[decided["verdict"] == min(decided["verdict"], key=VERDICTS.index)]
+    worst = decided[decided["verdict"] == min(decided["verdict"], key=lambda verdict: verdict.precedence)]
     return worst.loc[worst.apply(_margin, axis=1).sort_values(kind="stable").index[0]]
 
 
@@ -85,23 +113,20 @@ def _all_alike(comparison: pd.Series) -> bool:
     return comparison["seeds"] > 1 and comparison["low"] == comparison["high"]
 
 
-def _caveat(claim: Claim, deciding: pd.Series) -> str:
-    return "" if deciding["verdict"] == "not attempted" else claim.caveat
-
-
 def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
-    if deciding["verdict"] == "not attempted":
+    if deciding["verdict"] == Verdict.NOT_ATTEMPTED:
         return deciding["note"]
-    sentences, holds = [], "exact" if deciding["test"] == "equal" else "confirmed"
+    sentences, holds = [], Verdict.EXACT if deciding["test"] == "equal" else Verdict.CONFIRMED
     if len(decided) > 1 and not (decided["seeds"] == 1).all():
         sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}.")
     if deciding["test"] == "equal":
-        of = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
+        expected = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
         why = f": {deciding['note']}" if deciding["note"] else "."
-        sentences.append(f"{100 * _deviation(deciding):+.1f} % from the {of}{why}")
+        sentences.append(f"{100 * _deviation(deciding):+.1f} % from the {expected}{why}")
     elif not deciding["seeds"]:
         side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
-        where = {"confirmed": f"lies {side}", "contradicted": f"lies {other}", "inconclusive": "reaches across"}
+        where = {Verdict.CONFIRMED: f"lies {side}", Verdict.CONTRADICTED: f"lies {other}",
+                 Verdict.INCONCLUSIVE: "reaches across"}
         sentences.append(f"The interval must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it. "
                          f"{deciding['note']}")
     else:
@@ -120,9 +145,9 @@ def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         return f"All {seeds} seeds gave the same difference: the interval has no width and says nothing."
     interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds"
     widened = f"when widened for the claim's {len(decided)} comparisons" if len(decided) > 1 else ""
-    if deciding["verdict"] == "confirmed":
+    if deciding["verdict"] == Verdict.CONFIRMED:
         return f"{interval} lies above zero."
-    if deciding["verdict"] == "contradicted":
+    if deciding["verdict"] == Verdict.CONTRADICTED:
         return f"{interval} lies below zero" + (f", also {widened}." if widened else ".")
     where = f"lies below zero, but not {widened}" if deciding["high"] < 0 else "holds zero"
     return (f"{interval} {where}; the smallest difference that they detect with {100 * rule.power:g} % power is "
@@ -133,8 +158,8 @@ def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str
     if deciding["seeds"] < rule.significant_seeds:
         return ""  # nothing is called significant
     # All comparisons confirm a claim, one contradicts it.
-    backing = decided if deciding["verdict"] == "confirmed" else decided.loc[[deciding.name]]
+    backing = decided if deciding["verdict"] == Verdict.CONFIRMED else decided.loc[[deciding.name]]
     p = backing["p_holm"].max()
     backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
-    word = "Significant, p" if backed and deciding["verdict"] != "inconclusive" else "p"
+    word = "Significant, p" if backed and deciding["verdict"] != Verdict.INCONCLUSIVE else "p"
     return f"{word} = {p:.2g} after Holm's correction."

@@ -1,9 +1,4 @@
-"""Every checkable claim of the paper as data: claims.yaml and latency.yaml, read and checked.
-
-    claims.load()  +  results/<profile>/runs/*.csv
-      -> evidence.evidence()    a row a comparison
-      -> verdicts.judge()       a row a claim
-"""
+"""Every checkable claim of the paper as data: claims.yaml and latency.yaml, read and checked."""
 
 from __future__ import annotations
 
@@ -16,25 +11,29 @@ import yaml
 from pydantic import Field, model_validator
 
 from ghostlib.config import Config, ConfigError
-from ghostlib.exhibits import latency
-from ghostlib.paper import numbers
-from ghostlib.training.recipe import Share
+from ghostlib.paper import exhibits, numbers
 
 _KINDS = ("better", "counts", "latencies", "ranks", "not_attempted")
 _Cell = Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+# What claims are about, in the order in which they are counted, by what tests them; the other experiments measure
+# accuracies.
+ACCURACY = "accuracy"
+_SUBJECTS = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection"}
+SUBJECTS = (ACCURACY, *_SUBJECTS.values())
 
 
 class Rule(Config):
     """The numbers of `rule:` in claims.yaml, which says there what each means."""
 
-    confidence: Share
-    power: Share
+    confidence: _Share
+    power: _Share
     significant_seeds: int = Field(ge=6, description="of five, no sign-flip p is below 0.06")
-    tolerance: Share
-    latency_tolerance: Share
-    rank_agreement: Share
+    tolerance: _Share
+    latency_tolerance: _Share
+    rank_agreement: _Share
     ceiling: float = Field(ge=0, le=100, description="%")
-    reliability: Share
+    reliability: _Share
 
     @property
     def alpha(self) -> float:
@@ -47,6 +46,16 @@ class Pair(Config):
 
     cell: _Cell
     than: _Cell
+    label: str = ""
+
+
+class Aside(Config):
+    """Comparisons that stand beside a verdict and decide nothing; claims.yaml says what each key means."""
+
+    says: str
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    average: bool = False
+    otherwise: str = ""
 
 
 class Counts(Config):
@@ -75,12 +84,15 @@ class Claim(Config):
     statement: str
     place: str
     experiment: str
+    exhibit: str = ""
     better: tuple[Pair, ...] = ()
     counts: Counts | None = None
     latencies: tuple[str, ...] = ()
     ranks: str | None = None
     not_attempted: str | None = None
+    asides: tuple[Aside, ...] = ()
     caveat: str = ""
+    but: str = ""
     headline: bool = False
 
     @model_validator(mode="after")
@@ -88,6 +100,16 @@ class Claim(Config):
         if sum(bool(getattr(self, kind)) for kind in _KINDS) != 1:
             raise ValueError(f"a claim has exactly one of {', '.join(_KINDS)}")
         return self
+
+    @property
+    def subject(self) -> str:
+        """What the claim is about, one of `SUBJECTS`."""
+        return _SUBJECTS.get(self.experiment, ACCURACY)
+
+    @property
+    def shown_at(self) -> str:
+        """The exhibit that the claim is about: what tests it, unless it names another."""
+        return self.exhibit or self.experiment
 
     def locate(self, cell: tuple[str, ...]) -> tuple[str, ...]:
         """(table, row, column) of a cell that may leave out the claim's own table."""
@@ -97,7 +119,12 @@ class Claim(Config):
 @functools.cache
 def load() -> tuple[Rule, tuple[Claim, ...]]:
     """The rule and the claims of claims.yaml, checked as `parse` does."""
-    return parse(yaml.safe_load(resources.files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8")))
+    return parse(_data())
+
+
+def history() -> str:
+    """When the rule and the claims were fixed and what was changed since, as git shows it, in sentences."""
+    return _data()["history"].strip()
 
 
 def parse(values: Mapping[str, Any]) -> tuple[Rule, tuple[Claim, ...]]:
@@ -123,19 +150,29 @@ def parse(values: Mapping[str, Any]) -> tuple[Rule, tuple[Claim, ...]]:
 @functools.cache
 def ratios() -> dict[str, Ratio]:
     """The entries of latency.yaml by their id."""
-    return {entry["id"]: Ratio.parse(entry, f"latency.yaml: {entry['id']}") for entry in latency.claims()}
+    entries = yaml.safe_load(resources.files(__package__).joinpath("latency.yaml").read_text(encoding="utf-8"))
+    return {entry["id"]: Ratio.parse(entry, f"latency.yaml: {entry['id']}") for entry in entries}
+
+
+@functools.cache
+def _data() -> dict[str, Any]:
+    return yaml.safe_load(resources.files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8"))
 
 
 def _check(claim: Claim) -> None:
     known = [*numbers.load(), "complexity", "latency"]
     if claim.experiment not in known:
         raise ValueError(f"experiment: unknown {claim.experiment!r}; known: {', '.join(known)}")
-    for pair in claim.better:
-        for key, cell in pair:
+    if claim.shown_at not in exhibits.load():
+        raise ValueError(f"exhibit: {claim.shown_at!r} is none; known: {', '.join(exhibits.load())}")
+    named = [("better", pair) for pair in claim.better]
+    named += [("asides", pair) for aside in claim.asides for pair in aside.pairs]
+    for place, pair in named:
+        for key in ("cell", "than"):
             try:
-                numbers.value(*claim.locate(cell))
+                numbers.value(*claim.locate(getattr(pair, key)))
             except ValueError as error:
-                raise ValueError(f"better.{key}: {error}") from None
+                raise ValueError(f"{place}.{key}: {error}") from None
     if claim.counts:
         rows, like = claim.counts.rows, claim.counts.like
         if unknown := {*rows, *like} - {*numbers.table(claim.counts.table).index}:

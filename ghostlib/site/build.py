@@ -1,7 +1,5 @@
 """A gallery of a profile's results to browse without running anything: static HTML in results/<profile>/site/.
 
-    python -m ghostlib.site.build digits
-
     index.html               the summary, then every exhibit in the paper's order, every claim, the errata
     notebooks/<name>.html    the executed notebooks
     report.html              the report, if there is one
@@ -22,11 +20,10 @@ import jinja2
 import PIL.Image
 from markupsafe import Markup, escape
 
-from ghostlib.evidence.verdicts import SIGNS
-from ghostlib.paper import claims, numbers
-from ghostlib.paper.errata import errata
-from ghostlib.site import markup
-from ghostlib.site.chapters import Exhibit, exhibits, in_order
+from ghostlib.files import write_atomic
+from ghostlib.paper.exhibits import label
+from ghostlib.site import chapters, markup
+from ghostlib.site.chapters import Article
 from ghostlib.site.results import Results
 
 # What pictures show that are no exhibit of the paper.
@@ -51,17 +48,15 @@ def build(profile_folder: Path) -> Path:
     results = Results(Path(profile_folder))
     site = results.folder / "site"
     shutil.rmtree(site, ignore_errors=True)
-    (site / "notebooks").mkdir(parents=True)
-    package = resources.files(__package__)
-    (site / "style.css").write_bytes(package.joinpath("style.css").read_bytes())
+    write_atomic(site / "style.css", resources.files(__package__).joinpath("style.css").read_bytes())
     environment = _environment(results)
 
     def write(address: str, template: str, **values: Any) -> None:
         html = environment.get_template(template).render(root="../" * address.count("/"), **values)
-        (site / address).write_text(html, encoding="utf-8")
+        write_atomic(site / address, html)
 
-    pages = {path.stem: _title(path) for path in results.files("notebooks", ".ipynb")}
-    described = _DESCRIPTIONS | {name: exhibit.description for name, exhibit in exhibits().items()}
+    pages = {path.stem: chapters.notebook_title(path.stem) for path in results.files("notebooks", ".ipynb")}
+    described = _DESCRIPTIONS | {name: article.description for name, article in chapters.articles().items()}
     descriptions = {path.stem: described[path.stem] for path in results.files("figures", ".png")
                     if path.stem in described}
     for name, title in pages.items():
@@ -71,50 +66,44 @@ def build(profile_folder: Path) -> Path:
     if report.exists():
         write("report.html", "page.html.j2", title="Report", body=markup.report(report, "Report"),
               source="../report.md")
-    write("index.html", "index.html.j2", title="Reproducing GhostNetV3", chapters=in_order(), pages=pages,
-          has_report=report.exists(), errata=errata().to_dict("records"), rule=claims.load()[0],
+    write("index.html", "index.html.j2", title="Reproducing GhostNetV3", chapters=chapters.in_order(), pages=pages,
+          has_report=report.exists(), report=results.report,
           files={kind: results.files(kind) for kind in ("tables", "figures", "runs", "notebooks")})
     return site / "index.html"
 
 
 def _environment(results: Results) -> jinja2.Environment:
     """Templates, and what they ask of the results."""
-    def pictures(exhibit: Exhibit) -> list[tuple[str, int, int]]:
+    def pictures(article: Article) -> list[tuple[str, int, int]]:
         """The address and the size (CSS pixels, 96 an inch) of an exhibit's picture, if there is one."""
-        path = results.folder / "figures" / f"{exhibit.name}.png"
+        path = results.folder / "figures" / f"{article.name}.png"
         if not path.exists():
             return []
         with PIL.Image.open(path) as image:
             dots = image.info.get("dpi", (96, 96))[0]  # an inch
             return [(f"../figures/{path.name}", *(round(size * 96 / dots) for size in image.size))]
 
-    def table(name: str, title: str) -> tuple[Markup, Markup] | None:
-        path = results.folder / "tables" / f"{name}.md"
+    def table(name: str, title: str) -> tuple[Markup, list[str]] | None:
+        path = results.folder / "tables" / f"{name}.json"
         return markup.table(path, title) if path.exists() else None
 
-    def data(exhibit: Exhibit) -> list[str]:
+    def document(name: str) -> str:
+        """The address of a table's Markdown file, where an older version wrote that alone."""
+        path = results.folder / "tables" / f"{name}.md"
+        return f"../tables/{path.name}" if path.exists() else ""
+
+    def data(article: Article) -> list[str]:
         """The addresses of the CSV files behind an exhibit."""
-        stems = [f"tables/{name}" for name in exhibit.tables or (exhibit.drawn_from,)]
-        stems += [f"runs/{name}" for name in (exhibit.name, *exhibit.notebooks)]
+        stems = [f"tables/{name}" for name in article.tables or (article.drawn_from,)]
+        stems += [f"runs/{name}" for name in (article.name, *article.notebooks)]
         return [f"../{stem}.csv" for stem in dict.fromkeys(stems) if (results.folder / f"{stem}.csv").exists()]
 
     environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"results": results, "profile": results.folder.resolve().name, "signs": SIGNS,
-                            "pictures": pictures, "table": table, "data": data}
-    environment.filters |= {"label": numbers.label, "quantity": _quantity, "code": _code}
+    environment.globals |= {"results": results, "profile": results.folder.resolve().name,
+                            "pictures": pictures, "table": table, "document": document, "data": data}
+    environment.filters |= {"label": label, "quantity": _quantity, "code": _code}
     return environment
-
-
-def _title(notebook: Path) -> str:
-    """That of the exhibit a notebook is named after, else the notebook's first heading."""
-    if notebook.stem in exhibits():
-        return exhibits()[notebook.stem].heading
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    headings = (re.search(r"^# (.+)$", cell.source, re.MULTILINE) for cell in cells if cell.cell_type == "markdown")
-    return next((found[1] for found in headings if found), notebook.stem)
 
 
 def _quantity(value: float | None, unit: str | None) -> str:

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 
-from ghostlib.paper import numbers
+from ghostlib.evidence import claim_tables
+from ghostlib.exhibits import complexity
+from ghostlib.paper import exhibits, numbers
+
+_SECTIONS = {
+    "1": "Introduction",
+    "4.1": "What the strategy adds while training",
+    "5.1": "Re-parameterization",
+    "5.2": "Knowledge distillation",
+    "5.3": "Learning schedule",
+    "5.4": "Data augmentation",
+    "5.5": "Comparison with other compact networks",
+    "5.6": "Object detection",
+}
+_TIMED = "table_9"  # whose networks are timed; which tables' are counted, complexity.py says
+_DRAWN_FROM = {"figure_1": "table_9", "figure_5": "table_9"}
+_REPORT = "What became of the paper's claims"
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A table or figure of the paper. Files are named by their stems."""
+class Article:
+    """A table or figure of the paper as the pages show it. Files are named by their stems.
+
+    Attributes:
+        name: its id, e.g. `table_1`.
+        label: as the paper calls it, e.g. Table 1.
+        heading: the label and the title.
+        notebooks: the executed notebooks that show it.
+        tables: its own, and those of what is counted and timed for it.
+        drawn_from: the exhibit whose numbers a figure draws, and whose claims are its own.
+    """
 
     name: str
-    title: str
+    label: str
+    heading: str
     notebooks: tuple[str, ...]
-    tables: tuple[str, ...] = ()
-    drawn_from: str = ""  # the exhibit whose numbers a figure draws, and whose claims are its own
-
-    @property
-    def label(self) -> str:
-        """As the paper calls it, e.g. Table 1."""
-        return numbers.label(self.name)
-
-    @property
-    def heading(self) -> str:
-        """The label and the title."""
-        return f"{self.label}: {self.title.rstrip('.')}"
+    tables: tuple[str, ...]
+    drawn_from: str
 
     @property
     def description(self) -> str:
@@ -41,51 +56,35 @@ class Chapter:
 
     number: str
     title: str
-    exhibits: tuple[Exhibit, ...]
+    articles: tuple[Article, ...]
 
 
 @functools.cache
 def in_order() -> tuple[Chapter, ...]:
-    """Tables 1–10 and Figures 1–5. Titles that numbers.yaml has come from there."""
-    return (
-        Chapter("1", "Introduction", (
-            Exhibit("figure_1", "Top-1 accuracy and CPU latency of compact networks", ("comparison",),
-                    drawn_from="table_9"),)),
-        Chapter("4.1", "What the strategy adds while training", (
-            Exhibit("figure_2", "The bottlenecks of GhostNetV2 and GhostNetV3", ("architecture",)),)),
-        Chapter("5.1", "Re-parameterization", _ablations("table_1", "table_2")),
-        Chapter("5.2", "Knowledge distillation", _ablations("table_3", "table_4", "table_5")),
-        Chapter("5.3", "Learning schedule", _ablations("table_6", "table_7", "figure_3", "figure_4")),
-        Chapter("5.4", "Data augmentation", _ablations("table_8")),
-        Chapter("5.5", "Comparison with other compact networks", (
-            Exhibit("table_9", numbers.entry("table_9")["title"], ("comparison", "complexity", "latency"),
-                    ("table_9", "complexity_9", "latency")),
-            Exhibit("figure_5", "Top-1 accuracy, multiply-accumulates and phone latency of compact networks",
-                    ("comparison",), drawn_from="table_9"))),
-        Chapter("5.6", "Object detection", (
-            Exhibit("table_10", numbers.entry("table_10")["title"], ("detection", "complexity"),
-                    ("table_10", "complexity_10")),)),
-    )
+    """Tables 1 to 10 and Figures 1 to 5, by section."""
+    return tuple(Chapter(number, title, tuple(_article(exhibit) for exhibit in exhibits.load().values()
+                                              if exhibit.section == number))
+                 for number, title in _SECTIONS.items())
 
 
 @functools.cache
-def exhibits() -> dict[str, Exhibit]:
+def articles() -> dict[str, Article]:
     """Every exhibit by its name."""
-    return {exhibit.name: exhibit for chapter in in_order() for exhibit in chapter.exhibits}
+    return {article.name: article for chapter in in_order() for article in chapter.articles}
 
 
-def tested_at(experiment: str, place: str) -> str:
-    """The name of the exhibit that a claim belongs to.
-
-    Args:
-        experiment: what tests it: an exhibit, `complexity` or `latency`.
-        place: where the paper makes it. Counts and times belong to the first table that is named here, else to Table 9.
-    """
-    if experiment in exhibits():
-        return experiment
-    named = re.search(r"Table (\d+)", place)
-    return f"table_{named[1]}" if named else "table_9"
+def notebook_title(name: str) -> str:
+    """The title of an executed notebook: of the first exhibit that it shows, or of what it counts, times or reports."""
+    titles = {"report": _REPORT, **claim_tables.TITLES}
+    for exhibit in reversed(exhibits.load().values()):
+        titles[exhibit.notebook] = articles()[exhibit.name].heading
+    return titles.get(name, name)
 
 
-def _ablations(*names: str) -> tuple[Exhibit, ...]:
-    return tuple(Exhibit(name, numbers.entry(name)["title"], (name,), (name,)) for name in names)
+def _article(exhibit: exhibits.Exhibit) -> Article:
+    counted = [file for file, table in complexity.TABLES.items() if table == exhibit.name]
+    timed = ["latency"] if exhibit.name == _TIMED else []
+    own = [exhibit.name] if exhibit.name in numbers.load() else []
+    return Article(exhibit.name, exhibit.label, exhibit.heading.rstrip("."),
+                   (exhibit.notebook, *(["complexity"] if counted else []), *timed), (*own, *counted, *timed),
+                   _DRAWN_FROM.get(exhibit.name, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import posixpath
 import re
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bs4 import BeautifulSoup, Tag
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from ghostlib.files import write_atomic
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -24,8 +27,8 @@ _NUMBER = re.compile(r"[+−-]?\d[\d.,e-]*( ?%| ±.*| \(.*\))?\*?|—|NaN")
 def notebook(path: Path, title: str, figures: dict[str, str], image_folder: Path) -> Markup:
     """An executed notebook: its text, code and outputs, without prompts.
 
-    A picture that a cell writes with `figures.write` is taken from the profile's figures; the others are written to
-    `image_folder`.
+    A picture whose output names a figure of the profile, as `figures.show` has it, is taken from there; the others are
+    written to `image_folder`.
 
     Args:
         path: results/<profile>/notebooks/<name>.ipynb; its page is two folders further down, in site/notebooks/.
@@ -43,10 +46,12 @@ def notebook(path: Path, title: str, figures: dict[str, str], image_folder: Path
         for index, output in enumerate(cell.get("outputs", [])):
             if "image/png" not in output.get("data", {}):
                 continue
-            source, description = _written_figure(cell.source, path.stem, figures)
-            if not source:
+            name = output.metadata.get("figure")
+            if name in figures:
+                source, description = f"../figures/{name}.png", figures[name]
+            else:
                 name, description = f"{path.stem}-{number}-{index}.png", f"{heading}. {title}"
-                (image_folder / name).write_bytes(base64.b64decode(output.data["image/png"]))
+                write_atomic(image_folder / name, base64.b64decode(output.data["image/png"]))
                 source = f"../site/notebooks/{name}"
             output.metadata |= {"filenames": {"image/png": source}, "image/png": {"alt": description}}
     html, _ = _exporter().from_notebook_node(document)
@@ -55,23 +60,29 @@ def notebook(path: Path, title: str, figures: dict[str, str], image_folder: Path
 
 def report(path: Path, title: str) -> Markup:
     """results/<profile>/report.md; its page is in site/."""
-    return tidy(_markdown(path), title, lambda link: _moved(link, "", "site"))
+    from nbconvert.filters import markdown2html
+
+    html = markdown2html(path.read_text(encoding="utf-8"))
+    return tidy(html, title, lambda link: _moved(link, "", "site"))
 
 
-def table(path: Path, title: str) -> tuple[Markup, Markup]:
-    """A document as `tables.write_document` writes it: its table, and the list of its notes (empty if it has none).
+def table(path: Path, title: str) -> tuple[Markup, list[str]]:
+    """A table as `tables.write_document` writes it, and its notes.
 
     Args:
-        path: of the Markdown file.
-        title: the heading above it. The document's own is left out if it says the same.
+        path: of the JSON file.
+        title: the heading above it. The table's own is left out if it says the same.
     """
-    soup = BeautifulSoup(_markdown(path), "html.parser")
-    caption = soup.strong.get_text() if soup.strong else title
-    for element in soup.find_all("table"):
-        _two_levels(element)
-    notes = soup.ul.extract() if soup.ul else ""
-    shown = [] if _plain(caption) == _plain(title) else [_new("p", caption)]
-    return tidy("".join(map(str, [*shown, *soup.find_all("table")])), caption), Markup(str(notes))
+    content = json.loads(path.read_bytes())
+    upper = [(above, [below for _, below in group]) for above, group in groupby(content["columns"], lambda of: of[0])]
+    header = [[("", 1), *((above, len(below)) for above, below in upper)]]
+    if any(lower for _, below in upper for lower in below):
+        header.append([("", 1), *((lower, 1) for _, below in upper for lower in below)])
+    rows = [[f"<th>{escape(label)}</th>", *(f"<td>{escape(cell)}</td>" for cell in cells)]
+            for label, cells in zip(content["index"], content["rows"], strict=True)]
+    html = f"<table><thead>{''.join(map(_header, header))}</thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
+    caption = "" if _plain(content["title"]) == _plain(title) else f"<p>{escape(content['title'])}</p>"
+    return tidy(caption + html, content["title"]), content["notes"]
 
 
 def tidy(html: str, title: str, move: Callable[[str], str] = str) -> Markup:
@@ -117,19 +128,6 @@ def _exporter() -> HTMLExporter:
     return HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
 
 
-def _markdown(path: Path) -> str:
-    from nbconvert.filters import markdown2html
-
-    return markdown2html(path.read_text(encoding="utf-8"))
-
-
-def _written_figure(source: str, stem: str, figures: dict[str, str]) -> tuple[str, str]:
-    """The address, seen from the notebook, and the description of the figure that a cell writes, if it is there."""
-    call = re.search(r"figures\.write\([^\n]*, (?:\"(\w+)\"|experiment)\)", source)
-    name = call and (call[1] or stem)
-    return (f"../figures/{name}.png", figures[name]) if name in figures else ("", "")
-
-
 def _moved(link: str, folder: str, page_folder: str) -> str:
     """A relative address in a file of `folder` as a page in `page_folder` needs it; a notebook is its page."""
     if re.match(r"[a-z]+:|#|/", link):
@@ -140,22 +138,13 @@ def _moved(link: str, folder: str, page_folder: str) -> str:
     return posixpath.relpath(address, page_folder)
 
 
-def _two_levels(table: Tag) -> None:
-    """Headers `1.0×: paper`, `1.0×: ours` become `1.0×` above `paper` and `ours`."""
-    texts = [cell.get_text().partition(": ") for cell in table.thead.find_all("th")]
-    upper, lower = Tag(name="tr"), Tag(name="tr")
-    for above, group in groupby(texts, key=lambda parts: parts[0]):
-        below = [parts[2] for parts in group]
-        upper.append(_new("th", above))
-        if len(below) > 1:
-            upper.contents[-1]["colspan"] = str(len(below))
-        for text in below:
-            lower.append(_new("th", text))
-    table.thead.tr.replace_with(upper)
-    if any(parts[2] for parts in texts):
-        upper.insert_after(lower)
-    for row in table.tbody.find_all("tr"):
-        row.td.name = "th"
+def _header(cells: list[tuple[str, int]]) -> str:
+    return _row([f'<th colspan="{columns}">{escape(text)}</th>' if columns > 1 else f"<th>{escape(text)}</th>"
+                 for text, columns in cells])
+
+
+def _row(cells: list[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _box(soup: BeautifulSoup, table: Tag, heading: str) -> None:
@@ -180,12 +169,6 @@ def _box(soup: BeautifulSoup, table: Tag, heading: str) -> None:
         if "number" in cell.get("class", ""):
             header["class"] = "number"
     table.wrap(soup.new_tag("div", attrs={"class": "box", "tabindex": "0", "role": "region", "aria-label": heading}))
-
-
-def _new(name: str, text: str) -> Tag:
-    element = Tag(name=name)
-    element.string = text
-    return element
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,58 @@
+"""Whether a profile's scale can rank anything at all: a small profile must earn its use as a proxy of the paper's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from ghostlib.evidence import measured, stats
+from ghostlib.paper import claims, numbers
+from ghostlib.paper.claims import Rule
+
+COLUMNS = ["experiment", "cells", "seeds", "spearman", "kendall", "noise_ceiling", "at_ceiling", "rankable", "ranks"]
+
+
+def proxy(folder: str | Path) -> pd.DataFrame:
+    """Whether a profile's scale can rank the cells of each experiment: one row each, with the columns `COLUMNS`.
+
+    `spearman` and `kendall` are with the paper's values, where it prints any; `noise_ceiling` is how well seeds agree
+    with other seeds; `at_ceiling` is the share of cells whose mean accuracy is the data's own ceiling (`ceiling` of the
+    rule); `rankable` is what follows from these, and `ranks` says it in a sentence.
+
+    Args:
+        folder: results/<profile>; of its runs/*.csv whatever is there.
+    """
+    rule, _ = claims.load()
+    records = []
+    for name, values in measured.accuracies(measured.read(folder)).items():
+        means, published = values.mean(), numbers.table(name).stack(future_stack=True).reindex(values.columns)
+        seeds = values.dropna()  # those that have all cells
+        rho, tau = stats.rank_correlation(published, means)
+        agreement, full = stats.noise_ceiling(seeds), (means >= rule.ceiling).mean()
+        obstacles = _obstacles(len(seeds), agreement, full, rule)
+        records.append((name, len(means), len(seeds), rho, tau, agreement, full, not obstacles,
+                        _sentence(obstacles, agreement, rho)))
+    return pd.DataFrame(records, columns=COLUMNS).astype({"rankable": bool})
+
+
+def _obstacles(seeds: int, agreement: float, full: float, rule: Rule) -> list[str]:
+    """What keeps a scale from ranking cells; nothing if it can."""
+    obstacles = []
+    if seeds < 2:
+        obstacles.append("one seed does not tell an order from chance")
+    elif math.isnan(agreement):
+        obstacles.append("the seeds give no order to compare with that of other seeds")
+    elif agreement < rule.reliability:
+        obstacles.append(f"seeds agree with other seeds by ρ = {agreement:.2f} only")
+    if full >= 0.5:
+        obstacles.append(f"{full:.0%} of the cells reach {rule.ceiling:g} %")
+    return obstacles
+
+
+def _sentence(obstacles: list[str], agreement: float, rho: float) -> str:
+    if obstacles:
+        return f"It cannot rank the cells: {', and '.join(obstacles)}."
+    theirs = "the paper prints no values to compare with" if math.isnan(rho) else f"the paper's order by ρ = {rho:.2f}"
+    return f"It ranks the cells: seeds agree with other seeds by ρ = {agreement:.2f}, {theirs}."

@@ -1,0 +1,17 @@
+"""The numbers of a comparison as text: with a sign, a unit and an interval."""
+
+from __future__ import annotations
+
+import math
+
+_FORMS = {"points": "{:+.2f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M"}
+
+
+def number(value: float, unit: str) -> str:
+    """A value in its unit; a dash for NaN."""
+    return "—" if math.isnan(value) else _FORMS[unit].format(value).replace("-", "−")
+
+
+def with_interval(value: float, low: float, high: float, unit: str) -> str:
+    """A value and, if it has one, its interval in brackets."""
+    return number(value, unit) + ("" if math.isnan(low) else f" [{number(low, unit)}, {number(high, unit)}]")
