@@ -1,131 +1,81 @@
-"""Re-parameterisation (§4.1): one convolution, trained as a sum of parallel linear branches.
+"""Re-parameterisation (§4.1) of any network: one convolution a site, trained as a sum of parallel linear branches.
 
-    network = add_branches(network)     # every eligible conv-BN pair becomes a RepConv
+    network = add_branches(network)     # every site becomes a RepConv; `sites.survey` says which, and why not others
     ...train...
     network = reparameterize(network)   # one convolution a site again; the outputs do not change
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-# The conv-BN pairs that GhostNetV3 leaves alone: the DFC attention branch, the shortcut and the last 1×1 convolution.
-GHOSTNET_EXCLUDE = ("*.short_conv.*", "*.shortcut.*", "blocks.9.*")
+from ghostlib.models.rep_conv import RepConv
+from ghostlib.models.sites import FOLDS, Survey, example_for, run, survey
 
-
-class RepConv(nn.Module):
-    """A convolution with batch normalisation, trained as the sum of parallel conv-BN branches.
-
-    A k×k depth-wise convolution may also get a 1×1 depth-wise branch (the paper's "1×1 DW") and, where input and output
-    have the same shape, a branch that is a BN alone (in the authors' code, not in the paper). Whatever activation
-    follows is not part of this module: it comes after the sum.
-
-    Args:
-        conv: the convolution to expand. It becomes branch 0, so a network trained with N branches starts
-            from the very weights of the network trained with one.
-        norm: its batch normalisation, which goes with it.
-        branches: the number N of k×k conv-BN branches.
-        scale: add the 1×1 depth-wise branch to depth-wise convolutions.
-        skip: add the BN-only branch to depth-wise convolutions of stride 1.
-        seed: of the new branches' weights. Equal seeds give a branch equal weights, however many others there are.
-    """
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, branches: int = 3, scale: bool = True,
-                 skip: bool = True, seed: int = 0):
-        super().__init__()
-        if branches < 1:
-            raise ValueError(f"branches must be at least 1, got {branches}")
-        extras = _is_depthwise(conv) and conv.kernel_size != (1, 1) and _is_centred(conv)
-        keeps_shape = conv.stride == (1, 1) and conv.in_channels == conv.out_channels
-        generator = torch.Generator().manual_seed(seed)
-        # Drawn even if it is not used: the next branches' weights depend on the order of the draws.
-        one_by_one = _scale_like(conv, generator)
-        self.branches = nn.ModuleList([
-            _pair(conv, norm), *(_pair(_like(conv, generator), _fresh(norm)) for _ in range(branches - 1))])
-        self.scale = _pair(one_by_one, _fresh(norm)) if extras and scale else None
-        self.skip = _fresh(norm) if extras and skip and keeps_shape else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C_out, H', W'), the sum over the branches."""
-        first, *others = self.branches
-        out = first(x)
-        for branch in others:
-            out = out + branch(x)
-        if self.scale is not None:
-            out = out + self.scale(x)
-        if self.skip is not None:
-            out = out + self.skip(x)
-        return out
-
-    @torch.no_grad()
-    def fuse(self) -> nn.Conv2d:
-        """The one convolution, with bias, that equals this module in evaluation mode: W = Σ Ŵ_i, b = Σ b̂_i (§4.1)."""
-        conv = self.branches[0].conv
-        kernels, biases = zip(*self._affine_branches(), strict=True)
-        fused = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                          conv.dilation, conv.groups, bias=True, padding_mode=conv.padding_mode,
-                          device=conv.weight.device, dtype=conv.weight.dtype)
-        fused.weight.copy_(sum(kernels))
-        fused.bias.copy_(sum(biases))
-        return fused.train(self.training)
-
-    def _affine_branches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each branch as the k×k kernel (C_out, C_in/groups, k, k) and bias (C_out,) that it computes, in float64."""
-        for branch in self.branches:
-            yield _fold(branch.conv.weight, branch.conv.bias, branch.norm)
-        kernel = self.branches[0].conv.weight
-        # A 1×1 kernel is a k×k kernel with zeros around it, since the padding of an eligible site is centred.
-        kh, kw = kernel.shape[-2:]
-        around = (kw // 2, kw // 2, kh // 2, kh // 2)
-        if self.scale is not None:
-            yield _fold(F.pad(self.scale.conv.weight, around), None, self.scale.norm)
-        if self.skip is not None:
-            yield _fold(F.pad(torch.ones_like(kernel[..., :1, :1]), around), None, self.skip)
+# The largest difference, of the largest output, that is rounding: the branches are then added up in another order.
+_ROUNDING = 1e-4
 
 
 def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: bool = True,
-                 exclude: Sequence[str] | None = None) -> nn.Module:
-    """Turns, in place, every 1×1 or depth-wise convolution that a batch normalisation follows into a `RepConv`.
+                 exclude: Sequence[str] | None = None, *, example_input: Any = None, inside: bool = False,
+                 preserve: bool = False) -> nn.Module:
+    """Turns, in place, every 1×1 or depth-wise convolution into a `RepConv` whose output one batch normalisation takes.
 
-    A pair is a `Conv2d` and the `BatchNorm2d` of as many channels registered right behind it in the same parent module,
-    which is how timm and torchvision write them. An activation inside the normalisation (timm's `BatchNormAct2d`) keeps
-    its place. What is deployed does not change: `reparameterize` gives one convolution a site.
+    Which these are is seen by running the network once on an example (`sites.survey`), and before anything is left
+    changed the network with one branch a site is compared with the original. An activation inside the normalisation
+    (timm's `BatchNormAct2d`) keeps its place. What is deployed does not change: `reparameterize` gives one convolution
+    a site.
 
     Args:
-        model: any network; it is changed.
+        model: any network; it is changed. Frozen parameters stay frozen, and their new branches are, too.
         branches: the paper's re-parameterisation factor N (Table 2).
         scale: the 1×1 depth-wise branch (Tables 2 and 5).
         skip: the BN-only branch of the authors' code.
         exclude: names of modules to leave alone, as shell patterns. By default nothing, but for GhostNets what
-            the authors leave alone (`GHOSTNET_EXCLUDE`).
+            the authors leave alone (`sites.GHOSTNET_EXCLUDE`).
+        example_input: a batch as the network takes it, or a tuple of all its arguments; see `sites.survey`.
+        inside: look also into modules that fold themselves; these keep their own branches and get ours beside them.
+        preserve: begin with the function that the network has, as fine-tuning a pretrained one needs: the new
+            branches' γ are 0. Otherwise they begin as a fresh normalisation does, and the function changes.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: the network holds no such pair, or `branches` is less than 1.
+        ValueError: the network holds no such site or cannot be run, `branches` is less than 1, a pattern of `exclude`
+            matches nothing, or one branch would not compute what the network does. The network is then as it was.
     """
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
-    if exclude is None:
-        exclude = GHOSTNET_EXCLUDE if type(model).__name__ == "GhostNet" else ()
-    found = list(sites(model, exclude))
-    if not found:
-        raise ValueError(f"{type(model).__name__} has no 1×1 or depth-wise convolution followed by a BatchNorm2d: "
-                         "there is nothing to add branches to (was it expanded or folded before?)")
+    found = survey(model, exclude, example_input, inside)
+    if not found.sites:
+        raise ValueError(f"{type(model).__name__} has no 1×1 or depth-wise convolution followed by a BatchNorm2d, "
+                         f"and it alone: there is nothing to add branches to (was it expanded or folded before?)"
+                         f"\n{found}")
+    _warn_of_gaps(model, found)
     # One draw from the global generator whatever is added: networks of one seed share every weight they both have.
     seed = int(torch.randint(2**31, ()))
-    for site, (parent, conv_name, norm_name) in enumerate(found):
-        conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
-        plain = _without_activation(norm)
-        setattr(parent, conv_name, RepConv(conv, plain, branches, scale, skip, seed + site))
-        setattr(parent, norm_name, _activation_of(norm))
+    replaced = {}
+    for number, site in enumerate(found.sites):
+        conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
+        replaced[site.conv] = RepConv(conv, _without_activation(norm), branches, scale, skip, seed + number, preserve)
+        replaced[site.norm] = _activation_of(norm)
+        replaced[site.conv].names = site.conv, site.norm
+    example = example_for(model) if example_input is None else example_input
+    expected = run(model, example)
+    originals = {name: model.get_submodule(name) for name in replaced}
+    _put(model, replaced)
+    if difference := _one_branch_differs(model, expected, example):
+        _put(model, originals)
+        raise ValueError(f"{type(model).__name__} with one branch a site computes something else than before "
+                         f"({difference}): it uses a convolution in a way that running it did not show. Name that one "
+                         "in exclude. The network is as it was")
     return model
 
 
@@ -134,84 +84,125 @@ def reparameterize(model: nn.Module) -> nn.Module:
 
     The outputs in evaluation mode do not change. A folded network does not change. It can be trained on.
     """
+    if isinstance(model, RepConv):
+        return model.fuse()
+    for name, child in model.named_children():
+        if isinstance(child, RepConv):
+            setattr(model, name, child.fuse())
+        elif any(hasattr(child, fold) for fold in FOLDS) and not _holds_branches(child):
+            setattr(model, name, _folded_by_itself(child))
+        else:
+            reparameterize(child)
+    return model
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a branched network for the plain one: loaded there, it computes in evaluation mode what this does.
+
+    Each site's one convolution, and a normalisation that adds the bias and does nothing else.
+
+    Args:
+        model: as `add_branches` leaves it. It is not changed.
+    """
+    state = model.state_dict()
+    for name, norm_name, site in _rep_convs(model):
+        state = {key: value for key, value in state.items() if not key.startswith(f"{name}.")}
+        fused, norm = site.fuse(), site.branches[0].norm
+        state[f"{name}.weight"] = fused.weight.detach()
+        if site.branches[0].conv.bias is not None:
+            state[f"{name}.bias"] = torch.zeros_like(fused.bias)
+        one = torch.ones_like(fused.bias)
+        if norm.affine:
+            state |= {f"{norm_name}.weight": torch.sqrt(one + norm.eps), f"{norm_name}.bias": fused.bias.detach()}
+            state[f"{norm_name}.running_mean"] = 0 * one
+        else:
+            state[f"{norm_name}.running_mean"] = -fused.bias.detach() * torch.sqrt(one + norm.eps)
+        state |= {f"{norm_name}.running_var": one, f"{norm_name}.num_batches_tracked": norm.num_batches_tracked}
+    return state
+
+
+def load_plain(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads the weights of a plain network into the branched one, in place: it then computes what the plain one does.
+
+    A site's first branch gets them, the others' γ become 0.
+
+    Args:
+        model: as `add_branches` leaves it.
+        state: the plain network's state dict.
+
+    Raises:
+        RuntimeError: a name is missing or unexpected, or a shape differs; PyTorch's own words.
+    """
+    first, added = {}, {}
+    for name, norm_name, _ in _rep_convs(model):
+        first |= {name: f"{name}.branches.0.conv", norm_name: f"{name}.branches.0.norm"}
+        added |= {key: value for key, value in model.state_dict().items()
+                  if key.startswith(f"{name}.") and not key.startswith(f"{name}.branches.0.")}
+    renamed = {}
+    for key, value in state.items():
+        module, _, parameter = key.rpartition(".")
+        renamed[f"{first.get(module, module)}.{parameter}".lstrip(".")] = value
+    model.load_state_dict(renamed | added)
+    for _, _, site in _rep_convs(model):
+        site.silence_new_branches()
+
+
+def _rep_convs(model: nn.Module) -> Iterator[tuple[str, str, RepConv]]:
+    """Every `RepConv` with its name and the name of the normalisation that went into it."""
+    for name, module in model.named_modules():
+        if isinstance(module, RepConv):
+            conv_name, norm_name = module.names
+            yield name, name.removesuffix(conv_name) + norm_name, module
+
+
+def _put(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Sets modules by their names, wherever else the one that stood there was registered, too."""
+    new = {model.get_submodule(name): module for name, module in modules.items()}
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in new:
+                setattr(parent, name, new[child])
+
+
+def _one_branch_differs(model: nn.Module, expected: Any, example: Any) -> str:
+    """How the network with the first branches alone differs from the original; empty where that is rounding."""
+    sites = [site for _, _, site in _rep_convs(model)]
+    for site in sites:
+        site.forward = site.branches[0].forward
+    try:
+        actual = run(model, example)
+    finally:
+        for site in sites:
+            del site.forward
+    for a, b in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
+        if isinstance(a, Tensor) and a.is_floating_point():
+            error = (a - b).abs().max() / b.abs().max().clamp(min=torch.finfo(b.dtype).tiny)
+            if not error <= _ROUNDING:  # written so that NaN is no agreement
+                return f"by {error:.2g} of the largest output"
+    return ""
+
+
+def _warn_of_gaps(model: nn.Module, found: Survey) -> None:
+    """Tells a user whose network gets branches in few of the places where it could have some."""
+    if len(found.unused) > len(found.sites):
+        fitting = len(found.sites) + len(found.unused)
+        warnings.warn(f"{type(model).__name__} gets branches at {len(found.sites)} of {fitting} 1×1 and depth-wise "
+                      f"convolutions. {found}", stacklevel=3)
+
+
+def _holds_branches(module: nn.Module) -> bool:
+    return any(isinstance(inner, RepConv) for inner in module.modules())
+
+
+def _folded_by_itself(module: nn.Module) -> nn.Module:
     from timm.utils import reparameterize_model
 
-    # timm's function asks each child for `fuse()`; a model that is itself a RepConv has no parent to be replaced in.
-    return model.fuse() if isinstance(model, RepConv) else reparameterize_model(model, inplace=True)
-
-
-def sites(model: nn.Module, exclude: Sequence[str] = ()) -> Iterator[tuple[nn.Module, str, str]]:
-    """The conv-BN pairs that `add_branches` would expand, as (parent module, name of the conv, name of the norm)."""
-    for parent_name, parent in _outside_branches(model):
-        children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
-            full_name = f"{parent_name}.{conv_name}".lstrip(".")
-            if _is_eligible(conv, norm) and not any(fnmatchcase(full_name, pattern) for pattern in exclude):
-                yield parent, conv_name, norm_name
-
-
-def _outside_branches(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """`named_modules`, but not what lies inside a module that folds itself: a branch is not expanded again.
-
-    That is a `RepConv`, or one of timm's own multi-branch blocks (MobileOne, RepVGG, RepViT).
-    """
-    if not any(hasattr(module, fold) for fold in ("fuse", "reparameterize", "switch_to_deploy")):
-        yield name, module
-        for child_name, child in module.named_children():
-            yield from _outside_branches(child, f"{name}.{child_name}".lstrip("."))
-
-
-def _is_eligible(conv: nn.Module, norm: nn.Module) -> bool:
-    # A subclass of Conv2d may do more than convolve (TensorFlow's padding, weight standardisation): exact type only.
-    return (type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.num_features == conv.out_channels
-            and (conv.kernel_size == (1, 1) and conv.groups == 1 or _is_depthwise(conv)))
-
-
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups == conv.in_channels > 1
-
-
-def _is_centred(conv: nn.Conv2d) -> bool:
-    """Whether the kernel's centre lies on the pixel that a 1×1 convolution of the same stride would read."""
-    return not isinstance(conv.padding, str) and conv.padding_mode == "zeros" and all(
-        k % 2 == 1 and p == d * (k - 1) // 2
-        for k, p, d in zip(conv.kernel_size, conv.padding, conv.dilation, strict=True))
-
-
-def _pair(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Sequential:
-    pair = nn.Sequential()
-    pair.add_module("conv", conv)
-    pair.add_module("norm", norm)
-    return pair
-
-
-def _like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
-    """A convolution like this one with other weights of the same distribution, whichever initialiser drew them."""
-    other = copy.deepcopy(conv)
-    with torch.no_grad():
-        order = torch.randperm(conv.weight.numel(), generator=generator).to(conv.weight.device)
-        other.weight.copy_(conv.weight.flatten()[order].view_as(conv.weight))
-    return other
-
-
-def _scale_like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
-    scale = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, 1, conv.stride, groups=conv.groups,
-                               bias=False, device=conv.weight.device, dtype=conv.weight.dtype)
-    with torch.no_grad():  # PyTorch's own initialisation of a convolution with one input value an output
-        drawn = torch.empty(scale.weight.shape).uniform_(-1, 1, generator=generator)
-        scale.weight.copy_(drawn)
-    return scale
-
-
-def _fresh(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    other = copy.deepcopy(norm)
-    other.reset_parameters()
-    return other
+    return reparameterize_model(nn.Sequential(module), inplace=True)[0]
 
 
 def _without_activation(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """The plain BatchNorm2d that shares this one's parameters and statistics."""
-    if type(norm) is nn.BatchNorm2d:
+    if type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm):
         return norm
     plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     plain.weight, plain.bias = norm.weight, norm.bias
@@ -224,18 +215,3 @@ def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
     """What a timm `BatchNormAct2d` does after normalising: its drop and activation; an identity for a plain norm."""
     inner = [module for module in norm.children() if not isinstance(module, nn.Identity)]
     return inner[0] if len(inner) == 1 else nn.Sequential(*inner) if inner else nn.Identity()
-
-
-def _fold(kernel: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Convolution followed by BN with running statistics, as one affine convolution.
-
-    In float64, so that the sum over the branches is exact to the last bit of float32; on the CPU, since not every
-    accelerator has float64.
-    """
-    kernel, mean, var = kernel.cpu().double(), norm.running_mean.cpu().double(), norm.running_var.cpu().double()
-    scale = torch.rsqrt(var + norm.eps)
-    shift = -mean * scale if bias is None else (bias.cpu().double() - mean) * scale
-    if norm.affine:
-        weight, offset = norm.weight.cpu().double(), norm.bias.cpu().double()
-        scale, shift = scale * weight, shift * weight + offset
-    return kernel * scale.view(-1, 1, 1, 1), shift

@@ -14,7 +14,9 @@ from timm.models.ghostnet import GhostNet, _create_ghostnet
 from torch import Tensor, nn
 
 from ghostlib.models import zoo
-from ghostlib.models.reparam import GHOSTNET_EXCLUDE, RepConv, add_branches, reparameterize, sites
+from ghostlib.models.rep_conv import RepConv
+from ghostlib.models.reparam import add_branches, load_plain, plain_state, reparameterize
+from ghostlib.models.sites import GHOSTNET_EXCLUDE, survey
 
 CLASSES = 10
 
@@ -383,17 +385,19 @@ def test_normalisations_of_further_branches_start_afresh():
 class PickyConv(nn.Conv2d):
     """A convolution that does more than convolve, as TensorFlow's padding does."""
 
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
 
 @pytest.mark.parametrize(("conv", "norm"), [
     (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)),  # dense 3×3
     (nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)),  # one group of one channel is dense
-    (nn.Conv2d(4, 4, 1, groups=2), nn.BatchNorm2d(4)),
     (PickyConv(4, 4, 1), nn.BatchNorm2d(4)),
-    (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(8)),
+    (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
     (nn.Conv2d(4, 4, 1), nn.GroupNorm(1, 4)),
     (nn.Conv2d(4, 4, 1), nn.ReLU()),
     (nn.Linear(4, 4), nn.BatchNorm1d(4)),
-], ids=["dense3x3", "one-channel", "grouped1x1", "subclass", "other-width", "groupnorm", "no-norm", "linear"])
+], ids=["dense3x3", "one-channel", "subclass", "no-statistics", "groupnorm", "no-norm", "linear"])
 def test_a_network_with_nothing_to_expand_is_refused(conv, norm):
     with pytest.raises(ValueError, match="Sequential has no 1×1 or depth-wise convolution .* nothing to add"):
         add_branches(nn.Sequential(conv, norm))
@@ -446,103 +450,67 @@ def test_only_ghostnets_have_modules_left_alone_by_default():
 def test_a_branch_is_not_itself_a_site():
     network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     add_branches(network, exclude=["2"])
-    assert [(parent, conv) for parent, conv, _ in sites(network)] == [(network, "2")]
+    assert [site.conv for site in survey(network).sites] == ["2"]
 
 
-# -- one site
+# -- pretrained and plain weights
 
 
-def make_site(conv: nn.Conv2d, branches: int = 3, scale: bool = True, skip: bool = True, **norm) -> RepConv:
-    """A site in evaluation mode whose normalisations all differ."""
-    site = RepConv(conv, nn.BatchNorm2d(conv.out_channels, **norm), branches, scale, skip).eval()
-    for module in site.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            if module.affine:
-                nn.init.uniform_(module.weight, -1.5, 1.5)
-                nn.init.normal_(module.bias)
-    return site
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_branches_may_preserve_the_function_of_a_pretrained_network(name, training):
+    make, size = SMALL[name]
+    views = views_of(size)
+    original = unsettle(make(), views).double()
+    network = add_branches(copy.deepcopy(original), preserve=True)
+    expected, actual = (net.train(training)(views.double()) for net in (original, network))
+    assert_not_trivial(expected)
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(reparameterize(network.eval())(views.double()), original.eval()(views.double()),
+                               atol=1e-9, rtol=0)
 
 
-def assert_folds(site: RepConv, size: int = 9) -> nn.Conv2d:
-    conv = site.branches[0].conv
-    x = torch.randn(2, conv.in_channels, size, size + 2)
-    with torch.no_grad():
-        expected = site(x)
-        fused = reparameterize(site)  # a model that is a site itself
-        assert type(fused) is nn.Conv2d
-        assert expected.std() > 0.1
-        torch.testing.assert_close(fused(x), expected, atol=1e-4, rtol=0)
-    return fused
+def test_branches_that_preserve_the_function_learn():
+    make, size = SMALL["ghostnetv2"]
+    network = train(add_branches(make(), preserve=True), views_of(size))
+    for site in repconvs(network).values():
+        assert site.branches[1].norm.weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("skip", [False, True], ids=["no-skip", "skip"])
-@pytest.mark.parametrize("scale", [False, True], ids=["no-scale", "scale"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_a_depthwise_site_folds(kernel, stride, scale, skip):
-    conv = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
-    site = make_site(conv, scale=scale, skip=skip)
-    assert (site.scale is not None) == (scale and kernel > 1)
-    assert (site.skip is not None) == (skip and kernel > 1 and stride == 1)
-    assert_folds(site)
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_plain_weights_load_into_a_branched_network_and_branched_ones_into_a_plain(name):
+    make, size = SMALL[name]
+    views = views_of(size).double()
+    plain, branched = unsettle(make(), views.float()).double(), add_branches(make()).double().eval()
+    expected = plain(views)
+    assert_not_trivial(expected)
+    load_plain(branched, plain.state_dict())
+    torch.testing.assert_close(branched(views), expected, atol=1e-10, rtol=0)
+
+    other = unsettle(add_branches(make()), views.float()).double()
+    again = make().double().eval()
+    again.load_state_dict(plain_state(other), strict=True)
+    torch.testing.assert_close(again(views), other(views), atol=1e-9, rtol=0)
+    wrapped = nn.Sequential(other)  # as a part of something larger
+    inside = nn.Sequential(make().double()).eval()
+    inside.load_state_dict(plain_state(wrapped), strict=True)
+    torch.testing.assert_close(inside(views), other(views), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("branches", [1, 3])
-@pytest.mark.parametrize("bias", [False, True], ids=["no-bias", "bias"])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_dense_1x1_site_folds_and_has_no_extra_branch(stride, bias, branches):
-    site = make_site(nn.Conv2d(6, 8, 1, stride, bias=bias), branches)
-    assert site.scale is None and site.skip is None
-    assert_folds(site)
+def test_plain_weights_that_do_not_fit_are_refused():
+    network = add_branches(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    with pytest.raises(RuntimeError, match="branches.0.norm.weight"):
+        load_plain(network, {"0.weight": torch.zeros(4, 4, 1, 1)})
 
 
-@pytest.mark.parametrize(("options", "scale", "skip"), [
-    (dict(kernel_size=3, padding=1, bias=True), True, True),
-    (dict(kernel_size=3, padding=2, dilation=2), True, True),
-    (dict(kernel_size=5, padding=6, dilation=3, stride=2, bias=True), True, False),
-    (dict(kernel_size=(1, 5), padding=(0, 2)), True, True),
-    (dict(kernel_size=(5, 3), padding=(2, 1), stride=(2, 1)), True, False),
-    (dict(kernel_size=3, padding=1, out_channels=12), True, False),  # two outputs a channel
-    (dict(kernel_size=3), False, False),  # what follows is not centred, so an extra branch would not fit
-    (dict(kernel_size=3, padding=1, dilation=2), False, False),
-    (dict(kernel_size=4, padding=2), False, False),
-    (dict(kernel_size=3, padding="same", bias=True), False, False),
-    (dict(kernel_size=3, padding=1, padding_mode="reflect", bias=True), False, False),
-], ids=str)
-def test_an_unusual_depthwise_site_folds(options, scale, skip):
-    site = make_site(nn.Conv2d(**{"in_channels": 6, "out_channels": 6, "groups": 6, "bias": False, **options}))
-    assert (site.scale is not None, site.skip is not None) == (scale, skip)
-    fused = assert_folds(site)
-    original = site.branches[0].conv
-    for name in ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"):
-        assert getattr(fused, name) == getattr(original, name)
-
-
-@pytest.mark.parametrize("norm", [dict(affine=False), dict(eps=0.1), dict(momentum=None)], ids=str)
-def test_a_site_with_an_unusual_normalisation_folds(norm):
-    assert_folds(make_site(nn.Conv2d(6, 6, 3, padding=1, groups=6), **norm))
-
-
-def test_a_site_is_the_sum_of_its_branches():
-    site = make_site(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=True), branches=2).double()
-    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
-
-    def normalised(y: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        of_channel = [t.view(1, -1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
-        mean, var, weight, bias = of_channel
-        return (y - mean) / torch.sqrt(var + norm.eps) * weight + bias
-
-    expected = normalised(x, site.skip) + normalised(site.scale.conv.weight.view(1, 4, 1, 1) * x,
-                                                     site.scale.norm)
-    for branch in site.branches:
-        expected += normalised(F.conv2d(x, branch.conv.weight, branch.conv.bias, padding=1, groups=4), branch.norm)
-    torch.testing.assert_close(site(x), expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(site.fuse()(x), expected, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_folded_convolution_has_the_precision_of_the_site(dtype):
-    fused = make_site(nn.Conv2d(4, 4, 1)).to(dtype).fuse()
-    assert fused.weight.dtype == fused.bias.dtype == dtype
+def test_frozen_parameters_stay_frozen_and_so_are_their_branches():
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1),
+                            nn.BatchNorm2d(4))
+    network[0].requires_grad_(False)
+    network[1].requires_grad_(False).eval()
+    add_branches(network)
+    assert not any(parameter.requires_grad for parameter in network[0].parameters())
+    assert not any(module.training for module in network[0].modules() if isinstance(module, nn.BatchNorm2d))
+    assert all(parameter.requires_grad for parameter in network[2].parameters())

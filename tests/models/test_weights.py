@@ -17,7 +17,8 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from ghostlib.models import weights, zoo
-from ghostlib.models.reparam import GHOSTNET_EXCLUDE, RepConv, add_branches, reparameterize
+from ghostlib.models.reparam import RepConv, add_branches, reparameterize
+from ghostlib.models.sites import GHOSTNET_EXCLUDE
 from ghostlib.models.weights import Report, WeightsError
 from tests.models.test_reparam import GHOST_STAGES, unsettle, views_of
 
@@ -58,7 +59,7 @@ def plain(num_classes: int = CLASSES, width: float = WIDTH, version: str = "v2")
 
 def expanded(network: nn.Module, **options) -> nn.Module:
     """With branches where V3 has them; the last convolution is one of the fifth block here, not of the tenth."""
-    return add_branches(network, exclude=(*GHOSTNET_EXCLUDE, "blocks.4.*"), **options)
+    return add_branches(network, exclude=(*GHOSTNET_EXCLUDE[:2], "blocks.4.*"), **options)
 
 
 def in_training_form(num_classes: int = CLASSES) -> nn.Module:
@@ -493,3 +494,11 @@ def test_a_network_opens_in_the_form_of_its_file(form, tmp_path):
     assert report.complete and opened.state_dict().keys() == trained.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(opened.eval()(views), trained.eval()(views))
+
+
+def test_files_of_the_first_version_which_called_the_branch_pointwise_are_read(tmp_path):
+    network, other = in_training_form(), in_training_form()
+    state = {name.replace(".scale.", ".pointwise."): tensor for name, tensor in network.state_dict().items()}
+    assert state.keys() != network.state_dict().keys()
+    assert weights.load(other, written(tmp_path / "w", state)).complete
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in other.state_dict().items())

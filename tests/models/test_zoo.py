@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from ghostlib.models import catalog, zoo
-from ghostlib.models.reparam import RepConv, reparameterize, sites
+from ghostlib.models.reparam import RepConv, reparameterize
+from ghostlib.models.sites import survey
 from ghostlib.paper import numbers
 
 DEPLOYED = ["ghostnetv2_100", "mobilenetv2_100", "shufflenetv2_100", "deit_tiny", "resnet10"]
@@ -157,7 +158,7 @@ def test_v2_comes_without_branches_and_v3_with_three_a_site():
     assert not any(isinstance(module, RepConv) for module in tiny("ghostnetv2_100").modules())
     found = [module for module in tiny("ghostnetv3_100").modules() if isinstance(module, RepConv)]
     assert {len(site.branches) for site in found} == {3}
-    assert len(found) == len([*sites(tiny("ghostnetv2_100"), ("*.short_conv.*", "*.shortcut.*", "blocks.9.*"))])
+    assert len(found) == len(survey(tiny("ghostnetv2_100"), ("*.short_conv.*", "*.shortcut.*", "blocks.9.*")).sites)
 
 
 # -- what timm's users expect
