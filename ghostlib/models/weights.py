@@ -226,7 +226,7 @@ def _in_our_names(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
             layout = "the authors' V3, " if ".bn." in name else layout or "timm's V3, "
             for theirs, ours in _V3_NAMES.items():
                 name = name.replace(theirs, ours)
-        name = _OLD_SCALE.sub(r"\1scale.", name)
+        name = _OLD_SCALE.sub("scale.", name)
         renamed[name] = tensor
     return layout, renamed
 
