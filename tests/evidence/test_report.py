@@ -6,26 +6,25 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ghostlib.evidence import claim_tables, cost, evidence, forest, report, verdicts
+from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import figures
-from ghostlib.paper import claims, errata
-from ghostlib.runs.store import Store
+from ghostlib.paper import claims
 from ghostlib.training.profile import load_params, load_profile
-from tests.reporting.test_claims import cosine, write, write_counts, write_times
+from tests.evidence.files import cosine, write, write_counts, write_times
 
 ROOT = Path(__file__).parents[2]
 
 
 def judged(folder: Path) -> report.Report:
     """As `report.load`, of a folder that may lie anywhere."""
-    rows = evidence.evidence(folder)
-    return report.Report(folder, load_profile("digits", load_params(ROOT / "params.yaml")), verdicts.judge(rows), rows,
-                         evidence.proxy(folder), errata.errata(), ["Training: 1.5 hours."])
+    return report.Report.gather(folder, load_profile("digits", load_params(ROOT / "params.yaml")))
 
 
 @pytest.fixture
@@ -56,13 +55,13 @@ def test_every_claim_is_there_with_its_verdict_numbers_and_reason(three_seeds):
     row = next(line for line in text.splitlines() if line.startswith("| A cosine schedule to zero is better"))
     assert "| +0.16 | +9.50 [" in row and "] | 3 | " in row
     assert "[Table 6](tables/table_6.md)" in text and "(tables/table_7.md)" not in text
-    assert all(row.sentence in text for row in three_seeds.errata.itertuples()) and "- Training: 1.5 hours." in text
+    assert all(row.sentence in text for row in three_seeds.errata.itertuples())
+    assert "- The trainings' costs were not recorded." in text
 
 
 def test_the_verdicts_are_counted_by_kind(three_seeds):
     counts = three_seeds.counts
-    assert list(counts.columns) == [*verdicts.COLORS, "all"] and list(verdicts.SIGNS) == list(verdicts.COLORS)
-    assert set(verdicts.COLORS) == set(verdicts.VERDICTS)
+    assert list(counts.columns) == [*Verdict, "all"] and list(counts.index) == [*claims.SUBJECTS, "all"]
     parts = counts.drop(index="all")
     assert (parts.sum() == counts.loc["all"]).all() and counts.loc["all", "all"] == len(three_seeds.claims)
     assert counts.loc["sizes and operations", "contradicted"] >= 1
@@ -84,7 +83,7 @@ def test_the_summary_shows_the_headline_claims_the_decided_ones_and_every_count(
     decided = set(judged.loc[judged["verdict"].isin(["confirmed", "contradicted"]), "statement"])
     assert 5 <= len(headline) <= 10 and decided - headline
     assert all(statement in three_seeds.summary for statement in headline | decided)
-    assert len(three_seeds.summary.splitlines()) == 2 + 2 + len(headline | decided)
+    assert sum(line.startswith("|") for line in three_seeds.summary.splitlines()) == 2 + len(headline | decided)
     assert f"{three_seeds.counts.loc['all', 'exact']} exact" in three_seeds.summary
     assert "](" not in three_seeds.summary  # a link cannot hold in two folders
 
@@ -100,7 +99,7 @@ def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
         written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
         assert claim_tables.html(found.claims) == claim_tables.html(three_seeds.claims)
     assert written[0] == written[1]
-    assert {"report.md", "summary.md", "figures/claims.png", "figures/claims.svg",
+    assert {"report.md", "summary.md", "report.json", "metrics.json", "figures/claims.png", "figures/claims.svg",
             *(f"tables/{of}.csv" for of in ("claims", "evidence", "proxy"))} <= set(written[0])
     read = pd.read_csv(tmp_path / "first" / "tables" / "claims.csv")
     assert list(read.columns) == verdicts.COLUMNS and len(read) == len(claims.load()[1])
@@ -120,35 +119,114 @@ def test_the_figure_has_a_row_a_claim_about_accuracy_and_draws_the_deciding_inte
     assert [(a[0], b[0]) for a, b in segments] == list(zip(with_interval["low"], with_interval["high"], strict=True))
 
 
+# -- what it says of itself
+
+def test_the_reading_says_what_percentiles_are_of_and_what_git_shows_of_the_rule(three_seeds):
+    text = " ".join(three_seeds.markdown.split())
+    assert "percentiles of the calls that are kept: the ten fastest and the ten slowest" in text
+    assert " ".join(claims.history().split()) in text and "run in full" not in text
+
+
+def test_the_row_of_a_weakly_confirmed_claim_says_so_and_the_summary_says_why(three_seeds):
+    row = next(line for line in three_seeds.summary.splitlines() if "MobileOne-S1, S2 and S4" in line)
+    assert row.endswith("| confirmed, but in 1 of 5 sessions only |")
+    note = next(line for line in three_seeds.summary.splitlines() if line.startswith("- ") and "S2 and S4" in line)
+    assert "*Confirmed, but in 1 of 5 sessions only:*" in note and "0.66× [0.54×, 0.77×]" in note
+
+
+def test_no_table_shows_a_p_below_six_seeds(three_seeds):
+    assert not any(re.match("p( |$)", column) for column in claim_tables.quantities(three_seeds.claims))
+    three_seeds.write()
+    told = json.loads((three_seeds.folder / "report.json").read_bytes())["claims"]
+    assert all(claim["p"] is None for claim in told)
+    write(three_seeds.folder, "table_6", cosine([70 + i / 10 for i in range(8)], [80 + i / 5 for i in range(8)],
+                                                [74.9] * 8))
+    judged(three_seeds.folder).write()
+    told = json.loads((three_seeds.folder / "report.json").read_bytes())["claims"]
+    assert {claim["experiment"] for claim in told if claim["p"] is not None} == {"table_6"}
+
+
+def test_the_report_as_data_says_what_the_documents_say(three_seeds):
+    three_seeds.write()
+    told = json.loads((three_seeds.folder / "report.json").read_bytes())
+    assert told["profile"] == "digits" and told["scale"] in three_seeds.markdown and told["trainings"] == 1
+    assert told["seeds"] == {"asked": [0], "fewest": 3, "most": 3} and told["rule"]["significant_seeds"] == 6
+    assert set(told["detectable"]) == {"least", "median", "most"}
+    assert told["verdicts"]["all"]["all"] == len(told["claims"]) == len(claims.load()[1])
+    assert told["machine"] == {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
+                               "date": "2026-01-02"}
+    assert "BEiTv2-B (stand-in: resnet10, 15 epochs)" in told["teachers"] and told["teachers"] in three_seeds.markdown
+    assert [entry["experiment"] for entry in told["proxy"] if entry["rankable"]] == ["table_6"]
+    assert all(f"- {entry['place']}: {entry['sentence']}" in three_seeds.markdown for entry in told["errata"])
+    for claim in told["claims"]:
+        assert claim["reason"] in three_seeds.markdown and claim["reason"].endswith(claim["caveat"])
+    assert {claim["id"]: claim["exhibit"] for claim in told["claims"]}["latency-ranks"] == "table_9"
+
+
+def test_the_metrics_are_few_and_only_what_was_measured(tmp_path, three_seeds):
+    three_seeds.write()
+    told = json.loads((tmp_path / "metrics.json").read_bytes())
+    assert set(told) == {"verdicts", "time_ratio"} and sum(told["verdicts"].values()) == len(claims.load()[1])
+    assert told["time_ratio"]["v3-100-mobileone-s1"] == pytest.approx(7.81 / 14.86, abs=1e-3)
+    write(tmp_path, "table_9", {("GhostNetV3 1.0×", "Top-1 (%)"): [70, 71], ("GhostNetV2 1.0×", "Top-1 (%)"): [60, 62]})
+    write(tmp_path, "table_10", {("GhostNetV3 1.0× @416", "mAP"): [20.0]}, metric="mAP")
+    judged(tmp_path).write()
+    told = json.loads((tmp_path / "metrics.json").read_bytes())
+    assert told["top1"] == {"ghostnetv2_100": 61, "ghostnetv3_100": 70.5}
+    assert told["mAP"] == {"ghostnetv3_100_416": 20}
+
+
+def test_teachers_are_named_with_their_accuracies_once_they_are_known(tmp_path):
+    pd.DataFrame([("DeiT-B", "key", 97.5)], columns=["stands_in_for", "run", "test_top1"]).to_csv(
+        tmp_path / "teachers.csv", index=False)
+    assert "DeiT-B (stand-in: resnet10, 5 epochs, 97.5 %), BEiTv2-B (stand-in: resnet10, 15 epochs)." in judged(
+        tmp_path).teachers
+
+
+def test_reporting_imports_no_torch():
+    code = ("import sys; from ghostlib.evidence import report, forest, claim_tables; from ghostlib.site import build; "
+            "found = report.load('digits'); found.markdown; sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 # -- costs
 
-def test_costs_are_summed_over_the_runs_teachers_and_backbones(tmp_path):
-    store = Store(tmp_path / "store")
-    for run, seconds in {"a": 1800.0, "b": 3600.0, "teacher": 360.0, "backbone": 720.0, "unrelated": 9e9}.items():
-        (store.root / run).mkdir(parents=True)
-        (store.root / run / "cost.json").write_text(json.dumps({"seconds": seconds, "device": "Some CPU"}))
-    (store.root / "b" / "run.json").write_text(json.dumps({"backbone": "backbone"}))
-    (store.root / "b" / "cost.json").write_text(json.dumps({"seconds": 3600.0}))
-    (tmp_path / "runs").mkdir()
-    pd.DataFrame({"run": ["a", "a", "b"]}).to_csv(tmp_path / "runs" / "table_6.csv", index=False)
+def test_costs_are_summed_over_the_trainings_that_results_name(tmp_path):
+    for folder in ("runs", "costs"):
+        (tmp_path / folder).mkdir()
+    pd.DataFrame({"run": ["a", "a", "b", "detector"]}).to_csv(tmp_path / "runs" / "table_6.csv", index=False)
     pd.DataFrame({"run": ["teacher", "gone"]}).to_csv(tmp_path / "teachers.csv", index=False)
-    told = cost.costs(tmp_path, store)
-    assert told[0].startswith("Training: 1.8 hours") and "4 of 5" in told[0] and told[1] == "Trained on: Some CPU."
-    assert told[-1].startswith("Energy:") and cost.costs(tmp_path, store) == told
-    assert "no record of the 4 trainings" in cost.costs(tmp_path, Store(tmp_path / "empty"))[0]
-    assert cost.costs(tmp_path / "nothing", store)[0] == "Training: none."
+    columns = ["run", "kind", "seconds", "device", "date"]
+    pd.DataFrame([("a", "classifier", 1800.0, "Some CPU", "2026-01-03"),
+                  ("b", "classifier", 3600.0, "Some CPU", "2026-01-02"),
+                  ("teacher", "teacher", 360.0, "Some CPU", "2026-01-02"),
+                  ("stale", "classifier", 9e9, "Another", "2025-01-01")], columns=columns).to_csv(
+        tmp_path / "costs" / "classifiers.csv", index=False)
+    pd.DataFrame([("detector", "detector", 36.0, "Some CPU", "2026-01-04"),
+                  ("backbone", "classifier", 720.0, "Some CPU", "2026-01-04")], columns=columns).to_csv(
+        tmp_path / "costs" / "detectors.csv", index=False)
+    found = cost.cost(tmp_path)
+    assert (found.trainings, found.recorded) == (6, 5) and found.hours == pytest.approx(6516 / 3600)
+    said = cost.sentences(found, {})
+    assert "1.8 hours" in said[0] and "5 of 6" in said[0] and said[1] == "Trained on: Some CPU."
+    assert said[2] == "Dates of the trainings: 2026-01-02 to 2026-01-04 (UTC)."
+    assert json.loads(json.dumps(found.record()))["dates"] == ["2026-01-02", "2026-01-04"]
+
+
+def test_costs_that_were_not_recorded_are_not_invented(tmp_path):
+    assert cost.sentences(cost.cost(tmp_path), {})[0] == "Training: none."
+    (tmp_path / "runs").mkdir()
+    pd.DataFrame({"run": ["a"]}).to_csv(tmp_path / "runs" / "table_6.csv", index=False)
+    assert cost.sentences(cost.cost(tmp_path), {})[0] == "The trainings' costs were not recorded."
 
 
 # -- what quotes the report
 
-def test_a_summary_replaces_what_is_between_the_markers_and_nothing_else(tmp_path):
-    readme, results = tmp_path / "README.md", tmp_path / "digits"
-    results.mkdir()
-    (results / "summary.md").write_text("new \\1 text\n")
-    readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+def test_a_summary_replaces_what_is_between_the_markers_and_nothing_else():
+    readme = f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n"
     for _ in range(2):
-        report.main([str(readme), str(results)])
-        assert readme.read_text() == f"above\n{report.BEGIN}\nnew \\1 text\n{report.END}\nbelow\n"
+        readme = report.insert(readme, "new \\1 text\n")
+        assert readme == f"above\n{report.BEGIN}\nnew \\1 text\n{report.END}\nbelow\n"
     with pytest.raises(ValueError, match="needs the lines <!-- summary"):
         report.insert("no markers", "text")
 
@@ -161,7 +239,7 @@ def test_the_readme_shows_the_committed_summary():
         pytest.skip(f"git knows no {path}")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert report.insert(readme, committed.stdout) == readme, (
-        "README.md is out of step; python -m ghostlib.evidence.report README.md results/digits")
+        "README.md is out of step; ghostlib readme")
 
 
 def test_what_the_reproducibility_report_names_is_there():

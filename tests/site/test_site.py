@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -14,21 +16,21 @@ import pandas as pd
 import PIL.Image
 import pytest
 
+from ghostlib.evidence.report import Report
 from ghostlib.exhibits import tables
-from ghostlib.paper import numbers
-from ghostlib.site import build
-from ghostlib.site.build import __main__ as command
-from ghostlib.site.build import chapters
-from tests.reporting import browser
+from ghostlib.paper import claims, exhibits
+from ghostlib.site import build, chapters
+from ghostlib.training.profile import load_params, load_profile
+from tests.site import browser
 
 IN_THE_PAPER_S_ORDER = ["figure_1", "figure_2", "table_1", "table_2", "table_3", "table_4", "table_5", "table_6",
                         "table_7", "figure_3", "figure_4", "table_8", "table_9", "figure_5", "table_10"]
 TITLE = "Table 1: GhostNetV2 at three widths, trained with and without re-parameterization."
-CLAIMS = [("reparam-helps", "§5.1, Table 1", "table_1", "confirmed", 1.5, "points"),
-          ("three-branches-peak", "§5.1, Table 2", "table_2", "inconclusive", -0.5, "points"),
-          ("v3-counts", "Table 9", "complexity", "exact", 6.15, "M"),
-          ("detection-counts", "§5.6, Table 10", "complexity", "contradicted", 400.0, "M"),
-          ("latency-mobile", "§5.5, Table 9 and Figure 5", "latency", "not attempted", None, "")]
+CLAIMS = [("reparam-helps", "accuracy", "table_1", "confirmed", 1.5, "points"),
+          ("three-branches-peak", "accuracy", "table_2", "inconclusive", -0.5, "points"),
+          ("v3-counts", "sizes and operations", "table_9", "exact", 6.15, "M"),
+          ("detection-counts", "sizes and operations", "table_10", "contradicted", 400.0, "M"),
+          ("latency-mobile", "CPU time", "table_9", "not attempted", None, "")]
 BADGE = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
 
 
@@ -38,14 +40,37 @@ def png(width: int = 60, height: int = 40) -> bytes:
     return stream.getvalue()
 
 
-def cell(source: str, mime: str | None = None, data: str = "") -> nbformat.NotebookNode:
-    outputs = [nbformat.v4.new_output("display_data", {mime: data, "text/plain": "plain"})] if mime else []
-    return nbformat.v4.new_code_cell(source, outputs=outputs)
+def cell(source: str, mime: str | None = None, data: str = "", **metadata: str) -> nbformat.NotebookNode:
+    shown = nbformat.v4.new_output("display_data", {mime: data, "text/plain": "plain"}, metadata=metadata)
+    return nbformat.v4.new_code_cell(source, outputs=[shown] if mime else [])
 
 
 def wide_table(columns: int) -> pd.DataFrame:
     header = pd.MultiIndex.from_product([[f"{width}.0×" for width in range(columns)], ["paper", "ours"]])
     return pd.DataFrame([["76.1", "73.89"] * columns], index=["w/ ReP"], columns=header)
+
+
+def report_of(claimed: list[tuple]) -> dict:
+    """What report.json holds of these claims, as far as the pages read it."""
+    subjects = {subject: [claim for claim in claimed if claim[1] == subject] for subject in claims.SUBJECTS}
+    counts = {subject: {verdict: sum(claim[3] == verdict for claim in found) for verdict in BADGE} | {"all": len(found)}
+              for subject, found in {**subjects, "all": claimed}.items()}
+    told = [dict(id=name, statement=f"It says {name}.", place="Somewhere", subject=subject, exhibit=exhibit,
+                 comparison="", paper=ours, ours=ours, low=ours, high=ours, unit=unit, seeds=7 * (unit == "points"),
+                 p=None, verdict=verdict, but="at a price" if verdict == "confirmed" else "",
+                 reason="Because of `that`.", caveat="")
+            for name, subject, exhibit, verdict, ours, unit in claimed]
+    return {"profile": "tiny", "scale": "48 digits, seven seeds", "teachers": "The teachers are stand-ins.",
+            "on_imagenet": False, "seeds": {"asked": [0], "fewest": 7, "most": 7},
+            "detectable": {"least": 0.8, "median": 0.8, "most": 0.8}, "rule": claims.load()[0].model_dump(),
+            "verdicts": counts, "claims": told, "errata": [{"place": "§1", "sentence": "It says `a` and b."}],
+            "trainings": 2, "machine": {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
+                                        "date": "2026-01-02"}}
+
+
+def change_report(folder: Path, **changes) -> None:
+    path = folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 @pytest.fixture
@@ -60,24 +85,18 @@ def folder(tmp_path) -> Path:
                 text("## The runs\n\nSee [the table](../tables/table_1.csv), [all](comparison.ipynb)."),
                 cell("overview", "text/html", "<style>b {}</style>" + wide_table(20).to_html()),
                 text("## How they learned"), cell("curves", "image/png", picture),
-                cell('figures.write(figure, folder / "figures", experiment)\n' + "x" * 200, "image/png", picture)]
-    comparison = [text("# Networks compared"), cell('figures.write(f, folder, "figure_1")', "image/png", picture)]
+                cell("figures.show(figure, folder, name)\n" + "x" * 200, "image/png", picture, figure="table_1")]
+    comparison = [text("# Networks compared"), cell("drawn", "image/png", picture, figure="figure_1")]
     for name, cells in {"table_1": ablation, "comparison": comparison, "extra": [text("# More")]}.items():
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / f"{name}.ipynb")
     for name in ("table_1", "figure_1"):
         (folder / "figures" / f"{name}.png").write_bytes(png())
-    notes = ["Measured at: 48 digits, seven seeds.", "On the paper: a <b> & a note."]
+    notes = ["Measured at: 48 digits.", "On the paper: a <b> & a `note`."]
     tables.write_document(wide_table(20), folder / "tables", "table_1", TITLE, notes)
     wide_table(20).to_csv(folder / "tables" / "table_1.csv")
-    pd.DataFrame([("1.0×", "a"), ("1.3×", "b"), ("1.6×", "b")], columns=["column", "run"]).to_csv(
-        folder / "runs" / "table_1.csv", index=False)
-    pd.DataFrame([("Some CPU", 2, "Linux", "An Engine 1.0", "2026-01-02")],
-                 columns=["cpu", "cpus", "system", "engines", "date"]).to_csv(folder / "runs" / "latency.csv")
-    claims = [dict(id=name, statement=f"It says {name}.", place=place, experiment=experiment, paper=ours, ours=ours,
-                   low=ours, high=ours, unit=unit, seeds=7 * (unit == "points"), p=None, p_holm=None,
-                   detectable=0.8 if unit == "points" else None, verdict=verdict, reason="Because of `that`.")
-              for name, place, experiment, verdict, ours, unit in CLAIMS]
-    pd.DataFrame(claims).to_csv(folder / "tables" / "claims.csv", index=False)
+    pd.DataFrame([("1.0×", "a")], columns=["column", "run"]).to_csv(folder / "runs" / "table_1.csv", index=False)
+    (folder / "report.json").write_text(json.dumps(report_of(CLAIMS)), encoding="utf-8")
+    pd.DataFrame(CLAIMS).to_csv(folder / "tables" / "claims.csv")
     (folder / "report.md").write_text("# Report\n\n## Words\n\n![A chart](figures/table_1.png)\n\n"
                                       "[Its notebook](notebooks/table_1.ipynb)\n", encoding="utf-8")
     return folder
@@ -173,8 +192,15 @@ def test_a_notebook_s_own_links_lead_to_the_same_files(pages):
 
 def test_exhibits_are_in_the_order_of_the_paper_s_sections(pages):
     assert [name for name in pages["index.html"].ids if name in IN_THE_PAPER_S_ORDER] == IN_THE_PAPER_S_ORDER
-    sections = {exhibit.name: chapter.number for chapter in chapters.in_order() for exhibit in chapter.exhibits}
-    assert all(sections[name] == entry["section"] for name, entry in numbers.load().items())
+    sections = {article.name: chapter.number for chapter in chapters.in_order() for article in chapter.articles}
+    assert sections == {name: exhibit.section for name, exhibit in exhibits.load().items()}
+
+
+@pytest.mark.parametrize("name, title", [
+    ("table_1", TITLE[:-1]), ("comparison", "Table 9: Compact networks compared by size"), ("latency", "CPU latency"),
+    ("detection", "Table 10: "), ("architecture", "Figure 2: "), ("report", "What became of the paper's claims")])
+def test_a_notebook_has_the_title_of_what_it_shows(name, title):
+    assert chapters.notebook_title(name).startswith(title)
 
 
 @pytest.mark.parametrize("exhibit, badges", [
@@ -188,14 +214,28 @@ def test_an_exhibit_has_the_verdicts_of_the_claims_tested_there(pages, exhibit, 
 def test_the_summary_tells_counts_scale_seeds_and_machine(pages):
     text = " ".join(pages["index.html"].articles[""].split())
     assert all(f"1 {sign} {verdict}" in text for verdict, sign in BADGE.items())
-    assert "48 digits, seven seeds. 2 trainings behind the tables" in text and "7 paired seeds" in text
+    assert "48 digits, seven seeds. The teachers are stand-ins. 2 trainings behind the tables" in text
+    assert "7 paired seeds" in text
     assert "80 % power are 0.8 points" in text and "Some CPU, 2 CPUs, Linux, with An Engine 1.0" in text
 
 
 def test_a_claim_has_its_numbers_in_its_unit(pages):
     text = " ".join(pages["index.html"].text.split())
-    assert "+1.50 +1.50 points +1.50 to +1.50 7 — Because of that." in text
+    assert "+1.50 +1.50 points +1.50 to +1.50 7 Because of that." in text
     assert "6.15 6.15 M" in text and "−0.50 points" in text
+
+
+def test_a_claim_that_holds_with_a_but_says_so_wherever_it_is_listed(pages):
+    texts = [" ".join(text.split()) for text in pages["index.html"].articles.values()]
+    assert sum(text.count("✓ confirmed It says reparam-helps. But at a price.") for text in texts) == 2
+
+
+def test_there_is_a_column_of_p_only_where_some_claim_has_one(pages, folder):
+    assert "p (Holm)" not in pages["index.html"].text
+    told = report_of(CLAIMS)["claims"]
+    change_report(folder, claims=[told[0] | {"p": 0.0123}, *told[1:]])
+    text = " ".join(Page(build.build(folder)).text.split())
+    assert "p (Holm)" in text and "+1.50 to +1.50 7 0.012 Because" in text and "−0.50 to −0.50 7 — Because" in text
 
 
 def test_a_table_is_shown_under_two_headers_with_its_notes(folder):
@@ -203,7 +243,30 @@ def test_a_table_is_shown_under_two_headers_with_its_notes(folder):
     html = (folder / "site" / "index.html").read_text(encoding="utf-8")
     assert '<th colspan="2" scope="colgroup">0.0×</th>' in html
     assert '<th scope="row">w/ ReP</th><td class="number">76.1</td>' in html.replace("\n", "")
-    assert "On the paper: a" in html
+    assert "On the paper: a &lt;b&gt; &amp; a <code>note</code>." in html
+
+
+def test_a_table_that_an_older_version_wrote_is_linked_and_not_read(folder):
+    (folder / "tables" / "table_1.json").unlink()
+    text = Page(build.build(folder)).articles["table_1"]
+    assert "Table 1: tables/table_1.md" in " ".join(text.split()) and "76.1" not in text
+    (folder / "tables" / "table_1.md").unlink()
+    assert "Table 1: not run at this scale." in Page(build.build(folder)).articles["table_1"]
+
+
+def test_no_words_of_a_table_a_cell_or_a_claim_s_place_are_read(folder):
+    path = folder / "notebooks" / "comparison.ipynb"
+    source = json.loads(path.read_text(encoding="utf-8"))
+    source["cells"][1]["source"] = 'figures.write(figure, folder, "table_1")'
+    path.write_text(json.dumps(source), encoding="utf-8")
+    for document in (folder / "tables").glob("*.md"):
+        document.write_text("- Measured at: the moon.\n", encoding="utf-8")
+    change_report(folder, claims=[claim | {"place": "Table 7"} for claim in report_of(CLAIMS)["claims"]])
+    page = Page(build.build(folder))
+    assert "the moon" not in page.text and "It says" not in page.articles["table_7"]
+    assert "It says v3-counts." in page.articles["table_9"]
+    images = Page(folder / "site" / "notebooks" / "comparison.html").images
+    assert [address for address, _ in images] == ["../../figures/figure_1.png"]
 
 
 def test_what_was_not_run_is_told(pages, folder):
@@ -212,7 +275,9 @@ def test_what_was_not_run_is_told(pages, folder):
         label = name.replace("_", " ").capitalize()
         assert f"{label}: not run at this scale." in articles[name]
     assert "not run" not in articles["table_1"] + articles["figure_1"]
-    for path in [folder / "tables" / "claims.csv", folder / "runs" / "latency.csv", folder / "report.md"]:
+    change_report(folder, machine={}, detectable={}, seeds={"asked": [0], "fewest": 0, "most": 0})
+    assert "Latencies: not run at this scale." in Page(build.build(folder)).text
+    for path in (folder / "report.json", folder / "report.md"):
         path.unlink()
     text = Page(build.build(folder)).text
     assert "Claims and verdicts: not run at this scale." in text and "Latencies: not run at this scale." in text
@@ -220,9 +285,7 @@ def test_what_was_not_run_is_told(pages, folder):
 
 
 def test_one_seed_is_called_no_evidence(folder):
-    path = folder / "tables" / "claims.csv"
-    claims = pd.read_csv(path)
-    claims.assign(seeds=claims["seeds"].clip(upper=1)).to_csv(path, index=False)
+    change_report(folder, seeds={"asked": [0], "fewest": 1, "most": 1}, detectable={})
     assert "Accuracies: one seed." in Page(build.build(folder)).text
 
 
@@ -240,19 +303,23 @@ def test_the_same_results_give_the_same_bytes_and_no_page_outlives_its_notebook(
     assert set(first) - set(content()) == {"site/notebooks/extra.html"}
 
 
-def test_a_profile_without_results_is_an_error(tmp_path, monkeypatch):
+def test_a_profile_without_results_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="make repro PROFILE=nothing"):
         build.build(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="error: .*no tables"):
-        command.main(["nothing"])
 
 
-def test_the_command_builds_the_site_of_a_profile(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder.parent.parent)
-    command.main(["tiny"])
-    assert Path(capsys.readouterr().out.strip()).is_file()
+RESULTS = [runs.parent for runs in (Path(__file__).parents[2] / "results").glob("*/runs")]
+
+
+@pytest.mark.parametrize("results", RESULTS, ids=lambda results: results.name)
+def test_the_committed_results_have_pages_with_what_the_report_says(results, tmp_path):
+    copy = tmp_path / results.name
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("site", "*.svg", "*.safetensors"))
+    Report.gather(copy, load_profile(results.name, load_params())).write()
+    page = Page(build.build(copy))
+    assert len([name for name in page.ids if name.startswith("claim-")]) == len(claims.load()[1])
+    assert "p (Holm)" not in page.text  # fewer than six seeds
 
 
 @pytest.mark.skipif(browser.EXECUTABLE is None, reason="neither chromium nor google-chrome is on the PATH")

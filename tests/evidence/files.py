@@ -1,0 +1,49 @@
+"""Measured files of a profile, as small as a test needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ghostlib.experiments import COLUMNS, TOP1_METRIC
+from ghostlib.measures import counts
+from ghostlib.models import catalog
+from ghostlib.paper import numbers
+
+
+def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float]], metric: str = TOP1_METRIC) -> None:
+    """A long-format file: the values of seeds 0, 1, ... of each (row, column); NaN for a seed that was not run."""
+    records = [(experiment, row, column, seed, "key", name, value, "data", "asked")
+               for (row, column), values in cells.items() for seed, value in enumerate(values) if value == value
+               for name in (metric, f"{metric}_raw")]
+    (folder / "runs").mkdir(exist_ok=True)
+    pd.DataFrame(records, columns=COLUMNS).to_csv(folder / "runs" / f"{experiment}.csv", index=False)
+
+
+def write_times(folder: Path, **times: float) -> None:
+    """The paper's latencies with percentiles 1 % apart, or another median for the networks that are named."""
+    published = numbers.table("table_9")[numbers.CPU]
+    medians = {name: published[row] for row, name in catalog.deployed().items()} | times
+    (folder / "runs").mkdir(exist_ok=True)
+    times = pd.DataFrame([(name, engine, threads, factor * ms, 0.99 * factor * ms, 1.01 * factor * ms)
+                          for name, ms in medians.items() for engine, threads, factor in (
+                              ("ONNX Runtime", 1, 1), ("ONNX Runtime", 2, 1 / ms), ("OpenVINO", 1, 1 / ms))],
+                         columns=["network", "engine", "threads", "median_ms", "p10_ms", "p90_ms"])
+    times.assign(cpu="Some CPU", cpus=2, system="Linux", engines="An Engine 1.0", date="2026-01-02").to_csv(
+        folder / "runs" / "latency.csv", index=False)
+
+
+def write_counts(folder: Path, factor: float = 1.0) -> None:
+    """The paper's counts; those of GhostNetV3 times a factor."""
+    records = [(table, row, "network", 224, quantity, value * (factor if "GhostNetV3" in row else 1))
+               for table in ("table_9", "table_10")
+               for (row, quantity), value in numbers.table(table).stack(future_stack=True).items()
+               if quantity in (numbers.PARAMS, numbers.MACS)]
+    (folder / "runs").mkdir(exist_ok=True)
+    pd.DataFrame(records, columns=counts.COLUMNS).to_csv(folder / "runs" / "complexity.csv", index=False)
+
+
+def cosine(step: list[float], zero: list[float], five: list[float]) -> dict[tuple[str, str], list[float]]:
+    """The cells of Table 6."""
+    return {("w/ ReP&KD", "step"): step, ("w/ ReP&KD", "cosine_0"): zero, ("w/ ReP&KD", "cosine_1e-5"): five}

@@ -1,0 +1,139 @@
+"""What stands beside a verdict: fairer rivals, averages and other sessions, computed from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ghostlib.evidence import evidence, measured, stats, times, verdicts
+from ghostlib.evidence.quantities import with_interval
+from ghostlib.paper import claims
+from tests.evidence.files import write, write_counts, write_times
+
+WIDTHS = ("1.0×", "1.3×", "1.6×")
+TOP1 = "Top-1 (%)"
+RULE, CLAIMS = claims.load()
+
+
+def judged(folder: Path, claim: str) -> pd.Series:
+    return verdicts.judge(evidence.evidence(folder)).set_index("id").loc[claim]
+
+
+def write_rivals(folder: Path, plain: list[float], seeds: int = 3) -> None:
+    """GhostNetV3 at 80 %, the ordinary GhostNetV2 ten points behind it, and the same network without the strategy."""
+    def jitter(values: list[float]) -> list[float]:
+        return [value + 0.1 * (-1) ** seed for seed, value in enumerate(values)]
+
+    v3 = {(f"GhostNetV3 {width}", TOP1): [80.0] * seeds for width in WIDTHS}
+    v2 = {(f"GhostNetV2 {width}", TOP1): jitter([70.0] * seeds) for width in WIDTHS}
+    write(folder, "table_9", v3 | v2)
+    write(folder, "table_1", {("w/o ReP", width): jitter([value] * seeds)
+                              for width, value in zip(WIDTHS, plain, strict=True)})
+
+
+def test_a_fairer_rival_stands_beside_the_verdict_with_its_intervals(tmp_path):
+    write_rivals(tmp_path, [79.0, 80.0, 81.0])
+    row = judged(tmp_path, "v3-beats-v2")
+    assert row["verdict"] == "confirmed" and row["but"] == "over a rival that may be weak"
+    # Differences 0.9, 1.1, 0.9: mean 0.9667, standard error 0.0667, t(2) = 4.3027.
+    assert "(Table 1, w/o ReP), the difference is +0.97 [+0.68, +1.25] (1.0×), " in row["caveat"]
+    assert "1 of the 3 intervals lie above zero. That GhostNetV3 is ahead by its branches" in row["caveat"]
+    assert row["reason"].endswith(row["caveat"])
+
+
+def test_a_fairer_rival_that_is_beaten_everywhere_takes_nothing_back(tmp_path):
+    write_rivals(tmp_path, [75.0, 75.0, 75.0])
+    caveat = judged(tmp_path, "v3-beats-v2")["caveat"]
+    assert "3 of the 3 intervals lie above zero." in caveat and "is not shown" not in caveat
+
+
+def test_what_stands_beside_a_verdict_decides_nothing(tmp_path):
+    write_rivals(tmp_path, [79.0, 80.0, 81.0])
+    rows = evidence.evidence(tmp_path)
+    asides = rows[~rows["decides"]]
+    assert len(asides) and asides[["p", "p_holm", "detectable"]].isna().all(axis=None)
+    without = verdicts.judge(rows[rows["decides"]])
+    told = verdicts.judge(rows)
+    assert without["verdict"].equals(told["verdict"]) and without["ours"].equals(told["ours"])
+
+
+def test_one_seed_has_a_difference_and_no_interval(tmp_path):
+    write_rivals(tmp_path, [79.0, 80.0, 81.0], seeds=1)
+    caveat = judged(tmp_path, "v3-beats-v2")["caveat"]
+    assert "+0.90 (1.0×), −0.10 (1.3×), −1.10 (1.6×) points, without an interval: one seed." in caveat
+    assert "is not shown" not in caveat
+
+
+def test_without_a_fairer_rival_the_caveat_says_so_and_what_the_optimiser_does_elsewhere(tmp_path):
+    write_rivals(tmp_path, [79.0, 80.0, 81.0])
+    path = tmp_path / "runs" / "table_9.csv"
+    trained = pd.read_csv(path)
+    for network, value in (("ShuffleNetV2 1.0×", 60.0), ("MobileNetV2 1.0×", 60.0)):
+        write(tmp_path, "table_9", {(network, TOP1): [value, value + 1, value],
+                                    (f"{network} + ours", TOP1): [value + 10] * 3})
+        trained = pd.concat([trained, pd.read_csv(path)])
+    trained.to_csv(path, index=False)
+    for claim in ("strategy-helps-others", "v3-beats-mobilenetv2"):
+        row = judged(tmp_path, claim)
+        assert row["verdict"] == "confirmed" and row["but"] and "No fairer rival was trained." in row["caveat"]
+        assert "without branches or teacher (Table 1, w/o ReP), +9.00" in row["caveat"]
+    assert "trained with the whole strategy, too, the difference is +10.00" in row["caveat"]
+
+
+def test_an_average_over_the_widths_is_taken_within_each_seed(tmp_path):
+    less = {"1.0×": [5.0, 1.0, 3.0], "1.3×": [1.0, 5.0, 4.0], "1.6×": [3.0, 3.5, 2.0]}
+    write(tmp_path, "table_1", {("w/o ReP", width): [80.0] * 3 for width in WIDTHS}
+          | {("w/ ReP", width): [80 - value for value in less[width]] for width in WIDTHS})
+    row = judged(tmp_path, "reparam-helps")
+    low, high = stats.t_interval([-3, -9.5 / 3, -3])
+    assert row["verdict"] == "inconclusive"
+    assert (f"Averaged over the three widths within a seed, the difference is "
+            f"{with_interval(-27.5 / 9, low, high, 'points')} points (0 of 9 pairs are ahead): "
+            "the interval lies below zero.") in row["caveat"]
+
+
+def test_the_mean_of_the_widths_at_the_committed_scale_is_computed():
+    folder = Path(__file__).parents[2] / "results" / "fashion"
+    values = measured.accuracies(measured.read(folder)).get("table_1")
+    if values is None:
+        pytest.skip("Table 1 was not run with this profile")
+    within = (values["w/ ReP"] - values["w/o ReP"]).mean(axis=1)
+    told = with_interval(within.mean(), *stats.t_interval(within), "points")
+    assert told in judged(folder, "reparam-helps")["reason"]
+
+
+# -- times
+
+def test_a_ratio_says_in_how_many_sessions_it_was_confirmed(tmp_path):
+    write_times(tmp_path)
+    row = judged(tmp_path, "latency-mobileone")
+    assert row["verdict"] == "confirmed" and row["but"] == "in 1 of 5 sessions only"
+    assert "GhostNetV3 1.0× / MobileOne-S1 was confirmed in 1 of 5 sessions: 0.52× [0.46×, 0.73×], " in row["reason"]
+    assert row["reason"].endswith("The one in the tables is not among them.")
+    assert judged(tmp_path, "latency-mobilevit")["but"] == ""
+
+
+def test_a_session_that_is_listed_is_not_called_another(tmp_path):
+    write_times(tmp_path)
+    path = tmp_path / "runs" / "latency.csv"
+    timed = pd.read_csv(path)
+    session = times.sessions()["v3-100-mobileone-s1"].iloc[2]
+    ours = (timed["network"] == "ghostnetv2_100", ["median_ms", "p10_ms", "p90_ms"])
+    timed.loc[timed["network"] == "mobileone_s1", ours[1]] = 10.0
+    timed.loc[ours] = [10 * session["ours"], 10 * session["low"], 10 * session["high"]]
+    timed.to_csv(path, index=False)
+    assert "not among them" not in judged(tmp_path, "latency-mobileone")["reason"]
+
+
+def test_a_caveat_does_not_deny_its_verdict(tmp_path):
+    """What was judged is not called untested."""
+    write_times(tmp_path, mobileformer_508=18.87 * 1.3)
+    write_counts(tmp_path)
+    row = judged(tmp_path, "latency-mobileformer")
+    assert row["verdict"] == "contradicted" and "this project's implementation" in row["statement"]
+    assert "What is judged is whether the printed ratio holds for the network that this project wrote" in row["reason"]
+    tried = verdicts.judge(evidence.evidence(tmp_path)).query("verdict != 'not attempted'")
+    assert not tried["reason"].str.contains("not tested|not judged", regex=True).any()
+    assert judged(tmp_path, "latency-mobilevit")["verdict"] == "confirmed"

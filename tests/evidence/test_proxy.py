@@ -1,0 +1,36 @@
+"""A scale says when it cannot rank anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghostlib.evidence import proxy
+from ghostlib.paper import numbers
+from tests.evidence.files import cosine, write
+
+
+def test_the_proxy_says_when_it_cannot_rank(tmp_path):
+    write(tmp_path, "table_6", cosine([70], [80], [75]))
+    write(tmp_path, "table_4", {(row, column): [99, 99.5] for row in ("α=0.5", "α=1.0") for column in ("τ=1", "τ=2")})
+    write(tmp_path, "table_3", {(row, column): [60 + i, 60 - i] for i, row in enumerate(numbers.table("table_3").index)
+                                for column in ("α=0.5",)})
+    write(tmp_path, "table_7", {("w/ ReP&KD", column): [value, value + 1] for column, value in
+                                numbers.table("table_7").loc["w/ ReP&KD"].items()})
+    write(tmp_path, "figure_4", {("w/ ReP&KD", column): [60 + i, 61 + i] for i, column in
+                                 enumerate(numbers.table("figure_4").columns)})
+    found = proxy.proxy(tmp_path)
+    assert list(found.columns) == proxy.COLUMNS and found["rankable"].dtype == bool
+    judged = found.set_index("experiment")
+    assert judged["rankable"].to_dict() == {
+        "table_3": False, "table_4": False, "table_6": False, "table_7": True, "figure_4": True}
+    why = judged["ranks"]
+    assert (why.str.startswith("It ranks the cells") == judged["rankable"]).all()
+    assert "one seed" in why["table_6"] and "100% of the cells reach 98 %" in why["table_4"]
+    assert "ρ = -1.00 only" in why["table_3"] and "no values to compare with" in why["figure_4"]
+    values = judged.loc["table_7", ["cells", "seeds", "spearman", "noise_ceiling", "at_ceiling"]]
+    assert values.to_list() == pytest.approx([5, 2, 1, 1, 0])
+
+
+def test_nothing_measured_ranks_nothing(tmp_path):
+    found = proxy.proxy(tmp_path)
+    assert found.empty and found["rankable"].sum() == 0

@@ -1,0 +1,253 @@
+"""Verdicts: every one can be reached, and none says more than the numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ghostlib.evidence import evidence, proxy, verdicts
+from ghostlib.evidence.verdicts import Verdict
+from ghostlib.exhibits import complexity
+from ghostlib.models import catalog
+from ghostlib.paper import claims, numbers
+from tests.evidence.files import cosine, write, write_counts, write_times
+
+RULE, CLAIMS = claims.load()
+NAN = math.nan
+
+
+def verdict(folder: Path, claim: str) -> pd.Series:
+    return verdicts.judge(evidence.evidence(folder)).set_index("id").loc[claim]
+
+
+def test_a_verdict_has_a_sign_a_color_and_a_precedence():
+    assert [str(found) for found in Verdict] == ["exact", "confirmed", "contradicted", "inconclusive", "not attempted"]
+    assert len({found.sign for found in Verdict}) == len(Verdict) == len({found.precedence for found in Verdict})
+    assert min(Verdict, key=lambda found: found.precedence) is Verdict.CONTRADICTED  # by one comparison
+    held, open_or_not = [of for of in Verdict if of.holds], [of for of in Verdict if not of.holds]
+    assert held == [Verdict.EXACT, Verdict.CONFIRMED]
+    assert {found.color for found in held}.isdisjoint(found.color for found in open_or_not)
+
+
+# -- accuracies
+
+def test_nothing_measured_is_nothing_judged(tmp_path):
+    judged = verdicts.judge(evidence.evidence(tmp_path))
+    assert list(judged["id"]) == [claim.id for claim in CLAIMS] and list(judged.columns) == verdicts.COLUMNS
+    assert set(judged["verdict"]) == {"not attempted"} and judged["ours"].isna().all() and judged["reason"].all()
+    reasons = judged.set_index("id")["reason"]
+    assert reasons["distillation-helps"] == ("runs/table_5.csv does not exist: that stage was not run. "
+                                             "runs/table_2.csv does not exist: that stage was not run.")
+    assert reasons["latency-ranks"].startswith("runs/latency.csv does not exist")
+    assert "no phone" in reasons["latency-mobile"]
+
+
+def test_confirmed_needs_all_comparisons_and_shows_the_weakest(tmp_path):
+    write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [75, 76.5, 77]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "confirmed" and row["comparison"] == "cosine_1e-5 over step (w/ ReP&KD)"
+    assert row["paper"] == pytest.approx(78.97 - 78.40) and row["ours"] == pytest.approx(31 / 6)
+    # Differences 5, 5.5, 5: mean 5.1667, standard error 1/6, t(2) = 4.3027.
+    assert (row["low"], row["high"]) == pytest.approx((31 / 6 - 4.3027 / 6, 31 / 6 + 4.3027 / 6), abs=1e-3)
+
+
+def test_one_comparison_wholly_on_the_other_side_contradicts(tmp_path):
+    write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [65, 66.5, 67]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "contradicted" and row["comparison"].startswith("cosine_1e-5") and row["high"] < 0
+    assert "1 of 2 comparisons are confirmed." in row["reason"] and "below zero, also when widened" in row["reason"]
+
+
+def test_an_interval_that_only_chance_of_many_comparisons_puts_there_does_not_contradict(tmp_path):
+    """Differences -1, -2, -2: Student's interval is -1.67 ± 4.303 / 3, for two comparisons ± 6.205 / 3."""
+    write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [69, 69, 70]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "inconclusive" and row["high"] < 0 and "but not when widened" in row["reason"]
+    rows = evidence.evidence(tmp_path).set_index("comparison")
+    assert rows.loc["cosine_1e-5 over step (w/ ReP&KD)", "most"] == pytest.approx(-5 / 3 + 6.2053 / 3, abs=1e-3)
+
+
+def test_an_interval_that_holds_zero_is_inconclusive_and_says_what_could_be_detected(tmp_path):
+    write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [69, 73, 73]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "inconclusive" and row["low"] < 0 < row["high"] and row["seeds"] == 3
+    assert f"is {row['detectable']:.2f} points" in row["reason"]
+    assert "p =" not in row["reason"]
+
+
+def test_one_seed_is_inconclusive_however_large_the_difference(tmp_path):
+    write(tmp_path, "table_6", cosine([10], [99], [98]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "inconclusive" and "(2 of 2 with the claimed sign)" in row["reason"]
+    assert math.isnan(row["low"]) and math.isnan(row["detectable"]) and row["comparison"].startswith("cosine_1e-5")
+
+
+def test_an_interval_without_width_says_nothing(tmp_path):
+    write(tmp_path, "table_6", cosine([70, 71, 72], [71, 72, 73], [70, 71, 72]))
+    row = verdict(tmp_path, "cosine-to-zero")
+    assert row["verdict"] == "inconclusive" and "no width" in row["reason"]
+
+
+def test_only_seeds_of_both_cells_are_paired(tmp_path):
+    write(tmp_path, "table_6", cosine([70, NAN, 72, 73], [80, 90, NAN, 84], [75, 75, 75]))
+    row = evidence.evidence(tmp_path).query("comparison == 'cosine_0 over step (w/ ReP&KD)'").iloc[0]
+    assert row["seeds"] == 2 and row["ours"] == pytest.approx((10 + 11) / 2)
+
+
+def test_a_missing_cell_leaves_a_claim_unattempted_unless_another_contradicts_it(tmp_path):
+    write(tmp_path, "table_6", {cell: of for cell, of in cosine([70, 71], [80, 82], []).items() if of})
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "not attempted" and row["reason"] == "runs/table_6.csv: no seed has both cells."
+    write(tmp_path, "table_6", cosine([70, 71, 72], [60, 61.5, 62], []))
+    assert verdict(tmp_path, "cosine-beats-step")["verdict"] == "contradicted"
+
+
+def test_a_seed_twice_is_an_error_that_names_the_file(tmp_path):
+    write(tmp_path, "table_6", cosine([70], [80], [75]))
+    path = tmp_path / "runs" / "table_6.csv"
+    pd.concat([pd.read_csv(path)] * 2).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"runs/table_6\.csv holds one seed of a cell twice"):
+        evidence.evidence(tmp_path)
+
+
+def test_labels_that_look_like_numbers_are_labels(tmp_path):
+    write(tmp_path, "table_7", {("w/ ReP&KD", decay): [value] for decay, value in zip(
+        ["0.01", "0.03", "0.05", "0.07", "0.1"], [70, 71, 75, 72, 73], strict=True)})
+    row = verdict(tmp_path, "large-weight-decay-hurts")
+    assert row["ours"] == 2 and row["comparison"] == "0.05 over 0.1 (w/ ReP&KD)"
+
+
+def test_detection_is_judged_by_map(tmp_path):
+    write(tmp_path, "table_10", {(row, "mAP"): [i, i + 1.5, i + 2] if "V3" in row else [0, 1, 2]
+                                 for i, row in enumerate(numbers.table("table_10").index)}, metric="mAP")
+    row = verdict(tmp_path, "detection-v3-beats-v2")
+    assert row["verdict"] == "confirmed" and row["paper"] == pytest.approx(0.4)
+
+
+def test_cells_of_two_tables_are_compared(tmp_path):
+    write(tmp_path, "table_5", {(row, column): [80, 81, 83] for row in numbers.table("table_5").index
+                                for column in numbers.table("table_5").columns})
+    write(tmp_path, "table_2", {(row, column): [70, 70, 70] for row in numbers.table("table_2").index
+                                for column in numbers.table("table_2").columns})
+    assert verdict(tmp_path, "distillation-helps")["verdict"] == "confirmed"
+
+
+def test_a_caveat_ends_the_reason_of_what_was_attempted(tmp_path):
+    caveat = next(claim.caveat for claim in CLAIMS if claim.id == "v3-beats-mobilenetv2")
+    assert caveat not in verdict(tmp_path, "v3-beats-mobilenetv2")["reason"]
+    rows = ("GhostNetV3 1.0×", "MobileNetV2 1.0×")
+    write(tmp_path, "table_9", {(row, "Top-1 (%)"): [70.0] for row in rows})
+    row = verdict(tmp_path, "v3-beats-mobilenetv2")
+    assert row["reason"].endswith(caveat) and row["comparison"] == "GhostNetV3 1.0× over MobileNetV2 1.0×"
+
+
+def test_the_reason_says_where_the_paper_s_own_numbers_disagree(tmp_path):
+    published = numbers.table("table_8")
+    cells = {(row, column): [70.0] for row in published.index for column in published.columns}
+    write(tmp_path, "table_8", cells)
+    said = "The paper's own numbers say the opposite of RandAug over AutoAug (DeiT-tiny). "
+    assert said in verdict(tmp_path, "randaug-beats-autoaug")["reason"]
+
+
+# -- the word
+
+def large_gain(seeds: int) -> dict[tuple[str, str], list[float]]:
+    return cosine([70 + i / 10 for i in range(seeds)], [80 + i / 5 for i in range(seeds)], [74.9] * seeds)
+
+
+def test_holm_corrects_for_the_comparisons_of_all_claims(tmp_path):
+    write(tmp_path, "table_6", large_gain(8))  # three comparisons in two claims, each with the smallest p of 8 seeds
+    rows = evidence.evidence(tmp_path).dropna(subset="p")
+    assert rows["p"].to_list() == pytest.approx([2 / 2**8] * 3) and rows["claim"].nunique() == 2
+    assert rows["p_holm"].to_list() == pytest.approx([3 * 2 / 2**8] * 3)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [
+    (5, "lies above zero."), (6, "p = 0.094 after Holm"),
+    (8, "Significant, p = 0.023 after")])
+def test_significant_needs_six_seeds_and_a_small_corrected_p(tmp_path, seeds, said):
+    write(tmp_path, "table_6", large_gain(seeds))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "confirmed" and said in row["reason"]
+    assert ("Significant" in row["reason"]) == (seeds == 8)
+
+
+# -- counts and times
+
+def test_counts_within_the_tolerance_are_exact_and_others_contradict_with_their_reason(tmp_path):
+    write_counts(tmp_path, 1.019)
+    for claim in ("v3-counts", "v3-costs-what-v2-costs", "table-9-counts", "detection-counts"):
+        assert verdict(tmp_path, claim)["verdict"] == "exact"
+    write_counts(tmp_path, 1.021)
+    row = verdict(tmp_path, "table-9-counts")
+    assert row["verdict"] == "contradicted" and "V3" in row["comparison"] and "+2.1 %" in row["reason"]
+    assert "78 of 86 comparisons are exact." in row["reason"]
+    assert row["reason"].endswith(complexity.reasons()["GhostNetV3 0.5×"][numbers.PARAMS])
+    row = verdict(tmp_path, "v3-costs-what-v2-costs")
+    assert row["verdict"] == "contradicted" and (row["paper"], row["ours"]) == pytest.approx((1, 1.021))
+
+
+def test_the_paper_s_own_times_confirm_its_claims(tmp_path):
+    write_times(tmp_path)
+    judged = verdicts.judge(evidence.evidence(tmp_path)).set_index("id").filter(like="latency-", axis=0)
+    assert judged["verdict"].drop("latency-mobile").isin(["confirmed", "inconclusive"]).all()
+    assert set(judged["verdict"].drop(["latency-mobile", "latency-ranks"])) == {"confirmed"}
+    assert "Some CPU" in judged.loc["latency-mobileone", "reason"]
+
+
+@pytest.mark.parametrize(("s1", "expected"), [(7.81 / 0.3, "confirmed"), (7.81 / 0.6, "inconclusive"),
+                                              (7.81 / 0.7, "contradicted")])
+def test_a_ratio_is_judged_by_its_whole_interval(tmp_path, s1, expected):
+    """Half is printed as 0.526 and may be 0.604; the interval of 0.6 holds that."""
+    write_times(tmp_path, mobileone_s1=s1)
+    row = verdict(tmp_path, "latency-mobileone")
+    assert row["verdict"] == expected
+    if expected != "confirmed":
+        assert row["ours"] == pytest.approx(7.81 / s1) and row["low"] == pytest.approx(row["ours"] * 0.99 / 1.01)
+
+
+def test_at_least_is_the_other_side(tmp_path):
+    write_times(tmp_path, mobileone_s4=18.87 * 2)
+    row = verdict(tmp_path, "latency-mobileone")
+    assert row["verdict"] == "contradicted" and row["ours"] == pytest.approx(2) and row["comparison"].startswith(
+        "MobileOne-S4 / GhostNetV3 1.6×")
+
+
+def test_other_engines_are_told_and_decide_nothing(tmp_path):
+    write_times(tmp_path)
+    path = tmp_path / "runs" / "latency.csv"
+    before, timed = verdict(tmp_path, "latency-mobilenetv2"), pd.read_csv(path)
+    timed.loc[(timed["engine"] == "OpenVINO") & (timed["network"] == "ghostnetv2_100"), "median_ms"] *= 3
+    timed[(timed["threads"] == 1) | (timed["network"] != "mobilenetv2_100")].to_csv(path, index=False)
+    row = verdict(tmp_path, "latency-mobilenetv2")
+    assert "With other engines (threads): OpenVINO (1) 3.00×." in row["reason"]
+    assert row["verdict"] == before["verdict"] and row["ours"] == before["ours"]
+
+
+def test_an_untimed_network_is_not_attempted(tmp_path):
+    write_times(tmp_path)
+    path = tmp_path / "runs" / "latency.csv"
+    pd.read_csv(path).query("network != 'fbnetc_100'").to_csv(path, index=False)
+    row = verdict(tmp_path, "latency-searched")
+    assert row["verdict"] == "not attempted" and "FBNet-C" in row["comparison"] and "lacks it" in row["reason"]
+
+
+def test_a_scrambled_order_of_times_contradicts_the_ranks(tmp_path):
+    published = numbers.table("table_9")[numbers.CPU]
+    write_times(tmp_path, **{name: 1 / published[row] for row, name in list(catalog.deployed().items())[::2]})
+    row = verdict(tmp_path, "latency-ranks")
+    assert row["verdict"] == "contradicted" and row["low"] < row["ours"] < row["high"] < RULE.rank_agreement
+
+
+RESULTS = [runs.parent for runs in (Path(__file__).parents[2] / "results").glob("*/runs")]
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_the_committed_results_can_be_judged(folder):
+    judged = verdicts.judge(evidence.evidence(folder))
+    assert len(judged) == len(CLAIMS) and set(judged["verdict"]) <= set(Verdict)
+    assert not judged.loc[judged["seeds"] == 1, "verdict"].isin(["confirmed", "contradicted"]).any()
+    assert set(proxy.proxy(folder)["experiment"]) <= set(numbers.load())
