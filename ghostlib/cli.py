@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 import tempfile
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ mmdet = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The netwo
 app.add_typer(mmdet, name="mmdet")
 
 # The keys of deploy.export.FORMATS, stated here so that --help needs no library.
-Format = StrEnum("Format", ["onnx", "openvino", "executorch", "ncnn"])
+Format = Enum("Format", {name: name for name in ("onnx", "openvino", "executorch", "ncnn")}, type=str)
 Name = Annotated[str, typer.Argument(help="a network's name; `ghostlib zoo` lists them")]
 Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo` lists them")]
 Classes = Annotated[int, typer.Option(min=1, help="outputs of the classifier")]
@@ -105,10 +105,10 @@ def export(name: Name,
     else:
         network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
         typer.echo(report)
-    path = FORMATS[form](network, target, size)
+    path = FORMATS[form.value](network, target, size)
     typer.echo(f"{path}: agrees with PyTorch")
     if form in ("executorch", "ncnn"):
-        typer.echo("\n".join(["To time it on a phone:", *phone.commands(form, path, size)]))
+        typer.echo("\n".join(["To time it on a phone:", *phone.commands(form.value, path, size)]))
 
 
 @app.command()
@@ -146,15 +146,17 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
 # -- the reproduction
 
 # The modules of ghostlib.measures, stated here so that --help needs no library.
-What = StrEnum("What", ["classifiers", "counts", "latencies", "bottleneck", "detectors"])
+What = Enum("What", {name: name for name in ("classifiers", "counts", "latencies", "bottleneck", "detectors")},
+            type=str)
 Profile = Annotated[str, typer.Argument(help="a profile of params.yaml: digits, fashion, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
 
 @app.command(epilog=ROOT_HELP)
-def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(What))], profile: Profile) -> None:
+def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
+            profile: Profile) -> None:
     """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
-    importlib.import_module(f"ghostlib.measures.{what}").measure(profile)
+    importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
 
 
 @app.command(epilog=ROOT_HELP)

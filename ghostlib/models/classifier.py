@@ -23,7 +23,8 @@ class ReplaceableClassifier:
         """A new linear classifier; 0 classes leave the features that go into it."""
         self.num_classes = num_classes
         layer = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.set_submodule(self.classifier_name, layer.apply(initialize))
+        parent, _, name = self.classifier_name.rpartition(".")
+        setattr(self.get_submodule(parent), name, layer.apply(initialize))
 
 
 def initialize(module: nn.Module) -> None:

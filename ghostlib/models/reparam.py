@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ghostlib.models.rep_conv import RepConv
-from ghostlib.models.sites import FOLDS, Survey, example_for, run, survey
+from ghostlib.models.sites import FOLDS, Survey, example_for, run, survey, tensors_of
 
 # The largest difference, of the largest output, that is rounding: the branches are then added up in another order.
 _ROUNDING = 1e-4
@@ -174,8 +173,8 @@ def _one_branch_differs(model: nn.Module, expected: Any, example: Any) -> str:
     finally:
         for site in sites:
             del site.forward
-    for a, b in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
-        if isinstance(a, Tensor) and a.is_floating_point():
+    for a, b in zip(tensors_of(actual), tensors_of(expected), strict=True):
+        if a.is_floating_point():
             error = (a - b).abs().max() / b.abs().max().clamp(min=torch.finfo(b.dtype).tiny)
             if not error <= _ROUNDING:  # written so that NaN is no agreement
                 return f"by {error:.2g} of the largest output"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from ghostlib.models.rep_conv import RepConv
 
@@ -148,7 +148,7 @@ class _Flow(TorchFunctionMode):
         finally:
             for hook in hooks:
                 hook.remove()
-        for tensor in _tensors(answer):
+        for tensor in tensors_of(answer):
             flow._consume(tensor, "the output of the network")
         flow.outputs.clear()
         return flow
@@ -170,11 +170,11 @@ class _Flow(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if _tensors(result):  # a look at a shape is no use of the tensor
+        if tensors_of(result):  # a look at a shape is no use of the tensor
             running = self.running[-1] if self.running else None
             is_norm = isinstance(running, nn.modules.batchnorm._BatchNorm)
             user = running if is_norm else getattr(function, "__name__", str(function))
-            for tensor in _tensors((args, kwargs)):
+            for tensor in tensors_of((args, kwargs)):
                 self._consume(tensor, user)
         return result
 
@@ -241,5 +241,6 @@ def _check_patterns(model: nn.Module, exclude: Sequence[str]) -> None:
             raise ValueError(f"exclude: {pattern!r} matches no module of {type(model).__name__}{hint}")
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+def tensors_of(values: Any) -> list[Tensor]:
+    """The tensors in tuples, lists and dicts, in their order."""
+    return [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,10 @@ def _read(path: Path) -> Any:
     """A file's content: tensors, in whatever containers they were saved."""
     from safetensors.torch import load_file
 
-    # timm's training script, which the authors' is made from, saves its arguments beside the weights: mere data.
-    with open(path, "rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+    # timm's training script, which the authors' is made from, saves its arguments beside the weights: mere data, which
+    # PyTorch before 2.5 cannot be told; there such a file is refused with the remedy.
+    harmless = getattr(torch.serialization, "safe_globals", lambda names: nullcontext())
+    with open(path, "rb") as file, harmless([argparse.Namespace]):
         try:
             if file.read(9)[8:] == b"{":  # safetensors: the header's length in eight bytes, then the header in JSON
                 return load_file(path)
