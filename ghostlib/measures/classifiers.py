@@ -116,6 +116,7 @@ def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store:
     import pandas as pd
 
     path, records = places.teachers_file(profile.name), []
+    path.with_suffix("").mkdir(parents=True, exist_ok=True)  # the pipeline looks for it, with or without teachers
     for name, run in teachers.items():
         top1 = store.metrics(run)["test"]["top1"][str(run.recipe.ema_decay)]
         records.append((name, run.recipe.network, run.recipe.epochs, run.seed, run.key, top1, run.data,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ghostlib.config import ConfigError
 from ghostlib.measures import places
 from ghostlib.models import catalog
 
@@ -20,7 +19,7 @@ def measure(profile_name: str) -> None:
     """Times every network with the engines that one deploys with, then with PyTorch; writes a row for each setting.
 
     Raises:
-        ConfigError: params.yaml does not say in how many rounds.
+        ValueError: params.yaml does not say in how many rounds.
     """
     import pandas as pd
 
@@ -64,5 +63,5 @@ def _rounds() -> int:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) or {}
     rounds = params.get("latency", {}).get("rounds")
     if not isinstance(rounds, int) or rounds < 2:
-        raise ConfigError(f"params.yaml: latency.rounds = {rounds!r} must be a whole number from 2 on")
+        raise ValueError(f"params.yaml: latency.rounds = {rounds!r} must be a whole number from 2 on")
     return rounds
