@@ -58,7 +58,7 @@ def _sessions(claim: Claim, ours: pd.DataFrame, rule: Rule) -> list[str]:
                          f"{listed}.")
         own = ours.iloc[claim.latencies.index(name)][["ours", "low", "high"]].astype(float).round(2)
         if own.notna().all() and not (sessions.to_numpy() == own.to_numpy()).all(axis=1).any():
-            sentences.append("The one in the tables is not among them.")
+            sentences.append("The session in the tables is not among them.")
     return sentences
 
 

@@ -80,8 +80,8 @@ class Findings:
         if path.exists():
             accuracies = places.read_csv(path).set_index("stands_in_for")["test_top1"].to_dict()
         names = []
-        for name, asked in stand_ins.items():
-            recipe = self.profile.resolve(asked)
+        for name, overrides in stand_ins.items():
+            recipe = self.profile.resolve(overrides)
             score = f", {accuracies[name]:.1f} %" if name in accuracies else ""
             names.append(f"{name} (stand-in: {recipe.network}, {recipe.epochs} epochs{score})")
         return f"The teachers are stand-ins trained on the profile's own data: {', '.join(names)}." if names else ""

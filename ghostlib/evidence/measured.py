@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ghostlib.exhibits import latency
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.measures import places
 from ghostlib.paper import numbers
-
-MACHINE = ["cpu", "cpus", "system", "engines", "date"]
 
 
 def read(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -44,7 +43,5 @@ def runs(measured: Mapping[str, pd.DataFrame]) -> set[str]:
 
 
 def machine(measured: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """What the latencies were timed on, with the keys `MACHINE`; empty if none were."""
-    if "latency" not in measured:
-        return {}
-    return {name: ", ".join(measured["latency"][name].astype(str).unique()) for name in MACHINE}
+    """What the latencies were timed on: cpu, cpus, system, engines and date; empty if none were."""
+    return latency.machine(measured["latency"]) if "latency" in measured else {}

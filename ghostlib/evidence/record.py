@@ -25,17 +25,18 @@ def full(findings: Findings) -> dict[str, Any]:
     `p` of a claim is corrected by Holm, and None below the rule's `significant_seeds`.
     """
     rule, _ = claims.load()
-    told = findings.claims.assign(p=findings.claims["p_holm"].where(findings.claims["seeds"] >= rule.significant_seeds))
+    tested = findings.claims["seeds"] >= rule.significant_seeds
+    shown = findings.claims.assign(p=findings.claims["p_holm"].where(tested))[_CLAIM]
     fewest, most = findings.seeds
     return {
         "profile": findings.profile.name, "scale": findings.profile.scale, "teachers": findings.teachers,
         "on_imagenet": findings.profile.data == "imagenet",
-        "seeds": {"asked": list(findings.profile.seeds), "fewest": fewest, "most": most},
+        "seeds": {"values": list(findings.profile.seeds), "fewest": fewest, "most": most},
         "detectable": {name: _plain(value) for name, value in findings.detectable.items()},
         "rule": rule.model_dump(), "history": claims.history(),
         "verdicts": {subject: {str(verdict): int(count) for verdict, count in counts.items()}
                      for subject, counts in findings.counts.iterrows()},
-        "claims": _records(told[_CLAIM]), "proxy": _records(findings.proxy), "errata": _records(findings.errata),
+        "claims": _records(shown), "proxy": _records(findings.proxy), "errata": _records(findings.errata),
         "costs": findings.cost.record(), "machine": findings.machine, "trainings": findings.trainings}
 
 

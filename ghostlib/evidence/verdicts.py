@@ -19,7 +19,7 @@ class Verdict(StrEnum):
     """What the measurements say of a claim, in the order in which verdicts are shown.
 
     Attributes:
-        sign: stands beside the word, so that no verdict is told by its colour alone.
+        sign: stands beside the word, so that no reader depends on the colour alone.
         color: blue and vermilion of Okabe and Ito, which the colour-blind tell apart, for what is decided.
         precedence: of the verdicts on a claim's comparisons the one with the lowest is the claim's.
     """

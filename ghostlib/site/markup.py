@@ -74,7 +74,8 @@ def table(path: Path, title: str) -> tuple[Markup, list[str]]:
         title: the heading above it. The table's own is left out if it says the same.
     """
     content = json.loads(path.read_bytes())
-    upper = [(above, [below for _, below in group]) for above, group in groupby(content["columns"], lambda of: of[0])]
+    groups = groupby(content["columns"], lambda levels: levels[0])
+    upper = [(above, [below for _, below in group]) for above, group in groups]
     header = [[("", 1), *((above, len(below)) for above, below in upper)]]
     if any(lower for _, below in upper for lower in below):
         header.append([("", 1), *((lower, 1) for _, below in upper for lower in below)])

@@ -150,7 +150,7 @@ def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     three_seeds.write()
     told = json.loads((three_seeds.folder / "report.json").read_bytes())
     assert told["profile"] == "digits" and told["scale"] in three_seeds.markdown and told["trainings"] == 1
-    assert told["seeds"] == {"asked": [0], "fewest": 3, "most": 3} and told["rule"]["significant_seeds"] == 6
+    assert told["seeds"] == {"values": [0], "fewest": 3, "most": 3} and told["rule"]["significant_seeds"] == 6
     assert set(told["detectable"]) == {"least", "median", "most"}
     assert told["verdicts"]["all"]["all"] == len(told["claims"]) == len(claims.load()[1])
     assert told["machine"] == {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",

@@ -27,7 +27,7 @@ def test_a_verdict_has_a_sign_a_color_and_a_precedence():
     assert [str(found) for found in Verdict] == ["exact", "confirmed", "contradicted", "inconclusive", "not attempted"]
     assert len({found.sign for found in Verdict}) == len(Verdict) == len({found.precedence for found in Verdict})
     assert min(Verdict, key=lambda found: found.precedence) is Verdict.CONTRADICTED  # by one comparison
-    held, open_or_not = [of for of in Verdict if of.holds], [of for of in Verdict if not of.holds]
+    held, open_or_not = [v for v in Verdict if v.holds], [v for v in Verdict if not v.holds]
     assert held == [Verdict.EXACT, Verdict.CONFIRMED]
     assert {found.color for found in held}.isdisjoint(found.color for found in open_or_not)
 

@@ -61,7 +61,7 @@ def report_of(claimed: list[tuple]) -> dict:
                  reason="Because of `that`.", caveat="")
             for name, subject, exhibit, verdict, ours, unit in claimed]
     return {"profile": "tiny", "scale": "48 digits, seven seeds", "teachers": "The teachers are stand-ins.",
-            "on_imagenet": False, "seeds": {"asked": [0], "fewest": 7, "most": 7},
+            "on_imagenet": False, "seeds": {"values": [0], "fewest": 7, "most": 7},
             "detectable": {"least": 0.8, "median": 0.8, "most": 0.8}, "rule": claims.load()[0].model_dump(),
             "verdicts": counts, "claims": told, "errata": [{"place": "§1", "sentence": "It says `a` and b."}],
             "trainings": 2, "machine": {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
@@ -275,7 +275,7 @@ def test_what_was_not_run_is_told(pages, folder):
         label = name.replace("_", " ").capitalize()
         assert f"{label}: not run at this scale." in articles[name]
     assert "not run" not in articles["table_1"] + articles["figure_1"]
-    change_report(folder, machine={}, detectable={}, seeds={"asked": [0], "fewest": 0, "most": 0})
+    change_report(folder, machine={}, detectable={}, seeds={"values": [0], "fewest": 0, "most": 0})
     assert "Latencies: not run at this scale." in Page(build.build(folder)).text
     for path in (folder / "report.json", folder / "report.md"):
         path.unlink()
@@ -285,7 +285,7 @@ def test_what_was_not_run_is_told(pages, folder):
 
 
 def test_one_seed_is_called_no_evidence(folder):
-    change_report(folder, seeds={"asked": [0], "fewest": 1, "most": 1}, detectable={})
+    change_report(folder, seeds={"values": [0], "fewest": 1, "most": 1}, detectable={})
     assert "Accuracies: one seed." in Page(build.build(folder)).text
 
 
