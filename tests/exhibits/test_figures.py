@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghostlib.exhibits import figures, tables
 from ghostlib.paper import numbers
-from tests.reporting.test_tables import results_of
+from tests.exhibits.test_tables import results_of
 
 NAMES = [f"table_{i}" for i in range(1, 9)] + ["figure_3", "figure_4"]
 
@@ -46,6 +47,30 @@ def test_no_label_hides_another(name):
     overlaps = [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.overlaps(b)]
     assert not overlaps, [(texts[i].get_text(), texts[j].get_text()) for i, j in overlaps]
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+
+
+def test_a_shown_figure_carries_its_name_and_is_the_file_that_was_written(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda image, metadata: shown.append((image, metadata)))
+    figure = draw("table_7")
+    figures.show(figure, tmp_path, "table_7")
+    figures.display(figures.curves(history(), "a title"))
+    (image, metadata), (curves, nothing) = shown
+    assert metadata == {"figure": "table_7"} and nothing == {}
+    assert image.data == (tmp_path / "table_7.png").read_bytes() and image.width == 880
+    assert curves.data.startswith(b"\x89PNG")
+    assert (tmp_path / "table_7.svg").read_bytes().startswith(b"<?xml")
+
+
+def history():
+    return pd.DataFrame([{"row": row, "column": "c", "seed": seed, "epoch": epoch, "accuracy": 10 * epoch + seed}
+                         for row in ("a", "b") for seed in (0, 2) for epoch in (1, 2)])
+
+
+def test_a_learning_curve_is_the_mean_over_the_seeds():
+    (axis,) = figures.curves(history(), "a title").axes
+    assert [line.get_label() for line in axis.lines] == ["a, c", "b, c"]
+    assert all(list(line.get_ydata()) == [11, 21] for line in axis.lines)
 
 
 def test_equal_numbers_give_equal_files(tmp_path):

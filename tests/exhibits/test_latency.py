@@ -7,9 +7,10 @@ import pytest
 
 from ghostlib.exhibits import latency
 from ghostlib.models import catalog
-from ghostlib.paper import numbers
+from ghostlib.paper import claims, numbers
+from ghostlib.paper.numbers import CPU
 
-PUBLISHED = numbers.table("table_9")[latency.CPU]
+PUBLISHED = numbers.table("table_9")[CPU]
 
 
 def measured(scale: float, reverse: bool = False) -> pd.DataFrame:
@@ -43,15 +44,28 @@ def test_the_same_order_ranks_as_one_and_the_opposite_as_minus_one(both):
 
 
 def test_every_row_has_the_paper_s_times_and_ours_in_columns_of_their_own(both):
-    table = latency.wide(both)
+    table = latency.table_of_times(both)
     assert list(table.index) == list(PUBLISHED.index)
     assert table.loc["MobileNetV2 1.0×", ("paper", "i7-8700")] == "7.96"
     assert table.loc["MobileNetV2 1.0×", ("paper", "Kirin 9000")] == "14.97"
     assert table.loc["MobileNetV2 1.0×", ("same", "1 thread")] == "23.9 (23.9–23.9)"
 
 
-def test_the_claims_are_about_rows_of_the_table():
-    assert {row for claim in latency.claims() for row in (claim["row"], claim["to"])} <= set(PUBLISHED.index)
+def test_the_claims_are_about_rows_of_the_table(both):
+    assert {row for claim in claims.ratios().values() for row in (claim.row, claim.to)} <= set(PUBLISHED.index)
+    assert len(latency.ratios(both)) == len(claims.ratios())
+
+
+def test_title_and_notes_say_that_the_percentiles_are_of_trimmed_calls(both):
+    notes = latency.notes({"cpu": "Some CPU"}, latency.ratios(both), latency.ranks(both))
+    assert "ten fastest and ten slowest were trimmed" in latency.TITLE
+    assert any("trimmed calls" in note for note in notes)
+
+
+def test_the_machine_is_the_one_that_the_file_of_times_names():
+    times = pd.DataFrame([{"cpu": "A", "cpus": 2, "system": "Linux", "engines": "E 1", "date": "2026-01-02", "x": 1}])
+    assert latency.machine(times) == {"cpu": "A", "cpus": "2", "system": "Linux", "engines": "E 1",
+                                      "date": "2026-01-02"}
 
 
 def test_the_notes_name_the_machine_and_pass_no_host_off_as_a_phone(both):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -33,18 +34,18 @@ def test_a_cell_holds_the_paper_s_number_and_mean_and_sd_over_the_seeds():
 def test_one_seed_has_no_spread():
     comparison = tables.compare("table_1", results_of("table_1"))
     assert comparison["sd"].isna().all() and (comparison["seeds"] == 1).all()
-    assert tables.wide(comparison).loc["w/o ReP", ("1.0×", "ours")] == "50.00"
+    assert tables.table_of_cells(comparison).loc["w/o ReP", ("1.0×", "ours")] == "50.00"
 
 
 def test_the_order_is_the_paper_s_whatever_the_order_of_the_results():
     shuffled = results_of("table_3").sample(frac=1, random_state=0)
     comparison = tables.compare("table_3", shuffled)
     assert list(comparison["row"].unique()) == list(numbers.table("table_3").index)
-    assert tables.wide(comparison).shape == (3, 6)
+    assert tables.table_of_cells(comparison).shape == (3, 6)
 
 
 def test_what_the_paper_does_not_print_is_a_dash():
-    table = tables.wide(tables.compare("figure_3", results_of("figure_3")))
+    table = tables.table_of_cells(tables.compare("figure_3", results_of("figure_3")))
     assert (table.xs("paper", axis=1, level=1) == "—").all(axis=None)
 
 
@@ -62,6 +63,10 @@ def test_written_files_hold_the_numbers_the_title_and_the_notes(tmp_path):
     markdown = (tmp_path / "table_4.md").read_text()
     assert "A title: 100 % of it" in markdown and "79.13" in markdown and "50.50 ± 0.71" in markdown
     assert "- Measured at: a scale" in markdown
+    shown = json.loads((tmp_path / "table_4.json").read_text())
+    assert (shown["title"], shown["notes"]) == ("A title: 100 % of it", ["Measured at: a scale", "A second_note"])
+    assert shown["index"] == ["α=0.5", "α=1.0"] and shown["columns"][:2] == [["τ=1", "paper"], ["τ=1", "ours"]]
+    assert shown["rows"][0][:2] == ["79.13", "50.50 ± 0.71"] and {len(row) for row in shown["rows"]} == {6}
     latex = (tmp_path / "table_4.tex").read_text()
     assert r"\toprule" in latex and r"$\alpha$=0.5" in latex and r"50.50 $\pm$ 0.71" in latex and r"100 \%" in latex
     assert not [sign for sign in "×ατ±" if sign in latex.split(r"\begin", 1)[1]]
@@ -75,7 +80,7 @@ def test_latex_has_as_many_cells_a_row_as_columns_whatever_the_labels(name, tmp_
     latex = (tmp_path / f"{name}.tex").read_text()
     body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     cells = [re.split(r"(?<!\\)&", re.sub(r"(?<!\\)%.*", "", line)) for line in body]
-    assert [len(row) for row in cells] == [tables.wide(comparison).shape[1] + 1] * len(numbers.table(name))
+    assert [len(row) for row in cells] == [tables.table_of_cells(comparison).shape[1] + 1] * len(numbers.table(name))
     assert ("stand-in, 99 \\%" in latex) == (name == "table_3")
     assert list(pd.read_csv(tmp_path / f"{name}.csv")["row"].unique()) == list(numbers.table(name).index)
 
@@ -85,3 +90,13 @@ def test_a_missing_value_stays_missing_in_the_csv(tmp_path):
     tables.write(comparison, tmp_path, "figure_4", "t", [])
     back = pd.read_csv(tmp_path / "figure_4.csv")
     assert back["paper"].isna().all() and np.isfinite(back["measured"]).all()
+
+
+def test_a_crash_while_a_table_is_written_leaves_the_old_one(tmp_path, monkeypatch):
+    comparison = tables.compare("table_1", results_of("table_1"))
+    tables.write(comparison, tmp_path, "table_1", "old", [])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        tables.write(comparison, tmp_path, "table_1", "new", [])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

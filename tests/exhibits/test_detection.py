@@ -1,0 +1,56 @@
+"""Table 10: measured beside published, and the picture of what was measured as found."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ghostlib.exhibits import detection
+from ghostlib.models import catalog
+from ghostlib.paper.numbers import MAP
+
+
+@pytest.fixture
+def compared():
+    values = {"mAP": 20.0, "AP50": 40.0, "AP small": float("nan"), "untrained AP50": 0.1}
+    return detection.compare(pd.DataFrame([
+        {"row": row, "metric": metric, "value": value + seed, "seed": seed}
+        for row in catalog.backbones() for seed in (0, 1) for metric, value in values.items()]))
+
+
+def test_every_row_has_mean_sd_and_seeds_and_only_the_map_has_the_paper_s(compared):
+    cell = compared.set_index(["row", "quantity"]).loc["GhostNetV3 1.0× @416"]
+    assert cell.loc[MAP, ["paper", "measured", "seeds"]].tolist() == [24.6, 20.5, 2]
+    assert cell.loc["AP50", "measured"] == 40.5 and np.isnan(cell.loc["AP50", "paper"])
+    assert cell.loc["AP small", "seeds"] == 0 and cell.loc["untrained AP50", "sd"] == pytest.approx(0.5 ** 0.5)
+
+
+def test_what_no_image_holds_has_no_column(compared):
+    counted = pd.DataFrame([{"table": "table_10", "row": row, "quantity": "FLOPs (M)", "paper": 1.0, "measured": 2.0}
+                            for row in catalog.backbones()])
+    table = detection.table_of_detectors(compared, counted)
+    assert list(table.index) == list(catalog.backbones())
+    assert table.loc["MobileNetV2 @320", (MAP, "ours")] == "20.5 ± 0.7"
+    assert ("AP50", "ours") in table and ("AP small", "ours") not in table
+
+
+def test_backbone_and_resolution_are_a_row_and_a_column(compared):
+    by_side = detection.by_resolution(compared)
+    assert set(by_side["column"]) == {"320 px", "416 px"}
+    assert set(by_side["row"]) == {"MobileNetV2", "GhostNetV1 1.1×", "GhostNetV2 1.0×", "GhostNetV3 1.0×"}
+
+
+def test_as_many_detections_are_drawn_as_there_are_objects_the_most_certain_ones(tmp_path):
+    box = {"category": "7", "bbox": [1, 2, 8, 9]}
+    found = [{**box, "score": score} for score in (0.9, 0.8, 0.1)]
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(tmp_path / "1.png")
+    (tmp_path / "detections.json").write_text(json.dumps({"images": [
+        {"file": "1.png", "objects": [box, box], "detections": {"GhostNetV3 1.0× @416": found}}]}))
+    truth, ours = detection.pictures(tmp_path).axes
+    assert [text.get_text() for text in truth.texts] == ["7", "7"]
+    assert [text.get_text() for text in ours.texts] == ["7 0.80", "7 0.90"]
+    assert ours.get_title(loc="left") == "GhostNetV3 1.0× @416"
