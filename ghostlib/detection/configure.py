@@ -6,42 +6,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.detection.scale import Scale
-from ghostlib.mmdet.coco import read_annotations
+from ghostlib.models import catalog
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[2] / "detection" / "configs"
+# The weights of a classifier that its detector starts from: the averaged ones, which the classifier's accuracy is of.
+CLASSIFIER_WEIGHTS = "ema.safetensors"
 
 
 def config_file(arch: str, side: int) -> Path:
-    """The configuration of a row of Table 10."""
+    """The configuration file of a backbone at a resolution (px) of Table 10."""
     return CONFIGS / f"yolov3_{arch}_{side}.py"
 
 
-def configure(file: Path, scale: Scale, arch: str, width: float, data: Path | None = None) -> Config:
-    """The configuration of a file at a scale.
+def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: Path | None = None,
+              classifier: Path | None = None) -> Config:
+    """The configuration in a file, changed to a scale.
 
     Args:
         file: MMDetection's YOLOv3 with any backbone.
         scale: what differs.
-        arch: the network of the zoo to put in as the backbone.
-        width: its width.
-        data: the folder of the scenes, where the scale has some.
+        arch: the network of the zoo that becomes the backbone.
+        width_scale: multiplies the network's own width.
+        scenes: the folder of the scenes; None for the data that the file names.
+        classifier: the folder of the trained classifier that the backbone starts from; None for random weights.
     """
     from mmengine.config import Config
 
     from ghostlib.mmdet import GhostBackbone
 
     config = Config.fromfile(file)
-    backbone = dict(arch=arch, width=width, out_indices=(2, 3, 4))
+    backbone = dict(arch=arch, width=catalog.default_width(arch) * width_scale, out_indices=(2, 3, 4))
     # Assigned, not merged: MMDetection's own backbone in the file has other arguments.
     config.model.backbone = dict(type="GhostBackbone", **backbone)
     config.model.neck.in_channels = list(GhostBackbone(**backbone).channels[::-1])
+    if classifier is not None:
+        config.model.backbone.weights = str(classifier / CLASSIFIER_WEIGHTS)
     if scale.resize != 1:
         _resize(config, scale.resize)
-    if data is not None:
-        _put_scenes(config, data)
+    if scenes is not None:
+        _put_scenes(config, scenes)
     images = _innermost(config.train_dataloader.dataset)
     images.pipeline = [transform for transform in images.pipeline if transform["type"] not in scale.without]
     config.merge_from_dict(scale.options)
@@ -49,7 +55,7 @@ def configure(file: Path, scale: Scale, arch: str, width: float, data: Path | No
 
 
 def _resize(config: Config, factor: float) -> None:
-    """Every resolution, to multiples of 32 px (the coarsest stride), and the anchors."""
+    """Multiplies every resolution, rounded to multiples of 32 px (the coarsest stride), and every anchor."""
     def side(length: float) -> int:
         return max(1, round(length * factor / 32)) * 32
 
@@ -64,22 +70,24 @@ def _resize(config: Config, factor: float) -> None:
                           for level in anchors.base_sizes]
 
 
-def _put_scenes(config: Config, data: Path) -> None:
-    train = read_annotations(data / "annotations" / "train.json", "the scenes")
+def _put_scenes(config: Config, folder: Path) -> None:
+    from ghostlib.mmdet.coco import read_annotations
+
+    train = read_annotations(folder / "annotations" / "train.json", "the scenes")
     classes = tuple(category["name"] for category in train["categories"])
     for loader, part in ((config.train_dataloader, "train"), (config.val_dataloader, "val"),
                          (config.test_dataloader, "val")):
         _innermost(loader.dataset).update(
-            data_root=f"{data}/", ann_file=f"annotations/{part}.json", data_prefix=dict(img=f"{part}/"),
+            data_root=f"{folder}/", ann_file=f"annotations/{part}.json", data_prefix=dict(img=f"{part}/"),
             metainfo=dict(classes=classes), filter_cfg=None)
-    # Repeated ten times, an epoch of COCO takes hours; one of the scenes takes seconds.
+    # An epoch of COCO, repeated ten times, takes hours; one of the scenes takes seconds and is not repeated.
     config.train_dataloader.dataset = _innermost(config.train_dataloader.dataset)
-    config.val_evaluator.ann_file = config.test_evaluator.ann_file = f"{data}/annotations/val.json"
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = f"{folder}/annotations/val.json"
     config.model.bbox_head.num_classes = len(classes)
 
 
 def _innermost(dataset: Any) -> Any:
-    """The data set itself, without what repeats it."""
+    """The data set itself, without the wrapper that repeats it."""
     while "dataset" in dataset:
         dataset = dataset["dataset"]
     return dataset

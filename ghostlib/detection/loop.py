@@ -1,8 +1,7 @@
-"""MMEngine's training; without processes that load data resumable to the bit."""
+"""The training of a detector by MMEngine, resumable to the bit."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,73 +15,73 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 from torch import nn
 
-import ghostlib.mmdet  # noqa: F401 (registers what the configurations name)
+import ghostlib.mmdet  # noqa: F401 (registers the classes that the configurations name)
+from ghostlib.detection.metrics import scores
+from ghostlib.detection.states import newest_whole
 from ghostlib.files import write_atomic
+from ghostlib.machine import refuse_several_processes
 from ghostlib.mmdet.coco import check_data
-from ghostlib.training.loop import Progress
+from ghostlib.training.progress import NonFiniteLoss, Progress
 from ghostlib.training.randomness import seed_of
 
-# CocoMetric's names -> ours. Sizes are COCO's: small below 32² px, medium below 96², large above.
-METRICS = {"mAP": "mAP", "mAP_50": "AP50", "mAP_75": "AP75", "mAP_s": "AP small", "mAP_m": "AP medium",
-           "mAP_l": "AP large"}
-_STATE = "epoch_*.pth"
+DETECTIONS = "detections.bbox.json"  # MMDetection writes PREFIX.bbox.json
 
 
-def train(config: Config, seed: int, device: str, folder: Path,
-          report: Callable[[Progress], None]) -> tuple[nn.Module, dict]:
+def train(config: Config, name: str, seed: int, device: str, folder: Path,
+          report: Callable[[Progress], None]) -> tuple[nn.Module, dict[str, Any]]:
     """Trains a detector and evaluates it, folded, before and after.
 
-    Killed at any moment and called again, it goes on after the last whole epoch and ends in the same weights. (On a CPU
-    and with `num_workers` 0: processes that load data draw their augmentations as MMEngine seeds them, once a start.)
+    Killed at any moment and called again, it goes on after the last whole epoch and ends in the same weights: on a CPU,
+    with images that are loaded in this process (`num_workers` 0). Worker processes draw their augmentations from seeds
+    that MMEngine sets once a start.
 
     Args:
-        config: of the detector.
+        config: the detector's.
+        name: what an error calls the training.
         seed: of everything random.
         device: "cpu", "cuda" or "mps".
-        folder: for MMEngine's logs and states, and detections.bbox.json in COCO's format for results.
+        folder: gets states/, MMEngine's folder, while training, then detections.bbox.json, in COCO's format of results.
         report: called after every step.
 
     Returns:
-        The detector in its training form; `untrained` and `trained`, each metric of `METRICS` -> % (None where the
-        images hold no object of that size), and `history`, the mean loss of an image in every epoch.
+        The detector in its training form, and its metrics: `untrained` and `trained`, as `metrics.scores` gives them,
+        and `history`, the mean loss of an image in every epoch.
 
     Raises:
         DetectionError: an annotation, image or category is missing.
+        NonFiniteLoss: the training diverged; nothing was saved after the last whole epoch.
+        SeveralProcesses: it was started by torchrun or the like.
     """
+    refuse_several_processes()
     check_data(config)
-    states = sorted(folder.glob(_STATE), key=lambda path: int(path.stem.rpartition("_")[2]))
+    states = folder / "states"
+    state = newest_whole(states)
     config.merge_from_dict({
-        "work_dir": str(folder), "log_level": "WARNING", "randomness": dict(seed=seed),
-        "resume": bool(states), "load_from": str(states[-1]) if states else None,
+        "work_dir": str(states), "log_level": "WARNING", "randomness": dict(seed=seed),
+        "resume": state is not None, "load_from": state and str(state),
         "default_hooks.checkpoint": dict(interval=1, max_keep_ckpts=2, save_best=None,
-                                         backend_args=dict(backend="AtomicBackend")),
-        "val_evaluator.outfile_prefix": str(folder / "detections")})
+                                         backend_args=dict(backend="StateBackend")),
+        "val_evaluator.outfile_prefix": str(states / DETECTIONS.partition(".")[0])})
     config.train_cfg.val_begin = config.train_cfg.max_epochs + 1  # the last state is reported and none is chosen
-    config.setdefault("custom_hooks", []).append(dict(type="CheckInvalidLossHook", interval=1))
-    mmengine.device.utils.DEVICE = device  # else it takes the best there is, whatever the profile says
+    # A visualizer that writes nothing: MMEngine would keep one for the whole process, in the first detector's folder.
+    config.visualizer = dict(type="Visualizer", name=folder.name)
+    mmengine.device.utils.DEVICE = device  # else MMEngine takes the best device there is, whatever the profile says
     runner = Runner.from_cfg(config)
     runner.model.to(memory_format=torch.channels_last)  # faster for depth-wise convolutions, on CPU and GPU
     runner.register_hook(_Randomness(seed))
-    runner.register_hook(watch := _Watch(folder / "history.json", report))
-    untrained = folder / "untrained.json"
-    if not states:
+    runner.register_hook(record := _Record(name, report))
+    if state is None:
         set_random_seed(seed)
-        runner.model.init_weights()  # once: `train` finds it done
-        if not untrained.exists():
-            write_atomic(untrained, json.dumps(_scores(runner.val())).encode())
+        runner.model.init_weights()  # once: `runner.train` finds it done
+        record.untrained = scores(runner.val())
     runner.train()
-    return runner.model, {"trained": _scores(runner.val()), "untrained": json.loads(untrained.read_bytes()),
-                          "history": watch.history}
-
-
-def clear(folder: Path) -> None:
-    """Removes the states; a finished training needs none."""
-    for path in (*folder.glob(_STATE), *folder.glob(".*.tmp"), folder / "last_checkpoint"):
-        path.unlink(missing_ok=True)
+    trained = scores(runner.val())
+    write_atomic(folder / DETECTIONS, (states / DETECTIONS).read_bytes())
+    return runner.model, {"trained": trained, "untrained": record.untrained, "history": record.history}
 
 
 class _Randomness(Hook):
-    """What is random in an epoch is a function of (seed, epoch), so that a resumed training draws the same."""
+    """Makes what is random in an epoch a function of (seed, epoch), so that a resumed training draws the same."""
 
     priority = "VERY_HIGH"
 
@@ -93,40 +92,41 @@ class _Randomness(Hook):
         set_random_seed(seed_of("detection", self.seed, runner.epoch) % 2**32)
 
 
-class _Watch(Hook):
-    """Tells every step, and keeps the mean loss of every epoch."""
+class _Record(Hook):
+    """Reports every step, records every epoch's mean loss in the states, and stops a training that diverged."""
 
-    priority = "LOW"  # before the state of the epoch is written: what a state has seen, the history has, too
+    priority = "LOW"  # before the state of the epoch is written, so that no state holds what diverged
 
-    def __init__(self, file: Path, report: Callable[[Progress], None]):
-        self.file, self.report = file, report
+    def __init__(self, name: str, report: Callable[[Progress], None]):
+        self.name, self.report = name, report
+        self.untrained: dict[str, float | None] = {}
         self.history: list[dict[str, float]] = []
-
-    def before_train(self, runner: Runner) -> None:
-        if runner.epoch:
-            self.history = json.loads(self.file.read_bytes())[:runner.epoch]
 
     def before_train_epoch(self, runner: Runner) -> None:
         self.losses, self.images, self.start = [], 0, time.perf_counter()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.losses.append(outputs["loss"].item())
+        loss = outputs["loss"].item()
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss} at step {runner.iter + 1} of {runner.max_iters}", runner)
+        self.losses.append(loss)
         self.images += len(data_batch["inputs"])
-        # The grid's bar is of classifiers: a detector's steps have no accuracy.
-        self.report(Progress(runner.iter + 1, runner.max_iters, self.losses[-1], math.nan,
+        # Steps of a detector have no accuracy.
+        self.report(Progress(runner.iter + 1, runner.max_iters, loss, math.nan,
                              self.images / (time.perf_counter() - self.start)))
 
     def after_train_epoch(self, runner: Runner) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in runner.model.state_dict().values()):
+            raise self._diverged(f"weights are not finite after epoch {runner.epoch + 1}", runner)
         self.history.append({"epoch": runner.epoch + 1, "loss": sum(self.losses) / self.images})
-        write_atomic(self.file, json.dumps(self.history).encode())
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint["record"] = {"untrained": self.untrained, "history": self.history}
 
-def _scores(found: dict[str, float]) -> dict[str, float | None]:
-    """CocoMetric's result as `METRICS`, in %; None where there is no object of that size.
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self.untrained, self.history = checkpoint["record"]["untrained"], checkpoint["record"]["history"]
 
-    Where nothing at all was detected it is empty, and then which sizes there are is not known.
-    """
-    if not found:
-        return {name: None if "AP " in name else 0.0 for name in METRICS.values()}
-    of = {name: found[f"coco/bbox_{theirs}"] for theirs, name in METRICS.items()}
-    return {name: None if value < 0 else 100 * value for name, value in of.items()}
+    def _diverged(self, what: str, runner: Runner) -> NonFiniteLoss:
+        optimizer = ", ".join(f"{key} = {value}" for key, value in runner.cfg.optim_wrapper.optimizer.items())
+        return NonFiniteLoss(f"{self.name}, diverged: {what}. Its optimiser has {optimizer}; a lower lr or a longer "
+                             "warmup may help (params.yaml: detection.scales.<profile>.options)")

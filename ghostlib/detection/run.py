@@ -1,77 +1,96 @@
-"""One training of a detector, stored and resumed like a classifier's."""
+"""The training of a detector as a job: a row of Table 10 at a profile's scale with a seed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghostlib.detection import configure, scenes
+from ghostlib.detection import configure
 from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
-from ghostlib.experiments import COLUMNS
-from ghostlib.files import write_atomic
-from ghostlib.machine import cpu_name
-from ghostlib.mmdet import coco
+from ghostlib.files import save_weights, write_atomic
 from ghostlib.models import catalog
-from ghostlib.runs.store import Run, Store
+from ghostlib.runs.classifier import ClassifierRun
+from ghostlib.runs.digest import code_of, library_versions, meaning
+from ghostlib.runs.job import Report
+from ghostlib.runs.store import Store, name
 from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+CODE = code_of("ghostlib.detection.configure", "ghostlib.detection.loop", "ghostlib.detection.scenes")
+COCO = Path("data/coco")
+# What MMDetection's configuration trains on without scenes: the 118,287 images of instances_train2017.json
+# (cocodataset.org), which its RepeatDataset shows ten times in each of 30 epochs (yolov3_mobilenetv2_8xb24-*.py).
+COCO_IMAGES, COCO_REPEATS, COCO_EPOCHS = 118_287, 10, 30
 # The original's name first: an environment that has both, one in front of the other, imports the original.
-_PACKAGES = (("mmdet", "onedl-mmdetection"), ("mmengine", "onedl-mmengine"), ("mmcv", "mmcv-lite", "onedl-mmcv"))
-
-
-def _code() -> str:
-    """Changes with any source file that decides what a detector learns, besides those of `Run.code`."""
-    here = Path(__file__)
-    sources = [*sorted(here.parent.glob("*.py")), here.parents[1] / "mmdet.py", here.parents[1] / "mmcv_ops.py"]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-
-
-# Taken when the code is imported, like `store.CODE`.
-CODE = _code()
+_LIBRARIES = (("mmdet", "onedl-mmdetection"), ("mmengine", "onedl-mmengine"), ("mmcv", "mmcv-lite", "onedl-mmcv"),
+              ("torch",), ("torchvision",), ("timm",), ("pycocotools",))
 
 
 @dataclass(frozen=True)
-class DetectionRun:
-    """A row of Table 10 with a seed.
+class DetectorRun:
+    """A row of Table 10 with a seed; see `job.Job`.
 
     Attributes:
-        row: the paper's.
+        row: the paper's name of the row.
         arch: its backbone.
         side: the paper's resolution (px).
         scale: what differs from the configuration of that row.
-        backbone: the training of the classifier whose weights it begins with.
-        detection_code: what `code` is for the backbone.
+        backbone: the training of the classifier whose weights the detector starts from.
     """
 
     row: str
     arch: str
     side: int
     scale: Scale
-    backbone: Run
-    detection_code: str = CODE
+    backbone: ClassifierRun
+    label: str = field(default="", compare=False)
+    code: str = CODE
 
     @cached_property
     def key(self) -> str:
         """16 hexadecimal digits of all that decides the result."""
-        decides = {"config": self.file.read_text(encoding="utf-8"), "scale": self.scale.model_dump(exclude={"scale"}),
-                   "backbone": self.backbone.key, "data": self.data, "code": self.detection_code,
-                   "libraries": _versions()}
+        decides = {"config": meaning(self.file.read_text(encoding="utf-8")),
+                   "scale": self.scale.model_dump(exclude={"scale"}), "backbone": self.backbone.key, "data": self.data,
+                   "code": self.code, "libraries": library_versions(*_LIBRARIES)}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def work(self) -> float:
+        """Pixels that pass, once for each branch they pass."""
+        layout, epochs = self.scale.scenes, self.scale.options.get("train_cfg.max_epochs", COCO_EPOCHS)
+        images = layout.train if layout else COCO_IMAGES * COCO_REPEATS
+        return epochs * images * (self.side * self.scale.resize)**2 * (1 + self.backbone.recipe.branches)
+
+    @property
+    def requires(self) -> tuple[ClassifierRun, ...]:
+        """The training of its backbone."""
+        return (self.backbone,)
+
+    @property
+    def seed(self) -> int:
+        """Its backbone's, too."""
+        return self.backbone.seed
+
+    @property
+    def profile(self) -> Profile:
+        """Its backbone's, too."""
+        return self.backbone.profile
+
+    @classmethod
+    def current_code(cls) -> str:
+        """The digest of the code that this process has imported."""
+        return CODE
+
+    @property
     def file(self) -> Path:
-        """The configuration it starts from."""
+        """The configuration file that it starts from."""
         return configure.config_file(self.arch, self.side)
 
     @cached_property
@@ -79,140 +98,63 @@ class DetectionRun:
         """The digest of the images it is trained and tested on."""
         if layout := self.scale.scenes:
             return hashlib.sha256(f"{self.backbone.data} {layout!r}".encode()).hexdigest()[:16]
-        sizes = [(path.name, path.stat().st_size) for path in sorted(Path("data/coco/annotations").glob("*2017.json"))]
+        sizes = [(path.name, path.stat().st_size) for path in sorted((COCO / "annotations").glob("*2017.json"))]
         return hashlib.sha256(str(sizes).encode()).hexdigest()[:16]
 
-    @property
-    def seed(self) -> int:
-        return self.backbone.seed
+    def describe(self) -> dict[str, Any]:
+        """The row and its backbone's run, the scale, the data's digest and the libraries' versions."""
+        return {"row": self.row, "backbone": self.backbone.key, "scale": self.scale.model_dump(mode="json"),
+                "data": self.data, "libraries": library_versions(*_LIBRARIES)}
 
-    @property
-    def profile(self) -> Profile:
-        return self.backbone.profile
+    def train(self, folder: Path, store: Store, report: Report) -> dict[str, Any]:
+        """Trains, or goes on; leaves config.py, detector.safetensors and detections.bbox.json in the folder.
 
-    @property
-    def recipe(self) -> Recipe:
-        """Its backbone's."""
-        return self.backbone.recipe
-
-    @property
-    def code(self) -> str:
-        return self.backbone.code
-
-    @property
-    def steps(self) -> int:
-        """Its work relative to the other rows', which is all that is asked for: pixels."""
-        return self.side**2
-
-    teacher_run = None
-
-
-class DetectionStore(Store):
-    """The run store, with detectors in it."""
-
-    def _train(self, asked: DetectionRun, folder: Path, report: Callable[[Any], None]) -> None:
+        Returns:
+            The metrics, see `loop.train`.
+        """
         import torch
 
         from ghostlib.detection import loop
-        from ghostlib.models import weights
 
-        if asked.detection_code != CODE:
-            raise RuntimeError(f"ghostlib's source changed since run {asked.key} was asked for; run again")
-        torch.set_num_threads(asked.profile.threads)
-        Store(self.root).ensure(asked.backbone)
-        config = self.config(asked)
-        description = {"key": asked.key, "row": asked.row, "seed": asked.seed, "backbone": asked.backbone.key,
-                       "data": asked.data, "libraries": _versions()}
-        write_atomic(folder / "run.json", json.dumps(description, indent=1, ensure_ascii=False).encode())
-        write_atomic(folder / "config.py", config.pretty_text.encode())
-        start = time.perf_counter()
-        detector, metrics = loop.train(config, asked.seed, asked.profile.device_type, folder, report)
-        weights.save(detector, folder / "detector.safetensors")
-        on_gpu = next(detector.parameters()).is_cuda
-        cost = {"seconds": round(time.perf_counter() - start, 1),
-                "device": torch.cuda.get_device_name() if on_gpu else cpu_name()}
-        write_atomic(folder / "cost.json", json.dumps(cost).encode())
-        write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
-        loop.clear(folder)
+        torch.set_num_threads(self.profile.threads)
+        config = self.config(store)
+        write_atomic(folder / "config.py", config.pretty_text)
+        named = replace(self, label=self.label or f"{self.row}, seed {self.seed}")
+        detector, metrics = loop.train(config, name(named), self.seed, self.profile.device_type, folder, report)
+        save_weights(detector, folder / "detector.safetensors")
+        return metrics
 
-    def config(self, run: DetectionRun) -> Config:
-        """The run's whole configuration."""
-        width = catalog.default_width(run.arch) * run.profile.width_scale
-        config = configure.configure(run.file, run.scale, run.arch, width, self.scenes(run))
-        config.model.backbone.weights = str(self.folder(run.backbone) / "ema.safetensors")
-        return config
+    def config(self, store: Store) -> Config:
+        """The whole configuration."""
+        return configure.configure(self.file, self.scale, self.arch, self.profile.width_scale, self.scenes(store),
+                                   store.folder(self.backbone))
 
-    def scenes(self, run: DetectionRun) -> Path | None:
-        """The folder of the run's scenes; None for COCO."""
-        layout = run.scale.scenes
-        return scenes.write(run.profile, layout, self.root / "scenes") if layout else None
+    def scenes(self, store: Store) -> Path | None:
+        """The folder of its scenes, which are drawn if need be; None for COCO."""
+        from ghostlib.detection import scenes
+
+        return scenes.write(self.profile, self.scale.scenes, store.root / "scenes") if self.scale.scenes else None
+
+    def evaluated(self, store: Store) -> tuple[Path, Path]:
+        """The annotations and the folder of the images that it is evaluated on."""
+        if scenes := self.scenes(store):
+            return scenes / "annotations" / "val.json", scenes / "val"
+        return COCO / "annotations" / "instances_val2017.json", COCO / "val2017"
 
 
-def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[DetectionRun]:
-    """A run for every row of Table 10 and seed of the profile."""
+def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[DetectorRun]:
+    """A run for every row of Table 10 and seed of the profile.
+
+    Raises:
+        ConfigError: params.yaml has no scale or no recipe for one of them, or an impossible one.
+    """
     params = params or load_params()
     profile = load_profile(profile_name, params)
     scale, recipes = load_scale(profile, params), backbone_recipes(profile, params)
-    return [DetectionRun(row, arch, side, scale, Run(recipes[arch], profile, seed).canonical)
+    return [DetectorRun(row, arch, side, scale, _backbone(recipes[arch], arch, profile, seed),
+                        f"table_10 ({row}), seed {seed}")
             for row, (arch, side) in catalog.backbones().items() for seed in profile.seeds]
 
 
-def train_all(wanted: list[DetectionRun], store: DetectionStore | None = None) -> None:
-    """Trains what is not in the store yet, the backbones first, several runs at a time.
-
-    Raises:
-        DetectionError: an annotation, image or category is missing; before anything is trained.
-        GridError: after all the others have finished, with each failed run's log.
-    """
-    from ghostlib.runs import engines
-
-    store = store or DetectionStore()
-    todo = {run.row: run for run in wanted if store.metrics(run) is None}
-    for run in todo.values():  # of each row one seed, the data being the same; the scenes are written here, too
-        coco.check_data(store.config(run))
-    engines.run([run.backbone for run in wanted], store=Store(store.root), title="backbones")
-    engines.run(wanted, store=store, title="detectors")
-
-
-def results(wanted: list[DetectionRun], store: DetectionStore | None = None) -> Any:
-    """Long format, one row per run and metric (%), as of other experiments; `untrained ...` are before training."""
-    import pandas as pd
-
-    store = store or DetectionStore()
-    records = [("table_10", run.row, "mAP", run.seed, run.key, prefix + name, value, run.data)
-               for run in wanted for prefix, part in (("", "trained"), ("untrained ", "untrained"))
-               for name, value in store.metrics(run)[part].items()]
-    return pd.DataFrame(records, columns=COLUMNS)
-
-
-def curves(wanted: list[DetectionRun], store: DetectionStore | None = None) -> Any:
-    """The mean loss of an image, one row per run and epoch."""
-    import pandas as pd
-
-    store = store or DetectionStore()
-    return pd.DataFrame([{"row": run.row, "seed": run.seed, **epoch} for run in wanted
-                         for epoch in store.metrics(run)["history"]])
-
-
-def evaluated(wanted: list[DetectionRun], store: DetectionStore | None = None) -> tuple[Path, Path, dict[str, Path]]:
-    """The annotations and images evaluated on, and the first seed's detections at the higher resolution, by row."""
-    store = store or DetectionStore()
-    data, part = (store.scenes(wanted[0]), "val") if wanted[0].scale.scenes else (Path("data/coco"), "val2017")
-    annotations = data / "annotations" / ("val.json" if part == "val" else "instances_val2017.json")
-    side = max(run.side for run in wanted)
-    found = {run.row: store.folder(run) / "detections.bbox.json" for run in wanted
-             if (run.side, run.seed) == (side, wanted[0].seed)}
-    return annotations, data / part, found
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that train, whichever of their names they were installed by."""
-    found = {}
-    for names in (*_PACKAGES, ("torch",), ("torchvision",), ("timm",), ("pycocotools",)):
-        for name in names:
-            try:
-                found[name] = version(name)
-                break
-            except PackageNotFoundError:
-                continue
-    return found
+def _backbone(recipe: Recipe, arch: str, profile: Profile, seed: int) -> ClassifierRun:
+    return ClassifierRun(recipe, profile, seed, f"table_10 (backbone {arch}), seed {seed}").canonical

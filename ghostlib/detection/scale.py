@@ -1,4 +1,4 @@
-"""How large Table 10 is at a profile's scale: the section `detection` of params.yaml."""
+"""The scale that a profile measures Table 10 at: the section `detection` of params.yaml."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 from pydantic import Field
 
 from ghostlib.config import Config, ConfigError
-from ghostlib.detection.scenes import Layout
+from ghostlib.detection.layout import Layout
 from ghostlib.models import catalog
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
 
 class Scale(Config):
-    """What differs from the configurations of detection/configs/; nothing by default, which is COCO."""
+    """What differs from the configurations in detection/configs/; by default nothing, which is COCO."""
 
     scale: str = Field(description="one sentence for tables: at which scale the numbers were measured")
-    resize: float = Field(1.0, gt=0, description="multiplies 320 and 416 px, and the anchors with them")
-    scenes: Layout | None = Field(None, description="how they are drawn; null for COCO in data/coco")
-    without: tuple[str, ...] = Field((), description="augmentations of MMDetection's pipeline to leave out")
-    options: dict[str, Any] = Field(default_factory=dict, description="as MMDetection's --cfg-options")
+    resize: float = Field(1.0, gt=0, description="multiplies 320 and 416 px, and the anchors")
+    scenes: Layout | None = Field(None, description="how scenes are drawn; null for COCO in data/coco")
+    without: tuple[str, ...] = Field((), description="the augmentations of MMDetection's pipeline to leave out")
+    options: dict[str, Any] = Field(default_factory=dict, description="changes, written as MMDetection's --cfg-options")
 
 
 def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
@@ -36,17 +36,17 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
 
 
 def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
-    """The name of each backbone of Table 10 -> the recipe of the classifier whose weights the detector begins with.
+    """For each backbone of Table 10, by name, the recipe of the classifier whose weights its detectors start from.
 
     Raises:
         ConfigError: params.yaml has no recipe for one of them, or an impossible one.
     """
-    asked, recipes = params.get("detection", {}).get("backbones", {}), {}
+    overrides, recipes = params.get("detection", {}).get("backbones", {}), {}
     for name, _ in catalog.backbones().values():
         where = f"params.yaml: detection.backbones.{name}"
-        if name not in asked:
+        if name not in overrides:
             raise ConfigError(f"{where} is missing")
         # V3 is V2 with branches, and that is how a recipe says it.
         network = name.replace("ghostnetv3", "ghostnetv2")
-        recipes[name] = profile.resolve({**asked[name], "network": network}, where=where)
+        recipes[name] = profile.resolve({**overrides[name], "network": network}, where=where)
     return recipes

@@ -17,25 +17,26 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
-from pydantic import Field, model_validator
 
-from ghostlib.config import Config
+from ghostlib.detection.layout import Layout
+from ghostlib.files import write_atomic
+from ghostlib.runs.digest import code_of
 from ghostlib.training import datasets
 from ghostlib.training.datasets import DataError, Images
 from ghostlib.training.profile import Profile
 from ghostlib.training.randomness import seed_of
-from ghostlib.training.recipe import Share
 
+CODE = code_of("ghostlib.detection.scenes")
 CATEGORIES = {
     "digits": tuple("0123456789"),
     "fashion": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
                 "Ankle boot"),
 }
-# An object's box holds its pixels brighter than this (of 255); below it an enlarged edge fades out.
+# An object's box holds its pixels brighter than this (out of 255); below it an enlarged edge fades out.
 _INK = 64
-# The brightest that background and clutter get. An object's own greys are kept: a pixel is the brighter of the two.
+# The brightest grey of background and clutter. An object's own greys are kept: a pixel takes the brighter of the two.
 _CLUTTER = 110
-_ATTEMPTS = 50
+_ATTEMPTS = 50  # to find room for an object
 
 SOURCES = {
     "digits": "scikit-learn's handwritten digits (8 × 8 px)",
@@ -57,29 +58,6 @@ Made by `ghostlib.detection.scenes` from {digest}, with {layout}.
 """
 
 
-class Layout(Config):
-    """How scenes are drawn."""
-
-    train: int = Field(400, ge=1, description="number of scenes to train on")
-    val: int = Field(100, ge=1, description="number of scenes to evaluate on")
-    side: int = Field(256, ge=1, description="of the square canvas (px)")
-    objects: tuple[int, int] = Field((2, 6), description="fewest and most of a scene; fewer where no more find room")
-    sizes: tuple[int, int] = Field((24, 144), description="smallest and largest side (px) that an image is enlarged "
-                                                          "to, drawn evenly on a logarithmic scale")
-    overlap: Share = Field(0.1, description="the largest share of an object's box that another one's may cover")
-    clutter: int = Field(12, ge=0, description="number of lines, ellipses and pieces of objects of a scene")
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Layout:
-        for name, (least, most) in {"objects": self.objects, "sizes": self.sizes}.items():
-            if not 1 <= least <= most:
-                raise ValueError(f"{name} = {(least, most)} must be the least and the most, from 1 on")
-        if self.sizes[1] > self.side:
-            raise ValueError(f"sizes = {self.sizes}: an object of {self.sizes[1]} px has no room on {self.side} px")
-        return self
-
-
 @dataclass(frozen=True)
 class Scene:
     """One image with its objects: labels and boxes (x, y, width, height) in px."""
@@ -90,11 +68,11 @@ class Scene:
 
 
 def write(profile: Profile, layout: Layout, root: Path) -> Path:
-    """Writes the profile's detection set, or finds it written.
+    """Writes the profile's detection set, unless it is there.
 
     Returns:
-        Its folder under `root`, named by the profile and a hash of the images, the layout and this file: what is there
-        is whole and up to date.
+        Its folder under `root`. The name holds the profile and a hash of the images, the layout and this code, so a
+        folder that is there is whole and up to date.
 
     Raises:
         DataError: the profile's images cannot be laid out, or are absent.
@@ -103,21 +81,20 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
         raise DataError(f"profile {profile.name!r} has no scenes: {profile.data!r} are photographs, which cannot be "
                         f"laid out as objects (only {', '.join(CATEGORIES)} can); use COCO in data/coco")
     splits = datasets.load(profile)
-    code = Path(__file__).read_text(encoding="utf-8")
-    decides = {"data": splits.digest, "layout": layout.model_dump(mode="json"), "code": code}
+    decides = {"data": splits.digest, "layout": layout.model_dump(mode="json"), "code": CODE}
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / f"{profile.name}-{key}"
     if folder.is_dir():
         return folder
     unfinished = root / f".{folder.name}.{os.getpid()}.tmp"
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process that had this number
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process of the same number
         unfinished.mkdir(parents=True)
         for part, images, count in (("train", splits.train, layout.train), ("val", splits.test, layout.val)):
             _write_part(unfinished, part, images, count, layout, CATEGORIES[profile.data])
         readme = README.format(count=layout.train + layout.val, source=SOURCES[profile.data],
                                side=layout.side, seed=layout.seed, digest=splits.digest, layout=layout)
-        (unfinished / "README.md").write_text(readme, encoding="utf-8")
+        write_atomic(unfinished / "README.md", readme)
         os.replace(unfinished, folder)
     except OSError:
         if not folder.is_dir():  # else another process was first
@@ -128,7 +105,7 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
 
 
 def draw(images: Images, layout: Layout, part: str, index: int) -> Scene:
-    """Scene `index` of a part: a function of the images, the layout and these names."""
+    """Scene `index` of a part ("train" or "val"): a function of the images, the layout, the part and the index."""
     random = np.random.default_rng(seed_of("scene", layout.seed, part, index))
     canvas = _background(random, layout.side)
     for _ in range(layout.clutter):
@@ -155,9 +132,7 @@ def _write_part(folder: Path, part: str, images: Images, count: int, layout: Lay
         scene.image.save(folder / part / file)
         content["images"].append({"id": index + 1, "file_name": file, "width": layout.side, "height": layout.side})
         content["annotations"] += _annotations(scene, index + 1, len(content["annotations"]) + 1)
-    path = folder / "annotations" / f"{part}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_atomic(folder / "annotations" / f"{part}.json", json.dumps(content))
 
 
 def _annotations(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
@@ -206,15 +181,15 @@ def _log_uniform(random: np.random.Generator, least: int, most: int) -> int:
 
 def _free_place(random: np.random.Generator, layout: Layout, size: tuple[int, int],
                 boxes: list[tuple[int, int, int, int]]) -> tuple[int, int] | None:
-    """The left upper corner (x, y) of a place where nothing is covered by more than allowed; None if none was found."""
+    """The upper left corner (x, y) of a place where boxes overlap no more than allowed; None if none is found."""
     for _ in range(_ATTEMPTS):
         x, y = (int(random.integers(0, layout.side - length, endpoint=True)) for length in size)
-        if all(_covered((x, y, *size), box) <= layout.overlap for box in boxes):
+        if all(_covered_share((x, y, *size), box) <= layout.overlap for box in boxes):
             return x, y
     return None
 
 
-def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+def _covered_share(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
     """The share of the smaller of two boxes that lies within the other."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
@@ -222,7 +197,7 @@ def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
 
 
 def _brighter(canvas: Image.Image, ink: Image.Image, place: tuple[int, int]) -> Image.Image:
-    """The canvas with the ink laid over it: of each pixel the brighter one."""
+    """The canvas with the ink laid over it: each pixel is the brighter of the two."""
     layer = Image.new("RGB", canvas.size)
     layer.paste(ink, place)
     return ImageChops.lighter(canvas, layer)

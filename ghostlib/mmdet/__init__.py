@@ -1,4 +1,4 @@
-"""Every network of the zoo as a backbone of MMDetection's, and its folding.
+"""Every network of the zoo as a backbone of MMDetection's detectors, and its folding.
 
     custom_imports = dict(imports=["ghostlib.mmdet"], allow_failed_imports=False)
     custom_hooks = [dict(type="FoldHook")]
@@ -29,14 +29,14 @@ from ghostlib.mmdet.hooks import AtomicBackend, CheckDataHook, FoldHook, fold  #
 
 __all__ = ["AtomicBackend", "CheckDataHook", "FoldHook", "GhostBackbone", "fold"]
 
-# MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only where it is told that these
-# names are harmless. The onedl fork tells it while it reads (and where that fails unpickles anything, so no MMEngine is
-# to be given a checkpoint from strangers); the original does not, and could resume nothing.
+# MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only if these names are declared
+# harmless. The onedl fork declares them while it reads (and where that fails it unpickles anything, so never give
+# MMEngine a checkpoint from strangers); the original does not, and could not resume.
 if not hasattr(checkpoints, "get_torch_safe_globals"):
     torch.serialization.add_safe_globals([
         HistoryBuffer, getattr, np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "int64", "uint32"))])
-# MMDetection 3.1 to 3.5: detecting with SSD and SSDLite looks for a loss that their head does not have
+# In MMDetection 3.1 to 3.5 the detection of SSD and SSDLite looks for a loss that their head does not have
 # (open-mmlab/mmdetection, issue 11063).
 if not hasattr(SSDHead, "loss_cls"):
     SSDHead.loss_cls = None

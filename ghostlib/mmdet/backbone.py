@@ -1,4 +1,4 @@
-"""Every network of the zoo as a backbone that MMDetection builds by `type="GhostBackbone"`."""
+"""The networks of the zoo as backbones: MMDetection builds one by `type="GhostBackbone"`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from ghostlib.models import zoo
 
 @MODELS.register_module()
 class GhostBackbone(BaseModule):
-    """A network of the zoo that gives the last map of each stride; a GhostNetV3 has its branches.
+    """A network of the zoo that returns the last feature map of each stride; a GhostNetV3 has its branches.
 
     Args:
         arch: one of `zoo.names()`.
-        out_indices: which maps, in ascending order. Of most networks 0 to 4, at strides 2, 4, 8, 16 and 32.
-        frozen_stages: the maps up to this index, and all that leads to them, do not learn; -1 freezes nothing.
-        norm_eval: every normalisation keeps its running statistics while training.
-        norm_cfg: MMDetection's; `type` "BN" or "SyncBN" (statistics over all processes of a DDP training), and what of
-            `requires_grad`, `eps` and `momentum` is to differ from the network's own.
-        width: multiplies every channel count of the 1.0× network; by default what the name says.
-        weights: a file with ImageNet weights of this network, in whichever layout `weights.load` knows; the classifier
-            in it is ignored. Read where MMEngine initialises weights: when a training starts, not for inference.
-        ema: the averaged weights of such a file that holds both.
+        out_indices: the maps to return, in ascending order. Most networks have 0 to 4, at strides 2, 4, 8, 16 and 32.
+        frozen_stages: freezes the maps up to this index, and every layer before them; -1 freezes nothing.
+        norm_eval: keeps the running statistics of every normalisation fixed during training.
+        norm_cfg: MMDetection's: a `type`, "BN" or "SyncBN" (statistics over all processes of a DDP training), and
+            `requires_grad`, `eps` and `momentum` where they differ from the network's own.
+        width: multiplies every channel count of the 1.0× network; by default the width in the name.
+        weights: a file with ImageNet weights of this network, in any layout that `weights.load` knows; the classifier
+            in it is ignored. It is read where MMEngine initialises weights: when a training starts, not for inference.
+        ema: takes the averaged weights from a file that holds both.
         init_cfg: MMEngine's initialisation, e.g. dict(type="Pretrained", checkpoint=..., prefix="backbone.").
 
     Attributes:
-        channels: of the maps, in the order they come.
-        strides: likewise, in px of the image.
+        channels: the number of channels of each map, finest map first.
+        strides: the stride of each map (px), finest map first.
 
     Raises:
-        ValueError: an unknown network, a map or stage that it does not have, a normalisation it cannot get, weights
-            from two places.
+        ValueError: an unknown network, a map or stage that it does not have, a normalisation that it cannot have, or
+            both `weights` and `init_cfg`.
     """
 
     def __init__(self, arch: str, out_indices: Sequence[int] = (2, 3, 4), frozen_stages: int = -1,
@@ -48,13 +48,13 @@ class GhostBackbone(BaseModule):
         super().__init__(init_cfg)
         if weights and init_cfg:
             raise ValueError(f"the backbone has weights = {weights!r} and init_cfg = {init_cfg}; remove one of them")
-        # What neck and head draw next is the same behind every backbone, so one seed pairs their detectors.
+        # Neck and head are initialised next: behind every backbone they draw the same, so a seed pairs the detectors.
         with torch.random.fork_rng(devices=[]):
             features = zoo.features(arch, tuple(out_indices), width)
         taps = list(features.feature_info.out_indices)
         if not taps or taps != sorted(set(taps)):
-            raise ValueError(f"out_indices = {tuple(out_indices)} must name maps in ascending order: they come finest "
-                             "first")
+            raise ValueError(f"out_indices = {tuple(out_indices)} must name maps in ascending order, from the finest "
+                             "on")
         if not -1 <= frozen_stages <= taps[-1]:
             raise ValueError(f"frozen_stages = {frozen_stages} must be between -1 (none) and {taps[-1]}, the last of "
                              "out_indices")
@@ -68,11 +68,11 @@ class GhostBackbone(BaseModule):
                 parameter.requires_grad = False
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, 3, H, W) -> a map (N, channels[i], H/strides[i], W/strides[i]) for each of `out_indices`."""
+        """Images (N, 3, H, W) -> a map (N, channels[i], H/strides[i], W/strides[i]) for each index in `out_indices`."""
         return tuple(self.features(images))
 
     def init_weights(self) -> None:
-        """MMEngine's `init_cfg`, or else the file `weights`.
+        """Initialises by MMEngine's `init_cfg` or from the file `weights`.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -83,7 +83,7 @@ class GhostBackbone(BaseModule):
             self._load(self.weights)
 
     def train(self, mode: bool = True) -> GhostBackbone:
-        """As `nn.Module.train`, but normalisations that are to keep their statistics stay in evaluation mode."""
+        """As `nn.Module.train`, but normalisations that keep their statistics stay in evaluation mode."""
         super().train(mode)
         for module in self.modules() if self.norm_eval else self._frozen():
             if isinstance(module, _BatchNorm):
@@ -91,7 +91,7 @@ class GhostBackbone(BaseModule):
         return self
 
     def _frozen(self) -> list[nn.Module]:
-        """Every module from the image to the map `frozen_stages`."""
+        """Every module between the image and the map `frozen_stages`."""
         if self.frozen_stages < 0:
             return []
         tap = self.features.feature_info.module_name(self.frozen_stages)
@@ -101,28 +101,29 @@ class GhostBackbone(BaseModule):
         return modules[:modules.index(last) + 1]
 
     def _load(self, path: str) -> None:
-        """In place, since an optimiser holds the parameters already."""
+        """Copies a file's weights into the parameters, which an optimiser may hold already."""
         if not Path(path).is_file():
-            raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file, looked for from {Path.cwd()}")
+            raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file (a relative path starts "
+                                    f"at {Path.cwd()})")
         network = zoo.create(self.arch, width=self.width)
         report = weight_files.load(network, path, ema=self.ema, strict=False)
         differing = [*report.missing, *report.unexpected, *(name for name, _, _ in report.mismatched)]
         if wrong := [name for name in differing if not name.startswith(network.default_cfg["classifier"])]:
             raise weight_files.WeightsError(
-                f"backbone.weights = {path!r} does not fit {self.arch}: {report}. Apart from the classifier all of it "
-                f"has to, {wrong[0]} does not; set arch and width to those the file was trained with")
+                f"backbone.weights = {path!r} does not fit {self.arch}: {report}. All but the classifier must fit, and "
+                f"{wrong[0]} does not; set arch and width to those that the file was trained with")
         state = network.state_dict()
         state |= {_in_feature_network(name): tensor for name, tensor in state.items()}
         self.features.load_state_dict({name: state[name] for name in self.features.state_dict()})
 
 
 def _in_feature_network(name: str) -> str:
-    """What timm's feature network calls a module or parameter: it flattens the sequences at the top of a network."""
+    """The name of a module or parameter in timm's feature network, which flattens the sequences at the top."""
     return name.replace(".", "_", 1)
 
 
 def _with_norms(features: nn.Module, arch: str, norm_cfg: dict[str, Any]) -> nn.Module:
-    """The network with the normalisations of a `norm_cfg`."""
+    """The network with the normalisations that a `norm_cfg` describes."""
     kind, settings = norm_cfg.get("type", "BN"), {"eps", "momentum", "requires_grad"}
     if kind not in ("BN", "SyncBN") or set(norm_cfg) - settings - {"type"}:
         raise ValueError(f"norm_cfg = {dict(norm_cfg)}: {arch} takes the types BN and SyncBN, with "

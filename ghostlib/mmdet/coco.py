@@ -1,4 +1,4 @@
-"""Whether the data of an MMDetection configuration is there, looked for before a training and not hours into it."""
+"""Checks that the data of an MMDetection configuration is there, before a training and not hours into it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,30 @@ class DetectionError(ValueError):
 
 
 def check_data(config: Config) -> None:
-    """Looks for what a training would miss hours later.
+    """Looks for every annotation file, image and category that a configuration names.
 
     Raises:
-        DetectionError: an annotation file or an image is not there, a file is no COCO annotation, or the
-            configuration and the file name different categories.
+        DetectionError: an annotation file or an image is missing, a file is no COCO annotation, or the configuration
+            names a category that the file does not have.
     """
     for part in ("train", "val", "test"):
         loader = config.get(f"{part}_dataloader")
         if loader:
             _check_dataset(f"{part}_dataloader", loader["dataset"])
+
+
+def check_config(file: str | Path) -> None:
+    """Checks the data of a configuration file of MMDetection's; see `check_data`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DetectionError: see `check_data`.
+    """
+    from mmengine.config import Config
+
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file} does not exist; name a configuration file of MMDetection's")
+    check_data(Config.fromfile(file))
 
 
 def _check_dataset(key: str, dataset: Any) -> None:
@@ -34,8 +48,8 @@ def _check_dataset(key: str, dataset: Any) -> None:
         dataset, depth = dataset["dataset"], depth + ".dataset"
     key, root = key + depth, Path(dataset.get("data_root") or "")
     if "ann_file" not in dataset or "img" not in (dataset.get("data_prefix") or {}):
-        raise DetectionError(f"{key}: only a data set in COCO's format, with ann_file and data_prefix.img, can be "
-                             f"checked, and this {dataset.get('type')} has not both")
+        raise DetectionError(f"{key}: this {dataset.get('type')} cannot be checked: it needs ann_file and "
+                             "data_prefix.img, as a data set in COCO's format has")
     file = root / dataset["ann_file"]
     content = read_annotations(file, f"{key}.ann_file")
     known = {category["name"] for category in content["categories"]}
@@ -46,15 +60,15 @@ def _check_dataset(key: str, dataset: Any) -> None:
     folder = root / dataset["data_prefix"]["img"]
     missing = list(_missing(folder, content["images"]))
     if missing:
-        raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are not "
-                             f"in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
+        raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
+                             f"missing in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
 
 
 def _missing(folder: Path, images: list[dict[str, Any]]) -> Iterator[str]:
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for image in images:
         name = image["file_name"]
-        # One listing answers for a folder of 118,000; a name with folders in it is looked for by itself.
+        # One listing serves all 118,000 images of a folder; a name that holds a folder is looked up by itself.
         if name not in present and not ("/" in name and (folder / name).is_file()):
             yield name
 
@@ -66,11 +80,20 @@ def _classes_of(dataset_type: str) -> tuple[str, ...]:
 
 
 def read_annotations(file: Path, key: str) -> dict[str, Any]:
+    """The content of a file in COCO's format.
+
+    Args:
+        file: the annotations.
+        key: where the configuration names the file; an error begins with it.
+
+    Raises:
+        DetectionError: the file is missing, torn or no COCO annotation.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DetectionError(f"{key}: {file} is not there. COCO belongs in data/coco (annotations/, train2017/, "
-                             "val2017/) or a link there") from None
+        raise DetectionError(f"{key}: {file} is missing. COCO belongs in data/coco (annotations/, train2017/, "
+                             "val2017/), in a folder or a link of that name") from None
     except ValueError as error:
         raise DetectionError(f"{key}: {file} is torn or no JSON ({error}); fetch it again") from None
     if absent := {"images", "annotations", "categories"} - set(content):

@@ -1,4 +1,4 @@
-"""What MMEngine does around a training with the backbones: whole files, data looked for first, folded evaluation."""
+"""Extensions of MMEngine's training: atomic checkpoints, a check of the data, evaluation of the folded detector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ghostlib.models.reparam import reparameterize
 class AtomicBackend(LocalBackend):
     """Files that are whole or not there: `default_hooks.checkpoint.backend_args=dict(backend="AtomicBackend")`.
 
-    MMEngine writes a checkpoint in place, so a process killed meanwhile leaves a torn one, and resuming fails.
+    MMEngine writes a checkpoint in place: a process killed in the middle leaves a torn one that cannot be resumed.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -31,7 +31,7 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class CheckDataHook(Hook):
-    """Looks for every image and category before the first step, rather than stopping where one is missing."""
+    """Looks for every image and category before the first step, not when one turns out to be missing."""
 
     def before_run(self, runner: Any) -> None:
         check_data(runner.cfg)
@@ -39,9 +39,9 @@ class CheckDataHook(Hook):
 
 @HOOKS.register_module()
 class FoldHook(Hook):
-    """Validates and tests with a folded copy of the detector, as it is deployed; training goes on with the branches."""
+    """Validates and tests a folded copy of the detector, as it is deployed; training continues with the branches."""
 
-    # After the averaged weights are put in place (EMAHook, NORMAL), and done before a checkpoint is written (VERY_LOW).
+    # After EMAHook (NORMAL) has put the averaged weights in place, and before a checkpoint is written (VERY_LOW).
     priority = "LOW"
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -56,9 +56,9 @@ class FoldHook(Hook):
 
 
 def fold(detector: nn.Module) -> nn.Module:
-    """A copy of a detector, or of a backbone, in evaluation mode with one convolution a site; it detects the same.
+    """A copy of a detector, or of a backbone, in evaluation mode with one convolution a site, which detects the same.
 
-    The copy to export. Of a detector wrapped for DDP it is one of the detector alone.
+    This is the copy to export. A detector wrapped for DDP is copied without the wrapper.
     """
     folded = copy.deepcopy(detector.module if is_model_wrapper(detector) else detector).eval()
     for backbone in [module for module in folded.modules() if isinstance(module, GhostBackbone)]:

@@ -1,10 +1,10 @@
-"""MMCV without a compiler: a stand-in for the compiled module `mmcv._ext` with the one operator that YOLOv3, SSDLite
-and RetinaNet detect with, nms.
+"""MMCV without a compiler: a stand-in for the compiled module `mmcv._ext` that has nms, the one operator that YOLOv3,
+SSDLite and RetinaNet detect with.
 
-    python -m ghostlib.mmdet.nms tools/test.py CONFIG CHECKPOINT  # any script of MMDetection's, with the stand-in there
+    ghostlib mmdet run tools/test.py CONFIG CHECKPOINT  # runs any script of MMDetection's with the stand-in
 
-`import ghostlib.mmdet`, and so a config with it among its `custom_imports`, puts the stand-in there, too. But a script
-that imports MMDetection's models before it reads its config (MMDetection's test.py does) needs it earlier.
+`import ghostlib.mmdet` installs the stand-in, and so does a configuration that has it among its `custom_imports`. A
+script that imports MMDetection's models before it reads its configuration, as their test.py does, needs it earlier.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ EXTENSION = "mmcv._ext"
 
 
 class StandIn(ModuleType):
-    """A module that has every operator MMCV may look for and can compute one of them."""
+    """A module that has every operator that MMCV looks for and computes one of them, nms."""
 
     def __init__(self):
         super().__init__(EXTENSION, "Stands in for MMCV's compiled operators; see ghostlib.mmdet.nms.")
@@ -32,55 +33,58 @@ class StandIn(ModuleType):
 
     @staticmethod
     def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-        """Non-maximum suppression as MMCV's own.
+        """Non-maximum suppression, as MMCV's own computes it.
 
         Args:
             boxes: corners (x1, y1, x2, y2) in px, (N, 4).
             scores: (N,).
-            iou_threshold: a box goes that overlaps a better one by more.
+            iou_threshold: a box that overlaps a better one by more is dropped.
             offset: 0, or 1 where x2 and y2 are the last pixels inside, so that a width is x2 − x1 + 1.
 
         Returns:
-            The indices of the boxes that stay, best first.
+            The indices of the boxes that are kept, best first.
         """
         corners = boxes + boxes.new_tensor([0, 0, offset, offset]) if offset else boxes
         return torchvision.ops.nms(corners, scores, iou_threshold)
 
     def __getattr__(self, name: str) -> Any:
-        # MMCV asks for all names at import; only Python's own questions (`__file__`, `__path__`) are to be answered no.
+        # MMCV looks for all its operators at import; Python itself looks for `__file__`, `__path__` and the like.
         if name.startswith("__"):
             raise AttributeError(name)
 
         def operator(*args: Any, **kwargs: Any) -> NoReturn:
             raise NotImplementedError(
                 f"MMCV's operator {name!r} is compiled code, and the MMCV installed here has none; ghostlib stands in "
-                "for nms alone. Install MMCV with its operators: with a C++ compiler (nvcc too, for a GPU), "
+                "for nms only. Install MMCV with its operators: with a C++ compiler (nvcc too, for a GPU), "
                 "`pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir --no-binary :all: "
-                "PACKAGE`, where PACKAGE is mmcv==2.1.0 or onedl-mmcv, whichever is yours")
+                "PACKAGE`, where PACKAGE is mmcv==2.1.0 or onedl-mmcv, whichever you use")
 
         return operator
 
 
 def install() -> None:
-    """Puts the stand-in where MMCV looks for its compiled module, unless that is there.
+    """Puts the stand-in where MMCV looks for its compiled module, unless MMCV has one.
 
     Raises:
-        ModuleNotFoundError: there is no MMCV at all.
+        ModuleNotFoundError: MMCV is not installed.
     """
     if EXTENSION not in sys.modules and importlib.util.find_spec(EXTENSION) is None:
         sys.modules[EXTENSION] = StandIn()
 
 
-def main(arguments: list[str]) -> None:
-    """Runs a Python script with its arguments as `python SCRIPT ...` does, the stand-in in place."""
-    if not arguments or not Path(arguments[0]).is_file():
-        raise SystemExit(f"no such script: {arguments[0]}" if arguments else __doc__)
-    install()
+def run_script(arguments: Sequence[str]) -> None:
+    """Runs a Python script as `python SCRIPT ...` does, with the stand-in installed.
+
+    Args:
+        arguments: the script, then its own arguments.
+
+    Raises:
+        FileNotFoundError: there is no such script.
+    """
     script = arguments[0]
+    if not Path(script).is_file():
+        raise FileNotFoundError(f"{script} does not exist; name a script, such as MMDetection's tools/test.py")
+    install()
     sys.argv[:] = arguments
     sys.path[0] = str(Path(script).resolve().parent)
     runpy.run_path(script, run_name="__main__")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

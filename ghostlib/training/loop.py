@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,26 +23,12 @@ from ghostlib.training.distill import Teacher, total_loss
 from ghostlib.training.ema import WeightAverages
 from ghostlib.training.evaluate import deployed, evaluate
 from ghostlib.training.profile import Profile
+from ghostlib.training.progress import NonFiniteLoss, Progress
 from ghostlib.training.randomness import seed_of
 from ghostlib.training.recipe import Recipe, scaled_decay
 from ghostlib.training.views import eval_loader, train_loader
 
 RAW = "raw"  # the name of the weights themselves among the averages
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; nothing was saved after the last whole epoch."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands."""
-
-    step: int
-    steps: int
-    loss: float
-    accuracy: float  # share of the views of this epoch that the network got right, %
-    images_per_second: float
 
 
 class Run(Protocol):

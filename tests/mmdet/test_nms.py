@@ -118,13 +118,13 @@ def test_a_script_runs_as_python_runs_it_with_the_stand_in_there(mmcv, tmp_path,
                       "print(__name__, sys.argv[1:], beside.name, type(sys.modules['mmcv._ext']).__name__)")
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    nms.main([str(script), "config.py", "--amp"])
+    nms.run_script([str(script), "config.py", "--amp"])
     assert capsys.readouterr().out.strip() == "__main__ ['config.py', '--amp'] beside StandIn"
 
 
 def test_a_script_that_is_not_there_is_named():
-    with pytest.raises(SystemExit, match="no such script: tools/nothing.py"):
-        nms.main(["tools/nothing.py"])
+    with pytest.raises(FileNotFoundError, match="tools/nothing.py does not exist; name a script"):
+        nms.run_script(["tools/nothing.py"])
 
 
 # -- MMCV's own functions on it

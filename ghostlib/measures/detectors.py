@@ -1,0 +1,154 @@
+"""The trainings behind Table 10: the metrics of the detectors, their loss curves and costs, and what they detect."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostlib.detection.run import DetectorRun, runs
+from ghostlib.experiments import COLUMNS
+from ghostlib.files import write_atomic
+from ghostlib.measures import places
+from ghostlib.measures.classifiers import asked_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ghostlib.runs.store import Store
+
+EXPERIMENT, COLUMN = "table_10", "mAP"  # the paper's table and its column
+UNTRAINED = "untrained "  # begins the name of a metric of the detector before its training
+IMAGES = 3  # in the picture of detections
+
+
+def measure(profile_name: str) -> None:
+    """Trains every detector of the profile that is not in the run store, the backbones first; writes all.
+
+    Raises:
+        ConfigError: params.yaml has no such profile, or none of its detectors.
+        DetectionError: an annotation, image or category is missing; before anything is trained.
+        GridError: after all the others have finished, with the log of each run that failed.
+    """
+    from ghostlib.runs.store import Store
+
+    store, detectors = Store(), runs(profile_name)
+    train(detectors, store)
+    places.write_csv(results(detectors, store), places.runs_file(profile_name, EXPERIMENT))
+    places.write_csv(curves(detectors, store), places.curves_file(profile_name, EXPERIMENT))
+    places.write_csv(costs(detectors, store), places.costs_file(profile_name, "detectors"))
+    write_detections(detectors, store, places.detections_folder(profile_name))
+
+
+def read(profile_name: str) -> pd.DataFrame:
+    """The metrics (%) of every detector, with the columns `COLUMNS`; `untrained ...` are of it before its training."""
+    _provide(profile_name)
+    return places.read_csv(places.runs_file(profile_name, EXPERIMENT))
+
+
+def read_curves(profile_name: str) -> pd.DataFrame:
+    """The mean loss of an image, one row per detector, seed and epoch."""
+    _provide(profile_name)
+    return places.read_csv(places.curves_file(profile_name, EXPERIMENT))
+
+
+def read_detections(profile_name: str) -> Path:
+    """The folder with three images and detections.json, see `write_detections`."""
+    _provide(profile_name)
+    return places.detections_folder(profile_name)
+
+
+def train(detectors: list[DetectorRun], store: Store) -> None:
+    """Trains what is not in the store, after it has looked for all the data; see `measure` for errors."""
+    from ghostlib.mmdet.coco import check_data
+    from ghostlib.runs import engines
+
+    # The seeds of a row share their data, so one is checked. Scenes are drawn here, before several processes need them.
+    for run in {run.row: run for run in detectors if store.metrics(run) is None}.values():
+        check_data(run.config(store))
+    engines.run(detectors, store=store, title="detectors")
+
+
+def results(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
+    """What is in the store, with the columns `COLUMNS`, one row per detector and metric."""
+    import pandas as pd
+
+    records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, _asked(run))
+               for run in detectors for prefix, part in (("", "trained"), (UNTRAINED, "untrained"))
+               for metric, value in store.metrics(run)[part].items()]
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def curves(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
+    """The mean loss of an image, one row per detector and epoch."""
+    import pandas as pd
+
+    return pd.DataFrame([{"experiment": EXPERIMENT, "row": run.row, "column": COLUMN, "seed": run.seed, **epoch}
+                         for run in detectors for epoch in store.metrics(run)["history"]])
+
+
+def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
+    """A row a training: of the detectors, and of the classifiers that they start from."""
+    import pandas as pd
+
+    trainings = [*(("backbone", run.backbone) for run in detectors), *(("detector", run) for run in detectors)]
+    records = {run.key: {"run": run.key, "kind": kind, **cost} for kind, run in trainings if (cost := store.cost(run))}
+    return pd.DataFrame(list(records.values()), columns=["run", "kind", "seconds", "device", "date"])
+
+
+def write_detections(detectors: list[DetectorRun], store: Store, folder: Path) -> None:
+    """Writes the first images with objects, and what the detectors at the higher resolution find in them (first seed).
+
+    detections.json holds a record for each image: its `file`; its `objects`, each with a `category` and a `bbox` (x, y,
+    width, height in px); and `detections`, of each row the objects it found, the most certain first, with a `score`.
+    """
+    annotations, images = detectors[0].evaluated(store)
+    truth = json.loads(annotations.read_text(encoding="utf-8"))
+    categories = {category["id"]: category["name"] for category in truth["categories"]}
+    side = max(run.side for run in detectors)
+    found = {run.row: json.loads((store.folder(run) / "detections.bbox.json").read_text(encoding="utf-8"))
+             for run in detectors if (run.side, run.seed) == (side, detectors[0].seed)}
+    with_objects = {annotation["image_id"] for annotation in truth["annotations"]}
+    records = []
+    for image in [image for image in truth["images"] if image["id"] in with_objects][:IMAGES]:
+        file = f"{len(records) + 1}.png"
+        write_atomic(folder / file, _png(images / image["file_name"]))
+        records.append({"file": file, "objects": _boxes(truth["annotations"], image["id"], categories), "detections": {
+            row: _boxes(boxes, image["id"], categories) for row, boxes in found.items()}})
+    write_atomic(folder / "detections.json", json.dumps({"images": records}, indent=1, ensure_ascii=False))
+
+
+def _png(image: Path) -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    with Image.open(image) as pixels:
+        pixels.convert("RGB").save(content, "PNG")
+    return content.getvalue()
+
+
+def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str]) -> list[dict[str, Any]]:
+    """The boxes in one image, the most certain first."""
+    here = sorted((box for box in boxes if box["image_id"] == image_id), key=lambda box: -box.get("score", 0))
+    return [{"category": categories[box["category_id"]], "bbox": [round(length, 2) for length in box["bbox"]],
+             **({"score": round(box["score"], 4)} if "score" in box else {})} for box in here]
+
+
+def _asked(run: DetectorRun) -> str:
+    """The digest of all that params.yaml says about a detector; see `places.digest`."""
+    return places.digest(run.scale.model_dump(mode="json", exclude={"scale"}),
+                         asked_of(run.backbone.recipe, run.profile, run.seed))
+
+
+def _provide(profile_name: str) -> None:
+    """Measures if the files do not answer params.yaml."""
+    path = places.runs_file(profile_name, EXPERIMENT)
+    if why := places.lacking(path, [(run.row, COLUMN, _asked(run)) for run in runs(profile_name)]):
+        places.announce(path, why)
+        return measure(profile_name)
+    for other in (places.curves_file(profile_name, EXPERIMENT),
+                  places.detections_folder(profile_name) / "detections.json"):
+        if not other.exists():
+            places.announce(other, "does not exist")
+            return measure(profile_name)

@@ -1,0 +1,20 @@
+"""What a training reports, whatever it trains: where it stands, and that it diverged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite; nothing was saved after the last whole epoch."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float  # share of the views of this epoch that the network got right, %; NaN where there is none
+    images_per_second: float

@@ -1,0 +1,72 @@
+"""What is checked of a configuration's data: every missing file, image and category is named, with its key."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ghostlib.mmdet.coco import DetectionError, check_config, check_data
+from tests.mmdet.detectors import CONFIGS, load, training
+
+
+@pytest.fixture
+def data(data_set, tmp_path):
+    """Scenes that a test may damage."""
+    return shutil.copytree(data_set, tmp_path / "scenes")
+
+
+@pytest.fixture
+def config(data, tmp_path):
+    return training(data, tmp_path / "work")
+
+
+def test_whole_data_passes(config):
+    check_data(config)
+
+
+def test_a_missing_annotation_file_is_named_with_its_key(config, data):
+    (data / "annotations" / "train.json").unlink()
+    with pytest.raises(DetectionError, match=r"^train_dataloader\.dataset\.ann_file: .*train\.json is missing"):
+        check_data(config)
+
+
+def test_without_coco_its_place_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DetectionError, match="instances_train2017.json is missing. COCO belongs in data/coco"):
+        check_data(load(CONFIGS / "yolov3_ghostnetv2_100_416.py"))
+
+
+def test_an_image_that_is_not_there_is_named(config, data):
+    (data / "val" / "00001.png").unlink()
+    with pytest.raises(DetectionError, match=r"val_dataloader\.dataset: 1 of the 2 images .* e\.g\. 00001\.png"):
+        check_data(config)
+
+
+def test_a_category_that_does_not_exist_is_named(config):
+    config.train_dataloader.dataset.metainfo = dict(classes=("0", "zebra"))
+    with pytest.raises(DetectionError, match=r"train_dataloader\.dataset\.metainfo\.classes: .* no category 'zebra'"):
+        check_data(config)
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is torn or no JSON"), ("{}", "is no COCO annotation")])
+def test_a_torn_annotation_file_is_named(config, data, content, message):
+    (data / "annotations" / "train.json").write_text(content)
+    with pytest.raises(DetectionError, match=message):
+        check_data(config)
+
+
+def test_a_data_set_of_another_format_is_named(config):
+    del config.val_dataloader.dataset["ann_file"]
+    with pytest.raises(DetectionError, match=r"val_dataloader\.dataset: this CocoDataset cannot be checked: it needs"):
+        check_data(config)
+
+
+def test_a_configuration_file_is_checked(config, data, tmp_path):
+    config.dump(tmp_path / "config.py")
+    check_config(tmp_path / "config.py")
+    (data / "val" / "00000.png").unlink()
+    with pytest.raises(DetectionError, match=r"^val_dataloader\.dataset: 1 of the 2 images"):
+        check_config(tmp_path / "config.py")
+    with pytest.raises(FileNotFoundError, match="nowhere.py does not exist"):
+        check_config("nowhere.py")

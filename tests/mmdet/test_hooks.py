@@ -1,0 +1,142 @@
+"""Folding, and the hooks around MMEngine's training: trained with branches, tested without, data looked for first."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmdet.registry import HOOKS, MODELS
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.runner import Runner, get_priority
+
+from ghostlib.mmdet import FoldHook, fold
+from ghostlib.mmdet.coco import DetectionError
+from tests.mmdet.detectors import TOOLS, backbone, branches, retinanet, ssdlite, trained_a_little, training, yolo
+
+
+@pytest.mark.parametrize("arch", ["ghostnetv3_100", "mobileone_s0"])
+def test_folding_gives_a_copy_that_computes_the_same(arch):
+    ours = trained_a_little(backbone(arch)).train()
+    folded = fold(ours)
+    images = torch.randn(1, 3, 64, 64)
+    assert ours.training and not folded.training and branches(folded) == 0
+    assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in ours.parameters())
+    with torch.no_grad():
+        maps = ours.eval()(images)
+        assert all(torch.allclose(one, other, atol=1e-4 * one.abs().max())
+                   for one, other in zip(maps, folded(images), strict=True))
+
+
+def test_the_hook_swaps_a_folded_copy_in_and_out():
+    model = backbone()
+    runner, hook = SimpleNamespace(model=model), HOOKS.build(dict(type="FoldHook"))
+    assert isinstance(hook, FoldHook)
+    for before, after in ((hook.before_val_epoch, hook.after_val_epoch), (hook.before_test_epoch,
+                                                                          hook.after_test_epoch)):
+        before(runner)
+        assert runner.model is not model and branches(runner.model) == 0 and branches(model) > 0
+        after(runner, metrics={})
+        assert runner.model is model
+
+
+def test_the_hook_folds_averaged_weights_and_is_done_before_a_checkpoint_is_written():
+    order = [get_priority(hook.priority) for hook in (EMAHook, FoldHook, CheckpointHook)]
+    assert order == sorted(set(order))
+
+
+def batch(side: int = 96) -> dict:
+    """Two images with an object each, as MMDetection's own pipelines give them."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    samples = []
+    for _ in range(2):
+        sample = DetDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), scale_factor=(1.0, 1.0),
+                                             batch_input_shape=(side, side), pad_shape=(side, side)))
+        sample.gt_instances = InstanceData(bboxes=torch.tensor([[16.0, 16, 60, 70]]), labels=torch.tensor([3]))
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample)
+    return {"inputs": [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in samples],
+            "data_samples": samples}
+
+
+@pytest.mark.parametrize("make", [yolo, retinanet, ssdlite])
+def test_every_detector_learns_and_detects_the_same_when_folded(make):
+    detector = MODELS.build(make().model)
+    detector.init_weights()
+    data = detector.data_preprocessor(batch(), training=True)
+    losses = detector.train()(**data, mode="loss")
+    loss, _ = detector.parse_losses(losses)
+    loss.backward()
+    assert loss.isfinite() and all(parameter.grad is not None for parameter in detector.backbone.parameters())
+    trained_a_little(detector.backbone)
+    detector.bbox_head.test_cfg.update(score_thr=0.0)
+    # In float64, where no rounding decides which of two boxes with nearly the same score comes first.
+    data["inputs"] = data["inputs"].double()
+    folded = fold(detector.double())
+    assert branches(folded) == 0 and branches(detector) > 0
+    with torch.no_grad():
+        before = [sample.pred_instances for sample in detector.eval()(**copy.deepcopy(data), mode="predict")]
+        after = [sample.pred_instances for sample in folded(**copy.deepcopy(data), mode="predict")]
+    for one, other in zip(before, after, strict=True):
+        assert len(one) == len(other) > 0
+        assert torch.allclose(one.scores, other.scores, atol=1e-6)
+        assert torch.allclose(one.bboxes, other.bboxes, atol=1e-4)
+
+
+# -- a training
+
+
+class Watch(FoldHook):
+    """Writes down with how many branches the detector is in each phase."""
+
+    seen: list[tuple[str, int]] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append(("train", branches(runner.model)))
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append(("val", branches(runner.model)))
+
+
+def test_a_training_has_branches_its_validation_none_and_its_checkpoints_have_them(data_set, tmp_path):
+    HOOKS.register_module(module=Watch, force=True)
+    Watch.seen.clear()
+    runner = Runner.from_cfg(training(data_set, tmp_path, custom_hooks=[dict(type="Watch")]))
+    runner.train()
+    here = branches(runner.model)
+    assert here > 0
+    assert Watch.seen == [("train", here), ("train", here), ("val", 0)] * 2
+    checkpoint = torch.load(tmp_path / "epoch_2.pth", weights_only=False)
+    assert checkpoint["state_dict"].keys() == runner.model.state_dict().keys()
+    metrics = runner.test()
+    assert "coco/bbox_mAP" in metrics or metrics == {}, "nothing was detected"
+
+
+def test_a_weights_file_that_is_missing_ends_the_training_before_its_first_step(data_set, tmp_path):
+    runner = Runner.from_cfg(training(data_set, tmp_path, **{"model.backbone.weights": "nowhere.safetensors"}))
+    with pytest.raises(FileNotFoundError, match=r"backbone\.weights = 'nowhere.safetensors'"):
+        runner.train()
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_an_image_that_is_missing_ends_the_training_before_its_first_step(data_set, tmp_path):
+    torn = tmp_path / "scenes"
+    shutil.copytree(data_set, torn)
+    (torn / "train" / "00003.png").unlink()
+    runner = Runner.from_cfg(training(torn, tmp_path / "work", custom_hooks=[dict(type="CheckDataHook")]))
+    with pytest.raises(DetectionError, match=r"1 of the 4 images .* 00003\.png"):
+        runner.train()
+
+
+def test_mmdetections_own_tool_trains_a_configuration(data_set, tmp_path):
+    """A script of theirs, in a process of its own, from our configuration file."""
+    path = tmp_path / "config.py"
+    training(data_set, tmp_path / "work").dump(path)
+    subprocess.run([sys.executable, str(TOOLS / "train.py"), str(path)], check=True, capture_output=True, timeout=300)
+    assert (tmp_path / "work" / "epoch_2.pth").exists()
