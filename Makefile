@@ -37,7 +37,7 @@ lint: setup ## Check the code with ruff
 
 # One version of each package for Linux and macOS; needs no more of the old lock than its uv.
 lock: $(BIN)/uv ## Bring requirements.lock in line with pyproject.toml; ARGS=--upgrade takes newer releases too
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra mobile --python-version 3.11 --universal --fork-strategy fewest \
+	$(BIN)/uv pip compile pyproject.toml --extra repro --extra dev --extra mobile --python-version 3.11 --universal --fork-strategy fewest \
 	  --generate-hashes --custom-compile-command "make lock" --quiet -o requirements.lock $(ARGS)
 	$(BIN)/uv pip compile detection/requirements-mmdet-3.3.in --no-deps --python-version 3.11 --universal \
 	  --generate-hashes --custom-compile-command "make lock" --quiet -o detection/requirements-mmdet-3.3.txt $(ARGS)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from ghostlib.runs.classifier import ClassifierRun
-from ghostlib.runs.store import Store
-from ghostlib.training.profile import Profile
+# Not imported at the top: the library's tests run where only the library is installed.
+if TYPE_CHECKING:
+    from ghostlib.runs.classifier import ClassifierRun
+    from ghostlib.runs.store import Store
+    from ghostlib.training.profile import Profile
 
 torch.set_num_threads(1)
 
@@ -15,6 +19,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny() -> Profile:
     """48 digits, two stand-in teachers, GhostNetV2 at width 0.1, 3 epochs of 3 steps."""
+    from ghostlib.training.profile import Profile
+
     stand_in = {"network": "resnet10", "branches": 0, "teacher": None}
     return Profile.parse(dict(
         name="tiny", scale="48 digits", data="digits", num_classes=10, image_size=33, patch_size=11, width_scale=0.1,
@@ -26,12 +32,16 @@ def tiny() -> Profile:
 
 @pytest.fixture
 def store(tmp_path) -> Store:
+    from ghostlib.runs.store import Store
+
     return Store(tmp_path / "runs")
 
 
 @pytest.fixture
 def make_run(tiny):
     """A run of the tiny profile with overrides of its recipe; without a teacher unless it names one."""
+    from ghostlib.runs.classifier import ClassifierRun
+
     def make(seed: int = 0, profile: Profile = tiny, **overrides) -> ClassifierRun:
         return ClassifierRun(profile.resolve({"teacher": None, **overrides}), profile, seed)
     return make

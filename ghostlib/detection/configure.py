@@ -11,7 +11,7 @@ from ghostlib.models import catalog
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-CONFIGS = Path(__file__).parents[2] / "detection" / "configs"
+CONFIGS = Path(__file__).parents[1] / "mmdet" / "configs"
 # The weights of a classifier that its detector starts from: the averaged ones, which the classifier's accuracy is of.
 CLASSIFIER_WEIGHTS = "ema.safetensors"
 

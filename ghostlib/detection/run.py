@@ -30,7 +30,8 @@ COCO = Path("data/coco")
 COCO_IMAGES, COCO_REPEATS, COCO_EPOCHS = 118_287, 10, 30
 # The original's name first: an environment that has both, one in front of the other, imports the original.
 _LIBRARIES = (("mmdet", "onedl-mmdetection"), ("mmengine", "onedl-mmengine"), ("mmcv", "mmcv-lite", "onedl-mmcv"),
-              ("torch",), ("torchvision",), ("timm",), ("pycocotools",))
+              ("torch",), ("torchvision",), ("timm",), ("pycocotools",), ("numpy",), ("pillow",),
+              ("opencv-python-headless", "opencv-python"))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,18 @@
         backbone=dict(_delete_=True, type="GhostBackbone", arch="ghostnetv3_100", out_indices=(2, 3, 4)),
         neck=dict(in_channels=[160, 112, 40]))
 
+or begin with one of the configurations of Table 10 that come with this package:
+
+    _base_ = __import__("ghostlib.mmdet").mmdet.config_file("yolov3_ghostnetv3_100_320")
+
 The channels to write there: `zoo.features("ghostnetv3_100").feature_info.channels()`, or a backbone's `.channels`.
 
 For MMDetection 3 with MMCV 2, compiled or not (see `nms.py`), the original packages or the onedl forks.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +33,7 @@ from mmengine.runner import checkpoint as checkpoints  # noqa: E402
 from ghostlib.mmdet.backbone import GhostBackbone  # noqa: E402
 from ghostlib.mmdet.hooks import AtomicBackend, CheckDataHook, FoldHook, fold  # noqa: E402
 
-__all__ = ["AtomicBackend", "CheckDataHook", "FoldHook", "GhostBackbone", "fold"]
+__all__ = ["AtomicBackend", "CheckDataHook", "FoldHook", "GhostBackbone", "config_file", "fold"]
 
 # MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only if these names are declared
 # harmless. The onedl fork declares them while it reads (and where that fails it unpickles anything, so never give
@@ -40,3 +46,18 @@ if not hasattr(checkpoints, "get_torch_safe_globals"):
 # (open-mmlab/mmdetection, issue 11063).
 if not hasattr(SSDHead, "loss_cls"):
     SSDHead.loss_cls = None
+
+
+def config_file(name: str) -> str:
+    """The path of a configuration in this package, e.g. "yolov3_ghostnetv3_100_416", for `_base_` or `Config.fromfile`.
+
+    MMEngine's own `package::file` knows no packages but its own.
+
+    Raises:
+        FileNotFoundError: there is no such configuration; the message lists all.
+    """
+    folder = Path(__file__).parent / "configs"
+    if not (file := folder / f"{name.removesuffix('.py')}.py").is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+        raise FileNotFoundError(f"no configuration {name!r}; there are {known}")
+    return str(file)

@@ -9,11 +9,12 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+import ghostlib
 from ghostlib.detection import scenes
 from ghostlib.mmdet import GhostBackbone
 from ghostlib.models.reparam import RepConv
 
-CONFIGS = Path(__file__).parents[2] / "detection" / "configs"
+CONFIGS = Path(ghostlib.__file__).parent / "mmdet" / "configs"
 TOOLS = Path(mmdet.__file__).parent / ".mim" / "tools"
 THEIRS = TOOLS.parent / "configs"
 FAMILIES = ["ghostnetv1_100", "ghostnetv2_100", "ghostnetv3_100", "mobilenetv2_100", "mobilenext_100",
