@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from ghostlib.config import ConfigError
-from ghostlib.experiments import COLUMNS, Experiment
-from ghostlib.files import write_atomic
+from ghostlib.experiments import STEPS_METRIC, Experiment
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.training.profile import load_params
@@ -77,31 +77,31 @@ def test_an_unknown_experiment_names_the_known_ones():
         Experiment.load("table_99", "digits")
 
 
-def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(tiny, store):
-    grid = {"rows": {"plain": {"branches": 0, "teacher": None}},
-            "columns": {"0.9999": {"ema_decay": 0.9999}, "0.99999": {"ema_decay": 0.99999}}}
-    params = {"profile": "tiny", "recipe": {}, "experiments": {"decays": grid},
-              "profiles": {"tiny": tiny.model_dump(exclude={"name"}) | {"seeds": [0, 1]}}}
-    experiment = Experiment.load("decays", params=params)
-    for _, run in experiment.runs():  # as if trained: each value says which seed and weights it is of
-        scores = {metric: {"raw": 10 + run.seed, "0.9999": 20 + run.seed, "0.99999": 30 + run.seed}
-                  for metric in ("top1", "top5")}
-        history = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 10 * epoch} for epoch in (1, 2)]
-        metrics = {"test": scores, "val": scores, "history": history}
-        write_atomic(store.folder(run) / "metrics.json", json.dumps(metrics).encode())
-    results = experiment.run(store=store)
-    assert list(results.columns) == COLUMNS
-    assert results["run"].nunique() == 2 and len(results) == 2 * 2 * 8
-    assert results["data"].nunique() == 1
-    values = results.set_index(["metric", "column", "seed"])["value"]
-    assert values["test_top1"].to_dict() == {
-        ("0.9999", 0): 20, ("0.9999", 1): 21, ("0.99999", 0): 30, ("0.99999", 1): 31}
-    assert values["val_top5_raw"]["0.99999"].to_dict() == {0: 10, 1: 11}
-    curves = experiment.curves(store)
-    assert len(curves) == 2 * 2 * 2 and set(curves["accuracy"]) == {10, 20}
+def made_up(name: str, steps: int = 1000) -> pd.DataFrame:
+    """Results of an experiment at the digits profile, a key for each cell and seed."""
+    experiment = Experiment.load(name, "digits")
+    return pd.DataFrame([{"row": cell.row, "column": cell.column, "seed": seed, "run": f"{i}-{seed}", "metric": metric,
+                          "value": value} for i, cell in enumerate(experiment.cells)
+                         for seed in experiment.profile.seeds
+                         for metric, value in (("test_top1", 50.0), (STEPS_METRIC, float(steps)))])
 
 
 def test_the_overview_shows_what_a_cell_changes_from_the_final_recipe_and_nothing_else():
-    overview = Experiment.load("table_8", "digits").overview().set_index(["row", "column"])["changes"]
-    assert overview["RandAug + Erasing", "GhostNetV3"] == ""
-    assert overview["RandAug + Mixup", "GhostNetV3"] == "erasing = 0.0, mixup = 0.2"
+    overview = Experiment.load("table_8", "digits").overview(made_up("table_8")).set_index(["row", "column"])
+    assert overview["changes"]["RandAug + Erasing", "GhostNetV3"] == ""
+    assert overview["changes"]["RandAug + Mixup", "GhostNetV3"] == "erasing = 0.0, mixup = 0.2"
+    assert overview["run"]["AutoAug", "DeiT-tiny"] == "1-0"  # the second cell, from the file and not computed again
+
+
+def test_a_remark_names_the_decays_that_so_few_steps_do_not_average_over():
+    figure_4 = Experiment.load("figure_4", "digits")
+    (remark,) = figure_4.remarks(made_up("figure_4", steps=100))
+    assert "one of 100 steps 0.99, 0.999 average" in remark
+    assert figure_4.remarks(made_up("figure_4", steps=375600)) == []
+    assert Experiment.load("table_1", "digits").remarks(made_up("table_1", steps=2)) == []
+
+
+def test_a_run_is_labelled_with_its_place_and_the_label_is_no_part_of_it():
+    (cell, run), *_ = Experiment.load("table_1", "digits").runs()
+    assert run.label == "table_1 (w/o ReP, 1.0×), seed 0"
+    assert replace(run, label="another").key == run.key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,14 +17,14 @@ import pytest
 import yaml
 
 from ghostlib.deploy import latency
-from ghostlib.exhibits import complexity
+from ghostlib.measures import counts
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ("table_6", "figure_4")
-STAGES = {"train@digits", "comparison@digits", "architecture@digits", "report@digits", "site@digits",
-          *(f"ablation@digits-{name}" for name in EXPERIMENTS)}
+MEASURING = {"classifiers@digits", "bottleneck@digits"}
+RENDERING = {"ablation@digits", "comparison@digits", "architecture@digits", "report@digits", "site@digits"}
 
 
 @pytest.fixture(scope="module")
@@ -46,29 +47,48 @@ def copy(tmp_path_factory) -> Path:
     table_9["rows"] = {row: table_9["rows"][row] for row in ("GhostNetV2 1.0×", "GhostNetV3 1.0×")}
     params["experiments"] = {name: params["experiments"][name] for name in (*EXPERIMENTS, "table_9")}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False))
-    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
-    pipeline["vars"][0]["ablations"] = list(EXPERIMENTS)
     runs = folder / "results/digits/runs"
     runs.mkdir(parents=True)
-    for stage, table in (("complexity", counted()), ("latency", timed())):  # minutes each, and tested by themselves
-        del pipeline["stages"][stage]
-        table.to_csv(runs / f"{stage}.csv", index=False)
-    del pipeline["stages"]["detection"]  # minutes, too
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, allow_unicode=True, sort_keys=False))
+    counted().to_csv(runs / "complexity.csv", index=False)
+    timed().to_csv(runs / "latency.csv", index=False)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(shortened(
+        yaml.safe_load((folder / "dvc.yaml").read_text()), set(params["experiments"])), allow_unicode=True,
+        sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 
 
+def shortened(pipeline: dict, experiments: set[str]) -> dict:
+    """The pipeline without stages that take minutes and are tested by themselves, and without the other experiments."""
+    for stage in ("counts", "latencies", "detectors", "complexity", "latency", "detection"):
+        del pipeline["stages"][stage]
+
+    def is_left(path: str | dict) -> bool:
+        name = Path(path if isinstance(path, str) else next(iter(path))).stem
+        return not re.fullmatch(r"(table|figure_[34])_?\d*", name) or name in experiments
+
+    for name in ("classifiers", "ablation"):
+        for key in ("deps", "outs"):
+            pipeline["stages"][name][key] = list(filter(is_left, pipeline["stages"][name][key]))
+    ablation = pipeline["stages"]["ablation"]
+    ablation["cmd"] = re.sub(r"\b(table|figure)_\d+ ", lambda found: found[0] * (found[0].strip() in EXPERIMENTS),
+                             ablation["cmd"])
+    del pipeline["plots"], pipeline["metrics"]
+    return pipeline
+
+
 def counted() -> pd.DataFrame:
-    """As the stage complexity writes it, all counts the paper's."""
-    published = numbers.table("table_9")
-    return pd.DataFrame([("table_9", row, name, 224, quantity, published.loc[row, quantity],
-                          published.loc[row, quantity], 0.0, "") for row, name in catalog.rows().items()
-                         for quantity in (complexity.PARAMS, complexity.MACS)], columns=complexity.COLUMNS)
+    """As the stage `counts` writes it, all counts the paper's."""
+    published = {table: numbers.table(table) for table in ("table_9", "table_10")}
+    rows = [*(("table_9", row, name, catalog.find(name).image_size) for row, name in catalog.rows().items()),
+            *(("table_10", row, name, side) for row, (name, side) in catalog.backbones().items())]
+    return pd.DataFrame([(*row, quantity, published[row[0]].loc[row[1], quantity]) for row in rows
+                         for quantity in published[row[0]].columns.intersection([numbers.PARAMS, numbers.MACS])],
+                        columns=counts.COLUMNS)
 
 
 def timed() -> pd.DataFrame:
-    """As the stage latency writes it, a network the slower the later it stands in Table 9."""
+    """As the stage `latencies` writes it, a network the slower the later it stands in Table 9."""
     names = dict.fromkeys(catalog.deployed().values())
     return pd.DataFrame([(name, 224, engine, threads, place + 1.0, place + 0.9, place + 1.1, 84)
                          for engine in latency.ENGINES for threads in (1, 2) for place, name in enumerate(names)],
@@ -110,12 +130,13 @@ def test_the_pipeline(copy):
 
     # Run again, it goes on: what was finished is not trained again.
     first = repro(copy)
-    assert executed(first) == STAGES
+    assert executed(first) == MEASURING | RENDERING
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     results = copy / "results/digits"
     for name in EXPERIMENTS:
-        for path in (f"runs/{name}.csv", f"tables/{name}.csv", f"tables/{name}.md", f"tables/{name}.tex",
-                     f"figures/{name}.png", f"figures/{name}.svg", f"notebooks/{name}.ipynb"):
+        tables = (f"tables/{name}.{ending}" for ending in ("csv", "json", "md", "tex"))
+        for path in (f"runs/{name}.csv", f"curves/{name}.csv", *tables, f"figures/{name}.png", f"figures/{name}.svg",
+                     f"notebooks/{name}.ipynb"):
             assert (results / path).stat().st_size > 0
     assert all((results / f"figures/figure_{number}.png").stat().st_size > 0 for number in (1, 2, 5))
     compared = pd.read_csv(results / "tables/table_9.csv").query("quantity == 'Top-1 (%)'").dropna(subset="measured")
@@ -124,7 +145,9 @@ def test_the_pipeline(copy):
     assert list(table["paper"]) == [78.40, 79.13, 78.97] and table["measured"].between(0, 100).all()
     notebook = nbformat.read(results / "notebooks/table_6.ipynb", as_version=4)
     assert "papermill" not in notebook.metadata
-    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    shown = [output.metadata.get("figure") for cell in notebook.cells for output in cell.get("outputs", [])
+             if "image/png" in output.get("data", {})]
+    assert shown == [None, "table_6"]  # the learning curves, and the figure that is written
     verdicts = pd.read_csv(results / "tables/claims.csv").set_index("id")["verdict"]
     assert (verdicts["cosine-to-zero"], verdicts["detection-v3-beats-v2"]) == ("inconclusive", "not attempted")
     assert verdicts["v3-counts"] == "exact"
@@ -135,11 +158,17 @@ def test_the_pipeline(copy):
     # With nothing changed nothing is done.
     assert executed(repro(copy)) == set()
 
-    # One value of one experiment: that experiment's table alone, and only the runs that differ.
+    # A note under a table, or any other code that renders: nothing is measured.
+    for place in ("exhibits/tables.py", "evidence/report.py", "site/build.py"):
+        with open(copy / "ghostlib" / place, "a") as file:
+            file.write("# Another comment.\n")
+    assert executed(repro(copy)) == RENDERING
+
+    # One value of one experiment: only the runs that differ.
     text = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: 2.0e-05"))
     runs_before = set((copy / ".runs").iterdir())
-    assert executed(repro(copy)) == {"train@digits", "ablation@digits-table_6", "report@digits", "site@digits"}
+    assert executed(repro(copy)) == {"classifiers@digits", "ablation@digits", "report@digits", "site@digits"}
     assert len(set((copy / ".runs").iterdir()) - runs_before) == 1
 
     # A value that makes no sense is an error that names it.

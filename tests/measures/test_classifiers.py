@@ -1,0 +1,184 @@
+"""Classifiers: what comes out of the run store, when it is trained again, and that reading needs no torch."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ghostlib.experiments import COLUMNS, Experiment
+from ghostlib.files import write_atomic
+from ghostlib.measures import classifiers, places
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store
+
+ROOT = Path(__file__).parents[2]
+GRID = {"rows": {"plain": {"branches": 0, "teacher": None}},
+        "columns": {"0.9999": {"ema_decay": 0.9999}, "0.99999": {"ema_decay": 0.99999}}}
+
+
+@pytest.fixture
+def params(tiny):
+    return {"profile": "tiny", "recipe": {"weight_decay": 0.05}, "experiments": {"decays": copy.deepcopy(GRID)},
+            "profiles": {"tiny": tiny.model_dump(exclude={"name", "base"}, mode="json") | {"seeds": [0, 1]}}}
+
+
+def finish(job, store: Store) -> None:
+    """As if trained: each value says which seed and weights it is of."""
+    scores = {metric: {"raw": 10 + job.seed, "0.9999": 20 + job.seed, "0.99999": 30 + job.seed}
+              for metric in ("top1", "top5")}
+    history = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 10 * epoch} for epoch in (1, 2)]
+    write_atomic(store.folder(job) / "ema.safetensors", b"weights of " + job.key.encode())
+    write_atomic(store.folder(job) / "cost.json", json.dumps({"seconds": 1.5, "device": "a CPU", "date": "2026-01-02"}))
+    write_atomic(store.folder(job) / "metrics.json", json.dumps({"test": scores, "val": scores, "history": history}))
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, params):
+    """A folder with a params.yaml, where engines only pretend to train; returns what they were given, run by run."""
+    trained = []
+
+    def run(jobs, workers=None, store=None, title=""):
+        for job in jobs:
+            if store.metrics(job) is None:
+                trained.append(job)
+                finish(job, store)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GHOSTLIB_RUNS", str(tmp_path / ".runs"))
+    monkeypatch.setattr(engines, "run", run)
+    write_params(params)
+    return trained
+
+
+def write_params(params) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(params, store):
+    experiment = Experiment.load("decays", params=params)
+    for _, run in experiment.runs():
+        finish(run, store)
+    results = classifiers.results(experiment, store)
+    assert list(results.columns) == COLUMNS
+    assert results["run"].nunique() == 2 and len(results) == 2 * 2 * 9
+    assert results["data"].nunique() == 1
+    assert results["asked"].nunique() == 4  # a cell, a seed
+    values = results.set_index(["metric", "column", "seed"])["value"]
+    assert values["test_top1"].to_dict() == {
+        ("0.9999", 0): 20, ("0.9999", 1): 21, ("0.99999", 0): 30, ("0.99999", 1): 31}
+    assert values["val_top5_raw"]["0.99999"].to_dict() == {0: 10, 1: 11}
+    assert set(values["steps"]) == {9}
+    curves = classifiers.curves(experiment, store)
+    assert len(curves) == 2 * 2 * 2 and set(curves["accuracy"]) == {10, 20}
+
+
+def test_everything_is_measured_once_and_written(repository, tiny):
+    classifiers.measure("tiny")
+    assert [run.label for run in repository] == ["stand-in for weak", "stand-in for strong",
+                                                 *(f"decays (plain, 0.9999), seed {seed}" for seed in (0, 1))]
+    folder = places.RESULTS / "tiny"
+    teachers = pd.read_csv(folder / "teachers.csv")
+    assert list(teachers.columns) == classifiers.TEACHERS and list(teachers["stands_in_for"]) == ["weak", "strong"]
+    for teacher in teachers.itertuples():
+        weights = folder / "teachers" / f"{teacher.stands_in_for}.safetensors"
+        assert weights.read_bytes() == b"weights of " + teacher.run.encode()
+    costs = pd.read_csv(folder / "costs" / "classifiers.csv")
+    assert costs.columns.tolist() == ["run", "kind", "seconds", "device", "date"]
+    assert sorted(costs["kind"]) == ["classifier", "classifier", "teacher", "teacher"]
+    classifiers.measure("tiny")
+    classifiers.read("tiny", "decays")
+    assert len(repository) == 4
+
+
+def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, params, capsys):
+    assert len(classifiers.read("tiny", "decays")) == 36
+    assert "decays.csv does not exist: measuring" in capsys.readouterr().err
+    assert len(classifiers.read_curves("tiny", "decays")) == 8 and capsys.readouterr().err == ""
+    params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
+    write_params(params)
+    before = len(repository)
+    classifiers.read("tiny", "decays")
+    assert "does not hold what params.yaml asks for: measuring" in capsys.readouterr().err
+    assert len(repository) == before + 2
+    places.curves_file("tiny", "decays").unlink()
+    classifiers.read_curves("tiny", "decays")
+    assert "curves/decays.csv does not exist" in capsys.readouterr().err and len(repository) == before + 2
+
+
+def test_another_teacher_makes_other_teachers_lacking(repository, params, capsys):
+    classifiers.read_teachers("tiny")
+    capsys.readouterr()
+    params["profiles"]["tiny"]["teachers"]["weak"]["stand_in"]["epochs"] = 2
+    write_params(params)
+    assert list(classifiers.read_teachers("tiny")["epochs"]) == [2, 4]
+    assert "teachers.csv does not hold what params.yaml asks for" in capsys.readouterr().err
+
+
+def test_a_profile_without_stand_ins_has_an_empty_table_and_folder_of_teachers(repository, params):
+    params["profiles"]["tiny"] |= {"teachers": {}, "recipe": params["profiles"]["tiny"]["recipe"] | {"teacher": None}}
+    write_params(params)
+    classifiers.measure("tiny")
+    assert classifiers.read_teachers("tiny").empty and (places.RESULTS / "tiny" / "teachers").is_dir()
+
+
+@pytest.mark.parametrize("change", [
+    lambda p: p["experiments"]["decays"]["columns"]["0.9999"].update(lr=0.01),
+    lambda p: p["profiles"]["tiny"].update(width_scale=0.2), lambda p: p["profiles"]["tiny"].update(seeds=[0, 2]),
+    lambda p: p["experiments"]["decays"]["columns"].update(x={"lr": 0.02}),
+    lambda p: p["recipe"].update(weight_decay=0.1)])
+def test_whatever_decides_a_result_changes_what_is_asked(params, change):
+    def asked():
+        experiment = Experiment.load("decays", params=params)
+        return {classifiers.asked_of(cell.recipe, experiment.profile, seed)
+                for cell in experiment.cells for seed in experiment.profile.seeds}
+
+    before = asked()
+    change(params)
+    assert asked() != before
+
+
+def test_a_teacher_s_recipe_is_part_of_what_its_student_asks(params):
+    params["experiments"]["decays"] = {"rows": {"a": {"teacher": "weak"}}, "columns": {"b": {}}}
+
+    def asked():
+        experiment = Experiment.load("decays", params=params)
+        return classifiers.asked_of(experiment.cells[0].recipe, experiment.profile, 0)
+
+    before = asked()
+    params["profiles"]["tiny"]["teachers"]["strong"]["stand_in"]["epochs"] = 5
+    assert asked() == before
+    params["profiles"]["tiny"]["teachers"]["weak"]["stand_in"]["epochs"] = 2
+    assert asked() != before
+
+
+def test_rendering_what_is_measured_imports_no_torch(repository, params):
+    """The cells of the ablations' notebook as one script, on files that are all there."""
+    params["experiments"] = {"table_6": yaml.safe_load((ROOT / "params.yaml").read_text())["experiments"]["table_6"]}
+    write_params(params)
+    classifiers.measure("tiny")
+    cells = json.loads((ROOT / "notebooks" / "ablation.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = code.replace('experiment = "table_1"', 'experiment = "table_6"').replace('"digits"', '"tiny"')
+    code += "\nimport sys; print('heavy:', {'torch', 'scipy', 'seaborn', 'timm', 'mmengine'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={
+        "PATH": "", "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "GHOSTLIB_RUNS": "nowhere"})
+    assert done.returncode == 0, done.stderr
+    assert "heavy: set()" in done.stdout and "measuring" not in done.stderr
+    assert (places.RESULTS / "tiny" / "figures" / "table_6.svg").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_notebook_imports_brings_no_torch(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    code = "\n".join(line for line in lines if line.startswith(("from ", "import ")))
+    done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys; sys.exit('torch' in sys.modules)"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,49 @@
+"""Latencies are read where every network is there, and timed where one is missing."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from ghostlib.measures import latencies, places
+from ghostlib.models import catalog
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """The settings that were timed so far, none of them really."""
+    from ghostlib.deploy import latency
+
+    settings = []
+
+    def benchmark(names, folder, engines, threads=(1, 2), rounds=0):
+        settings.append((tuple(engines), tuple(threads), rounds))
+        return pd.DataFrame([(name, 224, engine, count, 1.0, 0.9, 1.1, 80)
+                             for engine in engines for count in threads for name in names], columns=latency.COLUMNS)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("latency: {rounds: 5}\n")
+    monkeypatch.setattr(latency, "benchmark", benchmark)
+    return settings
+
+
+def test_engines_to_deploy_with_are_timed_with_all_threads_and_pytorch_with_one(timed, capsys):
+    times = latencies.read("digits")
+    assert timed == [(("ONNX Runtime", "OpenVINO"), (1, 2), 5), (("PyTorch",), (1,), 5)]
+    assert "latency.csv does not exist: measuring" in capsys.readouterr().err
+    assert set(times["network"]) == set(catalog.deployed().values()) and {"cpu", "engines", "date"} <= set(times)
+    assert latencies.read("digits").equals(times) and len(timed) == 2
+
+
+def test_a_file_that_lacks_a_network_is_timed_again(timed, capsys):
+    times = latencies.read("digits")
+    places.write_csv(times[times["network"] != "mobileone_s1"], places.runs_file("digits", "latency"))
+    assert latencies.read("digits").equals(times) and len(timed) == 4
+    assert "lacks mobileone_s1: measuring" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "latency: {}\n", "latency: {rounds: many}\n", "latency: {rounds: 1}\n"])
+def test_a_missing_or_impossible_number_of_rounds_is_an_error_that_names_the_key(timed, tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ValueError, match="params.yaml: latency.rounds = "):
+        latencies.measure("digits")

@@ -1,0 +1,34 @@
+"""Whether measured files answer params.yaml: told without torch and without data."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from ghostlib.measures import places
+
+WANTED = [("0.01", "c", "aaa"), ("b", "c", "bbb")]
+
+
+def test_a_file_that_holds_exactly_what_is_wanted_lacks_nothing(tmp_path):
+    path = tmp_path / "runs" / "table_1.csv"
+    assert places.lacking(path, WANTED) == "does not exist"
+    frame = pd.DataFrame(WANTED, columns=["row", "column", places.ASKED]).assign(value=1 / 3)
+    places.write_csv(pd.concat([frame, frame]), path)  # several metrics a cell
+    assert places.lacking(path, WANTED) == ""
+    assert places.read_csv(path)["value"].iloc[0] == 0.3333
+    for other in (WANTED[:1], [*WANTED, ("d", "c", "ddd")], [WANTED[0], ("b", "c", "other")]):
+        assert places.lacking(path, other) == "does not hold what params.yaml asks for"
+
+
+def test_a_file_of_an_older_version_is_no_answer(tmp_path):
+    places.write_csv(pd.DataFrame({"row": ["a"], "column": ["b"]}), tmp_path / "old.csv")
+    assert "an older version" in places.lacking(tmp_path / "old.csv", WANTED)
+
+
+def test_the_scale_of_a_profile_is_what_decides_its_results_with_the_device_as_it_is_written(tiny, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: pytest.fail("the device is looked up"))
+    automatic = tiny.model_copy(update={"device": "auto"})
+    assert places.scale_of(automatic)["device"] == "auto"
+    assert places.scale_of(tiny.model_copy(update={"scale": "other words", "workers": 3})) == places.scale_of(tiny)
+    assert places.scale_of(tiny.model_copy(update={"width_scale": 0.2})) != places.scale_of(tiny)
