@@ -32,11 +32,14 @@ def zoo(match: Annotated[str, typer.Argument(help="show only names that hold thi
     """List the networks and the rows of the paper's Table 9 they stand behind."""
     from ghostlib.models import catalog
 
+    found = {name: entry for name, entry in catalog.ENTRIES.items() if match in name}
+    if not found:
+        catalog.find(match)  # which says what is near
     rows = {}
     for row, name in catalog.rows().items():
         rows.setdefault(name, []).append(row)
     _show([{"name": name, "image (px)": entry.image_size, "width": entry.width or "fixed",
-            "Table 9": ", ".join(rows.get(name, []))} for name, entry in catalog.ENTRIES.items() if match in name])
+            "Table 9": ", ".join(rows.get(name, []))} for name, entry in found.items()])
 
 
 @app.command()
@@ -131,6 +134,8 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
     from ghostlib.training.evaluate import evaluate as score
     from ghostlib.training.views import Views
 
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: PyTorch sees no CUDA device here; leave the option out, or use --device cpu")
     images, classes = folder_images(folder)
     network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
     typer.echo(report)
@@ -253,7 +258,13 @@ def main() -> None:
         foreseen = (ValueError, OSError, ModuleNotFoundError)
         if not isinstance(error, foreseen) and not type(error).__module__.startswith("ghostlib."):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    """What an error says; of one in a process that loads data without the traceback that PyTorch writes into it."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
 if __name__ == "__main__":

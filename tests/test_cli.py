@@ -84,6 +84,17 @@ def test_convert_folds_and_evaluate_scores_either_form_the_same(tmp_path):
     assert "top1 50.00 %" in score("training")
 
 
+def test_a_corrupt_image_is_named_also_where_other_processes_read(tmp_path):
+    torch.manual_seed(0)
+    weights.save(zoo.create("ghostnetv3_050", 1), tmp_path / "w.safetensors")
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "torn.png").write_bytes(b"no image")
+    done = subprocess.run([sys.executable, "-m", "ghostlib", "evaluate", "ghostnetv3_050", tmp_path / "w.safetensors",
+                           tmp_path / "images", "--workers", "1"], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: {tmp_path}/images/a/torn.png cannot be read as an image" in done.stderr
+
+
 def test_export_writes_a_file_that_agrees(tmp_path):
     torch.manual_seed(0)
     weights.save(reparameterize(zoo.create("ghostnetv3_050", 7)), tmp_path / "folded.safetensors")
@@ -102,7 +113,10 @@ def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["count", "ghostnet_v3"], "error: unknown network 'ghostnet_v3'; did you mean 'ghostnetv3_"),
+    (["zoo", "ghostnetv4"], "error: unknown network 'ghostnetv4'; did you mean 'ghostnetv"),
     (["evaluate", "ghostnetv3_050", "nowhere.safetensors", "no_images"], "no_images"),
+    *([] if torch.cuda.is_available() else [
+        (["evaluate", "ghostnetv3_050", "nowhere.safetensors", "no_images", "--device", "cuda"], "no CUDA device here")]),
     (["time", "ghostnetv3_050", "--engine", "TVM"], "error: unknown engine 'TVM'; known: ONNX Runtime"),
     (["export", "ghostnetv3_050", "onnx", "v3.bin"], "v3.bin: a file for onnx is named *.onnx"),
     (["convert", "ghostnetv3_050", "nowhere.pth", "out.safetensors"], "nowhere.pth"),
