@@ -135,7 +135,7 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
     from ghostlib.training.views import Views
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: PyTorch sees no CUDA device here; leave the option out, or use --device cpu")
+        raise ValueError(f"--device {device}: PyTorch sees no CUDA device here; use --device cpu")
     images, classes = folder_images(folder)
     network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
     typer.echo(report)
