@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site browse test test-mmdet-3.3 bench lock lint clean
+.PHONY: help setup repro site browse test test-networks test-mmdet-3.3 bench lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 bench: setup ## Time the training step, and what is deployed, beside timm's; ARGS goes to the first
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
 	$(BIN)/python benchmarks/deployed.py
+
+test-networks: setup ## Try the branches on 74 networks of timm and torchvision, minutes, and write docs/networks.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/networks.py docs/networks.md
 
 test-mmdet-3.3: .venv-mmdet-3.3/.installed ## Run detection's tests with the original MMDetection 3.3 in place of its fork
 	.venv-mmdet-3.3/bin/python -m pytest tests/mmdet tests/detection $(ARGS)

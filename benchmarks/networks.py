@@ -25,15 +25,15 @@ from ghostlib.models.reparam import add_branches, reparameterize
 from ghostlib.models.sites import survey, tensors_of
 
 TIMM = """
-convnext_atto convnextv2_atto cspdarknet53 cspresnet50 darknet53 densenet121 dla34 dpn48b edgenext_xx_small
-efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientnet_lite0 efficientnetv2_rw_t efficientvit_b0
-efficientvit_m0 fastvit_t8 fbnetc_100 fbnetv3_b gernet_s ghostnet_100 ghostnetv2_100 hardcorenas_a hrnet_w18_small
+convnext_atto convnextv2_atto densenet121 dla34 edgenext_xx_small
+efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientnet_lite0 efficientvit_b0
+efficientvit_m0 fastvit_t8 fbnetc_100 fbnetv3_b gernet_s ghostnet_100 ghostnetv2_100 hardcorenas_a
 inception_v3 lcnet_050 levit_128s mixnet_s mnasnet_100 mobilenet_edgetpu_v2_xs mobilenetv1_100 mobilenetv2_100
 mobilenetv3_large_100 mobilenetv3_small_100 mobilenetv4_conv_small mobilenetv4_hybrid_medium mobileone_s0
 mobilevit_xxs mobilevitv2_050 nf_regnet_b0 poolformer_s12 pvt_v2_b0 regnetx_002 regnety_002 regnetz_005 repghostnet_050
-repvgg_a0 repvit_m0_9 res2net50_26w_4s resnet18 resnext50_32x4d rexnet_100 semnasnet_100 skresnet18 spnasnet_100
-starnet_s1 tf_efficientnet_b0 tf_mobilenetv3_small_100 tiny_vit_5m_224 tinynet_e tresnet_m vgg11_bn vit_tiny_patch16_224
-visformer_tiny xception41 xcit_nano_12_p16_224
+repvgg_a0 repvit_m0_9 resnet18 resnext50_32x4d rexnet_100 semnasnet_100 skresnet18 spnasnet_100
+starnet_s1 tf_efficientnet_b0 tf_mobilenetv3_small_100 tiny_vit_5m_224 tinynet_e vgg11_bn vit_tiny_patch16_224
+visformer_tiny xcit_nano_12_p16_224
 """.split()
 TORCHVISION = """
 convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 mnasnet1_0 mobilenet_v2
@@ -70,8 +70,9 @@ def tried(name: str) -> Row:
     torch.manual_seed(0)
     library, _, model = name.partition("/")
     network = (timm.create_model(model) if library == "timm" else _torchvision(model)).double().eval()
-    size = 299 if model == "inception_v3" else (getattr(network, "default_cfg", None) or {}).get("input_size", [224])[-1]
-    x = torch.randn(2, 3, size, size, dtype=torch.float64)
+    config = getattr(network, "default_cfg", None) or {"input_size": (3, 299 if model == "inception_v3" else 224)}
+    size = config["input_size"][-1]
+    x = torch.randn(1, 3, size, size, dtype=torch.float64)
     _disturb(network, x)
     found, before = survey(network, example_input=x), network(x)
     skipped = "; ".join(f"{count} {reason}" for reason, count in Counter(found.skipped.values()).most_common())
@@ -83,7 +84,8 @@ def tried(name: str) -> Row:
         branched = add_branches(network, example_input=x)
     _disturb(branched, x)
     trained = branched(x)
-    return Row(name, len(found.sites), skipped, _error(preserving(x), before), _error(reparameterize(branched)(x), trained))
+    return Row(name, len(found.sites), skipped, _error(preserving(x), before),
+               _error(reparameterize(branched)(x), trained))
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -118,12 +120,15 @@ def main(path: Path) -> None:
     """Tries every network and writes the table in Markdown."""
     from tqdm import tqdm
 
-    rows = [tried(name) for name in tqdm(names(), unit="network")]
+    rows = []
+    for name in (bar := tqdm(names(), unit="network")):
+        bar.set_postfix_str(name)
+        rows.append(tried(name))
     lines = ["# Branches on networks of timm and torchvision", "",
-             f"{sum(bool(row.sites) for row in rows)} of {len(rows)} networks get branches, the others are refused with "
-             "the reason; none becomes another function. Errors are of the largest output, in float64: of branches that "
-             "preserve a network's function, and of folding random ones. Made by `make test-networks` with "
-             f"timm {timm.__version__} and torchvision {torchvision.__version__.partition('+')[0]}.", "",
+             f"{sum(bool(row.sites) for row in rows)} of {len(rows)} networks get branches, the others are refused "
+             "with the reason; none becomes another function. Errors are shares of the largest output, in float64: of "
+             "branches that preserve a network's function, and of folding random ones. `make test-networks` makes this "
+             f"table; here with timm {timm.__version__} and torchvision {torchvision.__version__}.", "",
              "| network | sites | error, preserved | error, folded | other convolutions |", "|---|---|---|---|---|"]
     for row in rows:
         errors = ("—" if error is None else f"{error:.0e}" for error in (row.preserve_error, row.fold_error))
