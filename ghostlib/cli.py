@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ghostlib import __version__
+from ghostlib.machine import require
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated; and the "
                        "steps of the reproduction that `make repro` runs.")
@@ -25,6 +28,18 @@ Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo
 Classes = Annotated[int, typer.Option(min=1, help="outputs of the classifier")]
 Width = Annotated[float | None, typer.Option(help="channel multiplier; by default what the name says")]
 Size = Annotated[int | None, typer.Option(min=1, help="px; by default the network's own")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ghostlib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
+                                                  help="show the version and end")] = False) -> None:
+    pass
 
 
 @app.command()
@@ -123,6 +138,7 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
              workers: Annotated[int, typer.Option(help="processes that read images")] = 0,
              device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu") -> None:
     """Score weights on a folder of images: top-1 and top-5, at the network's own size, crop and normalisation."""
+    require("cli", "pydantic", "tqdm")  # training's, of which this uses the datasets and the scores
     import torch
     from timm.data import create_transform, resolve_data_config
     from torch.utils.data import DataLoader
@@ -212,7 +228,7 @@ def readme(profile: Profile = "digits") -> None:
 def run_script(context: typer.Context,
                script: Annotated[Path, typer.Argument(help="a script of MMDetection's, e.g. tools/test.py")]) -> None:
     """Run a script, with its own arguments behind it, where MMCV has no compiled operators."""
-    from ghostlib.mmdet.nms import run_script as run
+    from ghostlib.mmdet.stand_in import run_script as run
 
     run([str(script), *context.args])
 
@@ -245,6 +261,7 @@ def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
 
 
 def _show(records: list[dict[str, Any]]) -> None:
+    require("cli", "tabulate")
     from tabulate import tabulate
 
     typer.echo(tabulate(records, headers="keys", disable_numparse=True))
@@ -264,6 +281,9 @@ def main() -> None:
 def _words(error: Exception) -> str:
     """What an error says; of one in a process that loads data without the traceback that PyTorch writes into it."""
     text = str(error)
+    if isinstance(error, ModuleNotFoundError) and "pip install" not in text:
+        extra = "mmdet-onedl" if error.name in ("mmcv", "mmdet", "mmengine") else "repro"
+        return f"{text}: pip install 'ghostlib[{extra}]'"
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 

@@ -1,7 +1,8 @@
-"""The machine that something is computed on."""
+"""The machine that something is computed on, and what is installed there."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -9,6 +10,20 @@ from pathlib import Path
 
 class SeveralProcesses(RuntimeError):
     """A training was started as one of several processes that are to share it."""
+
+
+def require(extra: str, *modules: str) -> None:
+    """Imports modules that only an extra of this package installs.
+
+    Raises:
+        ModuleNotFoundError: one is not there; the message names it and what installs it.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"this needs {module.split('.')[0]} ({error}): pip install 'ghostlib[{extra}]'",
+                                      name=error.name) from error
 
 
 def cpu_name() -> str:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import ghostlib
 from ghostlib import cli, measures
 from ghostlib.deploy import export
 from ghostlib.models import weights, zoo
@@ -152,6 +153,18 @@ def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_pat
                           env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(tmp_path / "data/imagenet") in done.stderr and "IMAGENET_DIR" in done.stderr
+
+
+def test_the_version_is_the_package_s():
+    assert invoke("--version") == f"ghostlib {ghostlib.__version__}\n"
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("papermill", "repro"), ("mmcv", "mmdet-onedl")])
+def test_a_package_that_is_not_there_is_named_with_the_extra_that_brings_it(missing, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)  # which makes its import fail
+    monkeypatch.setattr(cli, "app", lambda: import_module(missing))
+    with pytest.raises(SystemExit, match=rf"{missing}.*: pip install 'ghostlib\[{extra}\]'"):
+        cli.main()
 
 
 @pytest.mark.parametrize(("error", "kept"), [

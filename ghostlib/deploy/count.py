@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ghostlib.machine import require
 from ghostlib.models.reparam import reparameterize
 
 # Table 9's values and ours may differ by this share before a reason is owed.
@@ -33,8 +34,10 @@ def count(network: nn.Module, image_size: int = 224) -> Complexity:
     """Counts a network as it is deployed: folded, for one square image of `image_size` px. The network stays as it is.
 
     Raises:
+        ModuleNotFoundError: fvcore is not installed.
         ValueError: the network cannot take images of this size.
     """
+    require("export", "fvcore.nn")
     from fvcore.nn import FlopCountAnalysis
 
     deployed = reparameterize(copy.deepcopy(network)).eval()

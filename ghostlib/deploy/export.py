@@ -11,7 +11,7 @@ Any network will do, with the branches it trains with or folded. The file is flo
 from __future__ import annotations
 
 import copy
-import importlib
+import inspect
 import os
 import subprocess
 import tempfile
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ghostlib.machine import require
 from ghostlib.models.reparam import reparameterize
 
 # Of the largest logit. Engines add up in another order, which in float32 moved no logit of any network of the zoo by
@@ -51,14 +52,21 @@ def onnx(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
 
     Raises:
         ExportError: the file's logits differ from PyTorch's by more than `TOLERANCE`.
+        ModuleNotFoundError: onnx or ONNX Runtime is not installed.
         ValueError: the path has another format's suffix.
         OSError: the path cannot be written.
     """
+    require("export", "onnx", "onnxruntime")
     return _export("onnx", network, path, image_size, _write_onnx, _run_onnx)
 
 
 def openvino(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
-    """Writes a network for OpenVINO as `.xml` and, beside it, `.bin`; otherwise as `onnx`."""
+    """Writes a network for OpenVINO as `.xml` and, beside it, `.bin`; otherwise as `onnx`.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO, or onnx by way of which it is written, is not installed.
+    """
+    require("export", "onnx", "openvino")
     return _export("openvino", network, path, image_size, _write_openvino, _run_openvino)
 
 
@@ -68,7 +76,7 @@ def executorch(network: nn.Module, path: str | Path, image_size: int = 224) -> P
     Raises:
         ModuleNotFoundError: executorch is not installed.
     """
-    _require("executorch.exir")
+    require("mobile", "executorch.exir")
     return _export("executorch", network, path, image_size, _write_executorch, _run_executorch)
 
 
@@ -76,9 +84,10 @@ def ncnn(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
     """Writes a network for ncnn as `.ncnn.param` and, beside it, `.ncnn.bin`; otherwise as `onnx`.
 
     Raises:
-        ModuleNotFoundError: ncnn, or its converter pnnx, is not installed.
+        ModuleNotFoundError: ncnn, its converter pnnx or onnx is not installed.
     """
-    _require("ncnn", "pnnx")
+    require("mobile", "ncnn", "pnnx")
+    require("export", "onnx")  # by way of which pnnx reads it
     return _export("ncnn", network, path, image_size, _write_ncnn, _run_ncnn)
 
 
@@ -133,9 +142,11 @@ class _WithoutIdleSlices(TorchFunctionMode):
 
 
 def _write_onnx(model: nn.Module, image: Tensor, path: Path) -> list[Path]:
+    # The older of PyTorch's two exporters: a second instead of nine, and ONNX Runtime makes the same of its graph.
+    # PyTorch before 2.5 has no other, and no argument that says which.
+    older = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with _WithoutIdleSlices():
-        # The older of PyTorch's two exporters: a second instead of nine, and ONNX Runtime makes the same of its graph.
-        torch.onnx.export(model, (image,), path, input_names=["image"], output_names=["logits"], dynamo=False)
+        torch.onnx.export(model, (image,), str(path), input_names=["image"], output_names=["logits"], **older)
     return [path]
 
 
@@ -212,12 +223,3 @@ def _run_ncnn(path: Path, image: np.ndarray) -> np.ndarray:
     if failed:
         raise ExportError(f"ncnn cannot run the network that it loaded (status {failed})")
     return np.array(logits)[None]
-
-
-def _require(*modules: str) -> None:
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"this format needs {module.split('.')[0]}: pip install -e '.[mobile]' in the "
-                                      "clone, or `make setup`, which installs everything", name=error.name) from error

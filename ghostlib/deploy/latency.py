@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from ghostlib.machine import all_threads, cpu_name
+from ghostlib.machine import all_threads, cpu_name, require
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROUNDS, CALLS = 5, 20  # 100 timed calls a model, as many as the paper made
 TRIM = 10  # of them left out at either end
@@ -123,15 +125,18 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
         One row per network, engine and number of threads: `COLUMNS`.
 
     Raises:
+        ModuleNotFoundError: an engine, or what exports for it, is not installed.
         ValueError: an unknown network or engine, or a number of threads below 1.
     """
+    if unknown := [engine for engine in engines if engine not in ENGINES]:
+        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
+    require("export", "joblib", "pandas", "tqdm", *(ENGINES[engine] for engine in engines))
+    import pandas as pd
     from tqdm import tqdm
 
     from ghostlib.models import catalog
 
     threads = threads or sorted({1, all_threads()})
-    if unknown := [engine for engine in engines if engine not in ENGINES]:
-        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
     if min(threads) < 1:
         raise ValueError(f"threads must be at least 1, got {min(threads)}")
     networks = {name: _folded(name) for name in names}

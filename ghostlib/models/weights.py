@@ -193,7 +193,8 @@ def _read(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    if needed := re.search(r"GLOBAL (\S+)", str(error)):  # so PyTorch names what it does not unpickle
+    # So PyTorch names what it does not unpickle, since 2.4 and before.
+    if needed := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error)):
         return WeightsError(
             f"{path} is more than weights: it needs {needed[1]}, and unpickling that could run any code. If you trust "
             "the file, rewrite it once: content = torch.load(path, weights_only=False); torch.save({key: content[key] "
