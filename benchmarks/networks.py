@@ -102,7 +102,8 @@ def _disturb(network: nn.Module, x: Tensor) -> None:
             nn.init.normal_(norm.bias, 0, 0.3)
         var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
         norm.running_mean.copy_(mean + 0.3 * var.sqrt() * torch.randn_like(mean))
-        norm.running_var.copy_(torch.empty_like(var).uniform_(0.5, 2).mul_(var).clamp_(min=1))  # lest rounding be blown up
+        # A channel that hardly varies would be blown up, rounding errors and all.
+        norm.running_var.copy_(torch.empty_like(var).uniform_(0.5, 2).mul_(var).clamp_(min=1))
 
     hooks = [norm.register_forward_pre_hook(change) for norm in network.modules()
              if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats]
