@@ -12,19 +12,20 @@ or begin with one of the configurations of Table 10 that come with this package:
 
 The channels to write there: `zoo.features("ghostnetv3_100").feature_info.channels()`, or a backbone's `.channels`.
 
-For MMDetection 3 with MMCV 2, compiled or not (see `nms.py`), the original packages or the onedl forks.
+For MMDetection 3 with MMCV 2, compiled or not (see `stand_in.py`), the original packages or the onedl forks.
 """
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ghostlib.mmdet import nms
+from ghostlib.mmdet import stand_in
 
-nms.install()  # before MMDetection's models, which import MMCV's operators
+stand_in.install()  # before MMDetection's models, which import MMCV's operators
 
 from mmdet.models.dense_heads import SSDHead  # noqa: E402
 from mmengine.logging import HistoryBuffer  # noqa: E402
@@ -36,11 +37,13 @@ from ghostlib.mmdet.hooks import AtomicBackend, CheckDataHook, FoldHook, fold  #
 __all__ = ["AtomicBackend", "CheckDataHook", "FoldHook", "GhostBackbone", "config_file", "fold"]
 
 # MMEngine's checkpoints hold its record of the losses, which PyTorch reads since 2.6 only if these names are declared
-# harmless. The onedl fork declares them while it reads (and where that fails it unpickles anything, so never give
-# MMEngine a checkpoint from strangers); the original does not, and could not resume.
-if not hasattr(checkpoints, "get_torch_safe_globals"):
+# harmless (older ones without add_safe_globals read them anyway). The onedl fork declares them while it reads (and
+# where that fails it unpickles anything, so never give MMEngine a checkpoint from strangers); the original does not,
+# and could not resume.
+if hasattr(torch.serialization, "add_safe_globals") and not hasattr(checkpoints, "get_torch_safe_globals"):
+    multiarray = importlib.import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
     torch.serialization.add_safe_globals([
-        HistoryBuffer, getattr, np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype,
+        HistoryBuffer, getattr, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "int64", "uint32"))])
 # In MMDetection 3.1 to 3.5 the detection of SSD and SSDLite looks for a loss that their head does not have
 # (open-mmlab/mmdetection, issue 11063).

@@ -6,9 +6,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from ghostlib.detection import scenes
-from ghostlib.detection.layout import Layout
-from ghostlib.training.profile import Profile
+import ghostlib.mmdet  # noqa: F401  (before any test imports mmcv.ops)
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +18,11 @@ def seeded():
 @pytest.fixture(scope="session")
 def data_set(tmp_path_factory):
     """The folder of four scenes of digits to train on, and two to evaluate on."""
+    # Here, so that the tests without a training need no more than the library and MMDetection.
+    from ghostlib.detection import scenes
+    from ghostlib.detection.layout import Layout
+    from ghostlib.training.profile import Profile
+
     digits = Profile.parse(dict(name="digits", scale="digits", data="digits", num_classes=10, image_size=33,
                                 val_images=140, crop_pct=1.0))
     layout = Layout(train=4, val=2, side=96, sizes=(24, 48))

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from torch import nn
 
 import ghostlib
-from ghostlib.detection import scenes
 from ghostlib.mmdet import GhostBackbone
 from ghostlib.models.reparam import RepConv
 
@@ -77,6 +76,8 @@ def ssdlite() -> Config:
 
 def training(data_set: Path, work_dir: Path, **overrides) -> Config:
     """Two epochs of two steps on four scenes of digits, evaluated with CocoMetric after each."""
+    from ghostlib.detection import scenes
+
     config = yolo()
     classes = scenes.CATEGORIES["digits"]
     for loader, part in ((config.train_dataloader, "train"), (config.val_dataloader, "val")):

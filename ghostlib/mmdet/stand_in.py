@@ -1,5 +1,4 @@
-"""MMCV without a compiler: a stand-in for the compiled module `mmcv._ext` that has nms, the one operator that YOLOv3,
-SSDLite and RetinaNet detect with.
+"""MMCV without a compiler: a stand-in for the compiled module `mmcv._ext` that has the operators of `ops.py`.
 
     ghostlib mmdet run tools/test.py CONFIG CHECKPOINT  # runs any script of MMDetection's with the stand-in
 
@@ -10,6 +9,7 @@ script that imports MMDetection's models before it reads its configuration, as t
 from __future__ import annotations
 
 import importlib.util
+import re
 import runpy
 import sys
 from collections.abc import Sequence
@@ -18,34 +18,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-import torchvision
-from torch import Tensor
+from ghostlib.mmdet.ops import OPERATORS
 
 EXTENSION = "mmcv._ext"
 
 
 class StandIn(ModuleType):
-    """A module that has every operator that MMCV looks for and computes one of them, nms."""
+    """A module that has every operator that MMCV looks for, and computes those of `ops.OPERATORS`."""
 
     def __init__(self):
-        super().__init__(EXTENSION, "Stands in for MMCV's compiled operators; see ghostlib.mmdet.nms.")
+        super().__init__(EXTENSION, "Stands in for MMCV's compiled operators; see ghostlib.mmdet.stand_in.")
         self.__spec__ = ModuleSpec(EXTENSION, loader=None)
-
-    @staticmethod
-    def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-        """Non-maximum suppression, as MMCV's own computes it.
-
-        Args:
-            boxes: corners (x1, y1, x2, y2) in px, (N, 4).
-            scores: (N,).
-            iou_threshold: a box that overlaps a better one by more is dropped.
-            offset: 0, or 1 where x2 and y2 are the last pixels inside, so that a width is x2 − x1 + 1.
-
-        Returns:
-            The indices of the boxes that are kept, best first.
-        """
-        corners = boxes + boxes.new_tensor([0, 0, offset, offset]) if offset else boxes
-        return torchvision.ops.nms(corners, scores, iou_threshold)
+        vars(self).update(OPERATORS)
 
     def __getattr__(self, name: str) -> Any:
         # MMCV looks for all its operators at import; Python itself looks for `__file__`, `__path__` and the like.
@@ -53,11 +37,12 @@ class StandIn(ModuleType):
             raise AttributeError(name)
 
         def operator(*args: Any, **kwargs: Any) -> NoReturn:
+            *others, last = dict.fromkeys(re.sub("_(forward|backward).*", "", known) for known in OPERATORS)
             raise NotImplementedError(
                 f"MMCV's operator {name!r} is compiled code, and the MMCV installed here has none; ghostlib stands in "
-                "for nms only. Install MMCV with its operators: with a C++ compiler (nvcc too, for a GPU), "
-                "`pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir --no-binary :all: "
-                "PACKAGE`, where PACKAGE is mmcv==2.1.0 or onedl-mmcv, whichever you use")
+                f"for {', '.join(others)} and {last} only. Install MMCV with its operators: with a C++ compiler (nvcc "
+                "too, for a GPU), `pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir "
+                "--no-binary :all: PACKAGE`, where PACKAGE is mmcv==2.1.0 or onedl-mmcv, whichever you use")
 
         return operator
 
