@@ -6,6 +6,8 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
+from ghostlib.machine import require
+
 _NDK = "-DCMAKE_TOOLCHAIN_FILE=$ANDROID_NDK/build/cmake/android.toolchain.cmake -DCMAKE_BUILD_TYPE=Release"
 # The package that wrote the file: the engine on the phone is best built from the same version.
 _CONVERTERS = {"executorch": "executorch", "ncnn": "pnnx"}
@@ -43,10 +45,12 @@ def commands(engine: str, path: str | Path, image_size: int = 224) -> list[str]:
         image_size: the side of its input (px).
 
     Raises:
+        ModuleNotFoundError: what wrote the file is not installed here.
         ValueError: another engine.
     """
     if engine not in _TOOLS:
         raise ValueError(f"no tool to time {engine} on a phone; there is one for {' and one for '.join(_TOOLS)}")
+    require("mobile", _CONVERTERS[engine])
     build, built, arguments = _TOOLS[engine]
     tool, arguments = Path(built).name, arguments.format(name=shlex.quote(Path(path).name), size=image_size)
     run = f"cd /data/local/tmp && chmod +x {tool} && ./{tool} {arguments}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,8 @@ from torch.nn import functional as F
 from ghostlib.deploy.count import count
 from ghostlib.models import zoo
 from ghostlib.models.reparam import RepConv
+
+pytest.importorskip("fvcore")
 
 
 class Attention(nn.Module):
@@ -45,6 +49,12 @@ def test_branches_do_not_count_and_stay_where_they_are():
     v2, v3 = zoo.create("ghostnetv2_100", 10, 0.25), zoo.create("ghostnetv3_100", 10, 0.25)
     assert count(v3, 64).macs == count(v2, 64).macs
     assert any(isinstance(module, RepConv) for module in v3.modules())
+
+
+def test_without_fvcore_it_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fvcore.nn", None)  # which makes its import fail
+    with pytest.raises(ModuleNotFoundError, match=r"needs fvcore .*: pip install 'ghostlib\[export\]'"):
+        count(nn.Conv2d(3, 3, 1), 4)
 
 
 def test_an_image_that_a_network_cannot_take_is_named():

@@ -6,6 +6,7 @@ import copy
 import sys
 import warnings
 from collections import Counter
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from ghostlib.deploy import export
 from ghostlib.deploy.export import ExportError
 from ghostlib.models import reparam
+from tests import needs
 
 SIZE, CLASSES = 64, 10
 # A block with an identity shortcut, one of stride 2, and one that also has both attentions (DFC and SE).
@@ -51,6 +53,7 @@ def names(folder) -> list[str]:
 
 @pytest.mark.parametrize("engine", export.FORMATS)
 def test_the_engine_computes_what_the_network_does(engine, network, image, tmp_path):
+    needs.engine(engine)
     before = copy.deepcopy(network.state_dict())
     path = tmp_path / "folder" / f"x{export.SUFFIXES[engine]}"
     assert export.FORMATS[engine](network, path, SIZE) == path
@@ -64,6 +67,7 @@ def test_the_engine_computes_what_the_network_does(engine, network, image, tmp_p
 
 
 def test_onnx_gets_one_convolution_a_site_and_no_normalisation(network, tmp_path):
+    needs.engine("onnx")
     import onnx
 
     model = onnx.load(export.onnx(network, tmp_path / "x.onnx", SIZE))
@@ -84,6 +88,7 @@ class Slices(nn.Module):
 
 
 def test_only_what_keeps_everything_is_idle(tmp_path):
+    needs.engine("onnx")
     import onnx
 
     model = onnx.load(export.onnx(Slices(), tmp_path / "x.onnx", SIZE))
@@ -92,22 +97,26 @@ def test_only_what_keeps_everything_is_idle(tmp_path):
 
 
 def test_nothing_idle_parts_the_delegates_of_executorch(tmp_path):
+    needs.engine("executorch")
     path = export.executorch(Slices(), tmp_path / "x.pte", SIZE)
     assert b"aten::alias_copy" not in path.read_bytes()
 
 
 def test_a_folded_network_gives_the_same_file(network, tmp_path):
+    needs.engine("onnx")
     trained = export.onnx(network, tmp_path / "trained.onnx", SIZE)
     folded = export.onnx(reparam.reparameterize(copy.deepcopy(network)).eval(), tmp_path / "folded.onnx", SIZE)
     assert trained.read_bytes() == folded.read_bytes()
 
 
 def test_weights_are_float32(network, tmp_path):
+    needs.engine("openvino")
     path = export.openvino(network, tmp_path / "x.xml", SIZE)
     assert 'element_type="f32"' in path.read_text() and 'element_type="f16"' not in path.read_text()
 
 
 def test_onnx_is_written_in_silence(network, tmp_path, capfd):
+    needs.engine("onnx")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export.onnx(network, tmp_path / "x.onnx", SIZE)
@@ -116,6 +125,7 @@ def test_onnx_is_written_in_silence(network, tmp_path, capfd):
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "ncnn"])
 def test_a_file_that_disagrees_is_not_let_stand(engine, network, tmp_path, monkeypatch):
+    needs.engine(engine)
     write = export._write_onnx  # of which all three are made
 
     def write_wrongly(model, image, path):
@@ -132,6 +142,7 @@ def test_a_file_that_disagrees_is_not_let_stand(engine, network, tmp_path, monke
 @pytest.mark.parametrize("answer", [
     lambda logits: logits * np.nan, lambda logits: logits[:, :-1], lambda logits: logits.astype(np.float16)])
 def test_an_answer_that_is_not_the_network_s_leaves_the_old_file(answer, network, tmp_path, monkeypatch):
+    needs.engine("onnx")
     path, run = tmp_path / "x.onnx", export._run_onnx
     path.write_text("old")
     monkeypatch.setattr(export, "_run_onnx", lambda *given: answer(run(*given)))
@@ -141,6 +152,8 @@ def test_an_answer_that_is_not_the_network_s_leaves_the_old_file(answer, network
 
 
 def test_what_an_engine_cannot_do_is_said(tmp_path):
+    needs.engine("ncnn")
+
     class Sorts(nn.Module):
         def forward(self, x):
             return x.mean((2, 3)).sort().values
@@ -150,21 +163,27 @@ def test_what_an_engine_cannot_do_is_said(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize(("engine", "package"), [("executorch", "executorch"), ("ncnn", "ncnn"), ("ncnn", "pnnx")])
-def test_a_missing_package_is_named_with_what_installs_it(engine, package, network, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("engine", "package", "extra"), [
+    ("onnx", "onnx", "export"), ("onnx", "onnxruntime", "export"), ("openvino", "openvino", "export"),
+    ("executorch", "executorch", "mobile"), ("ncnn", "ncnn", "mobile"), ("ncnn", "pnnx", "mobile")])
+def test_a_missing_package_is_named_with_what_installs_it(engine, package, extra, network, tmp_path, monkeypatch):
+    for other in needs.ENGINES[engine]:  # as if they were there, which they need not be
+        monkeypatch.setitem(sys.modules, other, ModuleType(other))
     for module in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)  # which makes its import fail
-    with pytest.raises(ModuleNotFoundError, match=rf"needs {package}: pip install -e '.\[mobile\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {package} .*: pip install 'ghostlib\[{extra}\]'"):
         export.FORMATS[engine](network, tmp_path / f"x{export.SUFFIXES[engine]}", SIZE)
 
 
 def test_another_format_s_name_is_refused(network, tmp_path):
+    needs.engine("ncnn")
     with pytest.raises(ValueError, match=r"x.param: a file for ncnn is named \*.ncnn.param"):
         export.ncnn(network, tmp_path / "x.param", SIZE)
 
 
 def test_a_path_that_cannot_be_written_is_an_os_error(network, tmp_path):
+    needs.engine("onnx")
     (tmp_path / "file").write_text("a file, not a folder")
     with pytest.raises(OSError, match="file"):
         export.onnx(network, tmp_path / "file" / "x.onnx", SIZE)

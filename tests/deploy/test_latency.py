@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from ghostlib.deploy import latency
+from tests import needs
 
 
 class Clock:
@@ -58,6 +61,7 @@ def test_the_default_times_each_network_as_often_as_the_paper_did():
 
 
 def test_every_engine_times_the_exported_network(tmp_path):
+    needs.packages("joblib", "pandas", "tqdm", "onnx", *latency.ENGINES.values())
     table = latency.benchmark(["shufflenetv2_100"], tmp_path, threads=[1], rounds=2)
     assert list(table["engine"]) == list(latency.ENGINES) and list(table.columns) == latency.COLUMNS
     assert (table["calls"] == 2 * latency.CALLS - 2 * latency.TRIM).all() and (table["median_ms"] > 0).all()
@@ -69,12 +73,22 @@ def test_every_engine_times_the_exported_network(tmp_path):
     ({"engines": ["TVM"]}, "unknown engine 'TVM'; known: ONNX Runtime, OpenVINO, PyTorch"),
     ({"threads": [1, 0]}, "threads must be at least 1, got 0")])
 def test_a_mistake_is_named_before_anything_is_exported(options, message, tmp_path):
+    needs.packages("joblib", "pandas", "tqdm", *latency.ENGINES.values())
     with pytest.raises(ValueError, match=message):
         latency.benchmark(["mobilenetv2_100"], tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 
+def test_what_times_and_is_not_there_is_named_with_what_installs_it(monkeypatch, tmp_path):
+    needs.packages("joblib", "pandas", "tqdm")
+    monkeypatch.setitem(sys.modules, "openvino", None)  # which makes its import fail
+    with pytest.raises(ModuleNotFoundError, match=r"needs openvino .*: pip install 'ghostlib\[export\]'"):
+        latency.benchmark(["mobilenetv2_100"], tmp_path, ["OpenVINO"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_machine_is_described():
+    needs.packages("joblib", *latency.ENGINES.values())
     found = latency.machine()
     assert set(found) == {"cpu", "cpus", "system", "engines", "date"} and all(found.values())
     assert not set(found) & set(latency.COLUMNS)  # they become columns of the same file

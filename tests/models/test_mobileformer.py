@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from ghostlib.deploy import export
@@ -19,6 +18,7 @@ from ghostlib.models.mobileformer import (
     Variant,
     _attend,
 )
+from tests import needs
 
 CLASSES = 7
 
@@ -46,6 +46,7 @@ def shuffled(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("variant", "params", "macs"), [("52", 3.5, 52), ("96", 4.6, 96), ("508", 14.0, 508)])
 def test_it_costs_what_the_paper_says(variant, params, macs):
+    FlopCountAnalysis = pytest.importorskip("fvcore.nn").FlopCountAnalysis
     network = MobileFormer(variant).eval()
     assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == params
     counted = FlopCountAnalysis(network, torch.zeros(1, 3, 224, 224)).unsupported_ops_warnings(False).by_operator()
@@ -89,6 +90,7 @@ def test_the_gradient_reaches_every_parameter():
 
 
 def test_it_can_be_exported(monkeypatch, tmp_path):
+    needs.engine("onnx")
     monkeypatch.setitem(VARIANTS, "shallow", Variant(3, 16, 4, ((2, 4, 1), (6, 8, 2), (3, 8, 1)), 20))
     network = awake(MobileFormer("shallow", CLASSES))
     assert export.onnx(network, tmp_path / "shallow.onnx", image_size=32).exists()  # raises where ONNX Runtime differs

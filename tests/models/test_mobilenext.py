@@ -9,6 +9,7 @@ from torch import nn
 from ghostlib.deploy import count
 from ghostlib.models.mobilenext import MobileNeXt, SandGlass
 from ghostlib.models.reparam import RepConv, add_branches, reparameterize
+from tests import needs
 from tests.models.test_reparam import unsettle, views_of
 
 CLASSES = 7
@@ -25,6 +26,7 @@ def small(**options) -> MobileNeXt:
 
 @pytest.mark.parametrize(("width", "params", "macs"), [(1.0, 3.535, 311.3), (1.4, 6.126, 588)])
 def test_it_costs_what_the_authors_network_costs(width, params, macs):
+    needs.packages("fvcore")
     cost = count.count(MobileNeXt(width=width))
     assert cost.params == pytest.approx(params, rel=0.005) and cost.macs == pytest.approx(macs, rel=0.005)
 

@@ -17,6 +17,7 @@ from ghostlib.models import zoo
 from ghostlib.models.rep_conv import RepConv
 from ghostlib.models.reparam import add_branches, load_plain, plain_state, reparameterize
 from ghostlib.models.sites import GHOSTNET_EXCLUDE, survey
+from tests import needs
 
 CLASSES = 10
 
@@ -181,6 +182,7 @@ def our_name(timms: str) -> str:
     return timms
 
 
+@needs.timms_v3
 def test_the_sites_of_ghostnetv3_are_timms():
     theirs, ours = timm.create_model("ghostnetv3_100"), zoo.create("ghostnetv3_100")
     site_of = {"primary_rpr_conv": "primary_conv.0", "cheap_rpr_conv": "cheap_operation.0", "dw_rpr_conv": "conv_dw"}
@@ -193,6 +195,7 @@ def test_the_sites_of_ghostnetv3_are_timms():
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
 
+@needs.timms_v3
 @torch.no_grad()
 def test_with_timms_weights_ghostnetv3_computes_what_timms_does():
     theirs = _create_ghostnet("ghostnetv3_100", width=0.25, version="v3", num_classes=CLASSES, drop_rate=0.0)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from timm.models.ghostnet import GhostNet
@@ -20,6 +21,7 @@ from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import RepConv, add_branches, reparameterize
 from ghostlib.models.sites import GHOSTNET_EXCLUDE
 from ghostlib.models.weights import Report, WeightsError
+from tests import needs
 from tests.models.test_reparam import GHOST_STAGES, unsettle, views_of
 
 CLASSES, WIDTH = 7, 0.5
@@ -50,6 +52,8 @@ def v2() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def v3() -> nn.Module:
+    if not timm.is_model("ghostnetv3_100"):
+        pytest.skip(needs.timms_v3.kwargs["reason"])
     return theirs("v3")
 
 
@@ -151,12 +155,18 @@ def authors_keys() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def whole_v3() -> nn.Module:
+def whole_v3(v3) -> nn.Module:
     return theirs("v3", stages=zoo.create("ghostnetv2_100", width=0.1).cfgs, width=0.1)
 
 
 def test_the_authors_names_are_as_in_their_code(whole_v3):
     assert in_authors_names(whole_v3.state_dict()).keys() == authors_keys()
+
+
+def test_the_authors_names_are_those_of_the_zoo_in_another_layout():
+    network = zoo.create("ghostnetv3_100", CLASSES, 0.1)
+    layout, renamed = weights._in_our_names(dict.fromkeys(authors_keys(), torch.zeros(1)))
+    assert layout == "the authors' V3, " and renamed.keys() == network.state_dict().keys()
 
 
 # -- files that fit
@@ -228,7 +238,7 @@ def test_a_training_checkpoint_gives_the_raw_or_the_averaged_weights(v3, tmp_pat
     path = tmp_path / "ghostnetv3-1.0.pth.tar"
     torch.save({"state_dict": in_authors_names(v3.state_dict()),
                 "state_dict_ema": in_authors_names(averaged.state_dict()),
-                "epoch": 7, "arch": "ghostnetv3", "metric": 77.1, "args": argparse.Namespace(lr=0.005, opt="lamb"),
+                "epoch": 7, "arch": "ghostnetv3", "metric": 77.1,
                 "optimizer": torch.optim.SGD(v3.parameters(), 0.1).state_dict()},
                path, _use_new_zipfile_serialization=not legacy)
     network = in_training_form()
@@ -236,6 +246,18 @@ def test_a_training_checkpoint_gives_the_raw_or_the_averaged_weights(v3, tmp_pat
     assert_same(network, v3)
     assert weights.load(network, path, ema=True).form == "the authors' V3, in training form, averaged"
     assert_same(network, averaged)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_arguments_beside_the_weights_are_data_where_pytorch_can_be_told_so(v2, tmp_path, legacy):
+    path, network = tmp_path / "checkpoint.pth.tar", plain()
+    torch.save({"state_dict": v2.state_dict(), "args": argparse.Namespace(lr=0.005, opt="lamb")}, path,
+               _use_new_zipfile_serialization=not legacy)
+    if hasattr(torch.serialization, "safe_globals"):  # since PyTorch 2.5
+        weights.load(network, path)
+        assert_same(network, v2)
+    else:
+        assert "needs argparse.Namespace" in refused(network, path)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth.tar"])
