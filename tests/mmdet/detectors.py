@@ -42,35 +42,26 @@ def trained_a_little(network: nn.Module) -> nn.Module:
     return network
 
 
-def load(path: Path, **overrides) -> Config:
-    """A configuration whose detector is narrow and needs no download."""
-    config = Config.fromfile(path)
-    config.merge_from_dict(overrides)
+def on_ghostnet(file: Path | str, out_indices: tuple[int, ...], **model) -> Config:
+    """A configuration whose detector has a narrow GhostNetV3 and needs no download.
+
+    Args:
+        file: the configuration, in MMDetection's folder of them or with its path.
+        out_indices: the maps of the backbone; its neck takes them all, or the last if it takes one.
+        **model: what else differs, keys of `model` with "__" for a dot.
+    """
+    config = Config.fromfile(THEIRS / file)
+    config.model.backbone = dict(type="GhostBackbone", arch="ghostnetv3_100", width=0.25, out_indices=out_indices)
+    channels = list(backbone(out_indices=out_indices).channels)
+    takes_one = isinstance(config.model.neck.in_channels, int)
+    config.model.neck.in_channels = channels[-1] if takes_one else channels
+    config.merge_from_dict({f"model.{key.replace('__', '.')}": value for key, value in model.items()})
     return config
 
 
-def narrow(config: Config, arch: str, out_indices: tuple[int, ...] = (2, 3, 4)) -> Config:
-    config.model.backbone = dict(type="GhostBackbone", arch=arch, width=0.25, out_indices=out_indices)
-    return config
-
-
-def yolo(arch: str = "ghostnetv3_100") -> Config:
-    config = narrow(load(CONFIGS / "yolov3_ghostnetv3_100_320.py"), arch)
-    config.model.neck.in_channels = list(backbone(arch).channels[::-1])
-    return config
-
-
-def retinanet() -> Config:
-    config = narrow(load(THEIRS / "retinanet" / "retinanet_r50_fpn_1x_coco.py"), "ghostnetv3_100", (1, 2, 3, 4))
-    config.model.neck.in_channels = list(backbone(out_indices=(1, 2, 3, 4)).channels)
-    return config
-
-
-def ssdlite() -> Config:
-    config = narrow(load(THEIRS / "ssd" / "ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py"), "ghostnetv3_100", (3, 4))
-    channels = backbone(out_indices=(3, 4)).channels
-    config.model.neck.in_channels = channels
-    config.model.neck.out_channels = config.model.bbox_head.in_channels = (*channels, 512, 256, 256, 128)
+def yolo() -> Config:
+    config = on_ghostnet(CONFIGS / "yolov3_ghostnetv3_100_320.py", (2, 3, 4))
+    config.model.neck.in_channels.reverse()
     return config
 
 

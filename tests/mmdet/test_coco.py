@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from mmengine.config import Config
 
 from ghostlib.mmdet.coco import DetectionError, check_config, check_data
-from tests.mmdet.detectors import CONFIGS, load, training
+from tests.mmdet.detectors import CONFIGS, training
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_missing_annotation_file_is_named_with_its_key(config, data):
 def test_without_coco_its_place_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DetectionError, match="instances_train2017.json is missing. COCO belongs in data/coco"):
-        check_data(load(CONFIGS / "yolov3_ghostnetv2_100_416.py"))
+        check_data(Config.fromfile(CONFIGS / "yolov3_ghostnetv2_100_416.py"))
 
 
 def test_an_image_that_is_not_there_is_named(config, data):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import subprocess
 import sys
@@ -10,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmdet.registry import HOOKS, MODELS
+from mmdet.registry import HOOKS
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.runner import Runner, get_priority
 
 from ghostlib.mmdet import FoldHook, fold
 from ghostlib.mmdet.coco import DetectionError
-from tests.mmdet.detectors import TOOLS, backbone, branches, retinanet, ssdlite, trained_a_little, training, yolo
+from tests.mmdet.detectors import TOOLS, backbone, branches, trained_a_little, training
 
 
 @pytest.mark.parametrize("arch", ["ghostnetv3_100", "mobileone_s0"])
@@ -47,46 +46,6 @@ def test_the_hook_swaps_a_folded_copy_in_and_out():
 def test_the_hook_folds_averaged_weights_and_is_done_before_a_checkpoint_is_written():
     order = [get_priority(hook.priority) for hook in (EMAHook, FoldHook, CheckpointHook)]
     assert order == sorted(set(order))
-
-
-def batch(side: int = 96) -> dict:
-    """Two images with an object each, as MMDetection's own pipelines give them."""
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), scale_factor=(1.0, 1.0),
-                                             batch_input_shape=(side, side), pad_shape=(side, side)))
-        sample.gt_instances = InstanceData(bboxes=torch.tensor([[16.0, 16, 60, 70]]), labels=torch.tensor([3]))
-        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-        samples.append(sample)
-    return {"inputs": [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in samples],
-            "data_samples": samples}
-
-
-@pytest.mark.parametrize("make", [yolo, retinanet, ssdlite])
-def test_every_detector_learns_and_detects_the_same_when_folded(make):
-    detector = MODELS.build(make().model)
-    detector.init_weights()
-    data = detector.data_preprocessor(batch(), training=True)
-    losses = detector.train()(**data, mode="loss")
-    loss, _ = detector.parse_losses(losses)
-    loss.backward()
-    assert loss.isfinite() and all(parameter.grad is not None for parameter in detector.backbone.parameters())
-    trained_a_little(detector.backbone)
-    detector.bbox_head.test_cfg.update(score_thr=0.0)
-    # In float64, where no rounding decides which of two boxes with nearly the same score comes first.
-    data["inputs"] = data["inputs"].double()
-    folded = fold(detector.double())
-    assert branches(folded) == 0 and branches(detector) > 0
-    with torch.no_grad():
-        before = [sample.pred_instances for sample in detector.eval()(**copy.deepcopy(data), mode="predict")]
-        after = [sample.pred_instances for sample in folded(**copy.deepcopy(data), mode="predict")]
-    for one, other in zip(before, after, strict=True):
-        assert len(one) == len(other) > 0
-        assert torch.allclose(one.scores, other.scores, atol=1e-6)
-        assert torch.allclose(one.bboxes, other.bboxes, atol=1e-4)
 
 
 # -- a training
