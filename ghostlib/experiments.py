@@ -56,10 +56,10 @@ class Experiment:
         """
         params = params or load_params()
         if name not in params["experiments"]:
-            raise ConfigError(f"params.yaml: experiments: unknown experiment {name!r}; known: "
+            raise ConfigError(f"experiments.yaml: experiments: unknown experiment {name!r}; known: "
                               f"{', '.join(params['experiments'])}")
         chosen = load_profile(profile or params["profile"], params)
-        where = f"params.yaml: experiments.{name}"
+        where = f"experiments.yaml: experiments.{name}"
         grid = Grid.parse(params["experiments"][name], where)
         cells = tuple(
             Cell(row, column, chosen.resolve(grid.base, of_row, of_column, where=f"{where} ({row}, {column})"))

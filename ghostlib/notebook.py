@@ -27,6 +27,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
         NotebookError: the notebook does not exist or has no such parameter (before a kernel starts), or a cell
             failed (the notebook up to there is kept, and the message says where).
     """
+    # nbformat's checker of schemas builds a grammar of URIs with this, a second in every process, where it is there.
+    sys.modules.setdefault("rfc3987_syntax", None)
     import nbformat
     import papermill
     from traitlets.config import Config
@@ -37,7 +39,9 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     _relay_output()
     with TemporaryDirectory() as sockets:
         # On sockets in a folder of its own no other user can talk to the kernel; on TCP it would warn that any can.
-        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"},
+                         # A kernel that is shut down calls its own interruption an error.
+                         "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}})
         try:
             papermill.execute_notebook(notebook, scratch, parameters, cwd=".", kernel_name="python3",
                                        log_output=True, progress_bar=False, config=config)

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from ghostlib.paper import exhibits
+from ghostlib.training.profile import load_params
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = load_params(ROOT / "params.yaml")
 STAGES = PIPELINE["stages"]
 MEASURING = [name for name, stage in STAGES.items() if " measure " in stage["cmd"]]
 RENDERING = [name for name in STAGES if name not in MEASURING]
@@ -101,7 +102,7 @@ def outs(name: str) -> set[str]:
 
 def test_every_experiment_is_measured():
     measured = {f"{folder}/{name}.csv" for folder in ("runs", "curves") for name in PARAMS["experiments"]}
-    assert outs("classifiers") == measured | {"costs/classifiers.csv", "teachers.csv", "teachers"}
+    assert outs("classifiers") == measured | {"costs/classifiers.csv", "profile.json", "teachers.csv", "teachers"}
 
 
 def test_every_exhibit_is_rendered_by_its_stage():

@@ -129,4 +129,4 @@ class _Record(Hook):
     def _diverged(self, what: str, runner: Runner) -> NonFiniteLoss:
         optimizer = ", ".join(f"{key} = {value}" for key, value in runner.cfg.optim_wrapper.optimizer.items())
         return NonFiniteLoss(f"{self.name}, diverged: {what}. Its optimiser has {optimizer}; a lower lr or a longer "
-                             "warmup may help (params.yaml: detection.scales.<profile>.options)")
+                             "warmup may help (experiments.yaml: detection.scales.<profile>.options)")

@@ -31,8 +31,8 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     """
     scales = params.get("detection", {}).get("scales", {})
     if profile.name not in scales:
-        raise ConfigError(f"params.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
-    return Scale.parse(scales[profile.name], f"params.yaml: detection.scales.{profile.name}")
+        raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
+    return Scale.parse(scales[profile.name], f"experiments.yaml: detection.scales.{profile.name}")
 
 
 def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
@@ -43,7 +43,7 @@ def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Reci
     """
     overrides, recipes = params.get("detection", {}).get("backbones", {}), {}
     for name, _ in catalog.backbones().values():
-        where = f"params.yaml: detection.backbones.{name}"
+        where = f"experiments.yaml: detection.backbones.{name}"
         if name not in overrides:
             raise ConfigError(f"{where} is missing")
         # V3 is V2 with branches, and that is how a recipe says it.

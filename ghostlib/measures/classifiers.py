@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     for experiment in experiments:
         places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
         places.write_csv(curves(experiment, store), places.curves_file(profile.name, experiment.name))
+    described = profile.model_dump(mode="json", exclude={"base"})
+    write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)
     _write_costs(profile, teachers.values(), runs, store)
 

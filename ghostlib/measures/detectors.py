@@ -36,7 +36,7 @@ def measure(profile_name: str) -> None:
     store, detectors = Store(), runs(profile_name)
     train(detectors, store)
     places.write_csv(results(detectors, store), places.runs_file(profile_name, EXPERIMENT))
-    places.write_csv(curves(detectors, store), places.curves_file(profile_name, EXPERIMENT))
+    places.write_csv(curves(detectors, store), places.losses_file(profile_name, EXPERIMENT))
     places.write_csv(costs(detectors, store), places.costs_file(profile_name, "detectors"))
     write_detections(detectors, store, places.detections_folder(profile_name))
 
@@ -50,7 +50,7 @@ def read(profile_name: str) -> pd.DataFrame:
 def read_curves(profile_name: str) -> pd.DataFrame:
     """The mean loss of an image, one row per detector, seed and epoch."""
     _provide(profile_name)
-    return places.read_csv(places.curves_file(profile_name, EXPERIMENT))
+    return places.read_csv(places.losses_file(profile_name, EXPERIMENT))
 
 
 def read_detections(profile_name: str) -> Path:
@@ -100,8 +100,9 @@ def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
 def write_detections(detectors: list[DetectorRun], store: Store, folder: Path) -> None:
     """Writes the first images with objects, and what the detectors at the higher resolution find in them (first seed).
 
-    detections.json holds a record for each image: its `file`; its `objects`, each with a `category` and a `bbox` (x, y,
-    width, height in px); and `detections`, of each row the objects it found, the most certain first, with a `score`.
+    detections.json says at which scale (`measured_at`) and holds a record for each image: its `file`; its `objects`,
+    each with a `category` and a `bbox` (x, y, width, height in px); and `detections`, of each row the objects it found,
+    the most certain first, with a `score`.
     """
     annotations, images = detectors[0].evaluated(store)
     truth = json.loads(annotations.read_text(encoding="utf-8"))
@@ -116,7 +117,8 @@ def write_detections(detectors: list[DetectorRun], store: Store, folder: Path) -
         write_atomic(folder / file, _png(images / image["file_name"]))
         records.append({"file": file, "objects": _boxes(truth["annotations"], image["id"], categories), "detections": {
             row: _boxes(boxes, image["id"], categories) for row, boxes in found.items()}})
-    write_atomic(folder / "detections.json", json.dumps({"images": records}, indent=1, ensure_ascii=False))
+    content = {"measured_at": detectors[0].scale.scale, "images": records}
+    write_atomic(folder / "detections.json", json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _png(image: Path) -> bytes:
@@ -147,7 +149,7 @@ def _provide(profile_name: str) -> None:
     if why := places.lacking(path, [(run.row, COLUMN, _asked(run)) for run in runs(profile_name)]):
         places.announce(path, why)
         return measure(profile_name)
-    for other in (places.curves_file(profile_name, EXPERIMENT),
+    for other in (places.losses_file(profile_name, EXPERIMENT),
                   places.detections_folder(profile_name) / "detections.json"):
         if not other.exists():
             places.announce(other, "does not exist")

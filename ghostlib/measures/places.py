@@ -29,8 +29,18 @@ def runs_file(profile_name: str, name: str) -> Path:
 
 
 def curves_file(profile_name: str, experiment: str) -> Path:
-    """The learning curves: experiment, row, column, seed, epoch, loss, and of classifiers accuracy (%)."""
+    """The learning curves of classifiers: experiment, row, column, seed, epoch, loss, accuracy (%)."""
     return RESULTS / profile_name / "curves" / f"{experiment}.csv"
+
+
+def losses_file(profile_name: str, experiment: str) -> Path:
+    """The learning curves of detectors: experiment, row, column, seed, epoch, loss."""
+    return RESULTS / profile_name / "losses" / f"{experiment}.csv"
+
+
+def profile_file(profile_name: str) -> Path:
+    """What experiments.yaml says of the profile: what is rendered tells it, so it depends on it."""
+    return RESULTS / profile_name / "profile.json"
 
 
 def costs_file(profile_name: str, kind: str) -> Path:

@@ -89,7 +89,7 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
     looked = [profile.data_dir] if profile.data_dir else list(FASHION_DIRS)
     folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))), None)
     if folder is None and profile.data_dir:
-        raise DataError(f"profiles.{profile.name}.data_dir = {profile.data_dir!r} in params.yaml holds no "
+        raise DataError(f"profiles.{profile.name}.data_dir = {profile.data_dir!r} in experiments.yaml holds no "
                         "train-images-idx3-ubyte[.gz]; point it to the folder with the four IDX files, or remove it")
     if folder is None:
         from torchvision.datasets import FashionMNIST
@@ -99,8 +99,8 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
         except Exception as error:
             raise DataError(
                 f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install "
-                "Debian's package dataset-fashion-mnist, or set profiles.fashion.data_dir in params.yaml to the folder "
-                "that holds the four IDX files") from error
+                "Debian's package dataset-fashion-mnist, or set profiles.fashion.data_dir in experiments.yaml to the "
+                "folder that holds the four IDX files") from error
     return _fashion_part(folder, "train"), _fashion_part(folder, "t10k")
 
 
@@ -123,7 +123,7 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
     if root is None:
         raise DataError(
             f"no ImageNet: looked for train/ and val/ in {', '.join(str(Path(p).resolve()) for p in places)}. Point to "
-            "the folder with profiles.imagenet.data_dir in params.yaml or the environment variable IMAGENET_DIR")
+            "the folder with profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
     pool, classes = folder_images(root / "train")
     test, test_classes = folder_images(root / "val")
     if classes != test_classes:

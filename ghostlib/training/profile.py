@@ -1,4 +1,4 @@
-"""Profiles: how large a reproduction is. params.yaml holds them; this reads and checks them."""
+"""Profiles: how large a reproduction is. experiments.yaml holds them; this reads and checks them."""
 
 from __future__ import annotations
 
@@ -90,32 +90,40 @@ class Profile(Config):
 
 
 def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
-    """The whole params.yaml.
+    """The whole params.yaml, and experiments.yaml beside it.
 
     Raises:
-        ConfigError: the file is absent or is not YAML; the message names it.
+        ConfigError: a file is absent, is not YAML, lacks a section or repeats one of the other; the message names it.
     """
+    path = Path(path)
+    other = path.with_name("experiments.yaml")
+    params, experiments = _read(path, "profile", "recipe"), _read(other, "profiles", "experiments")
+    if twice := params.keys() & experiments.keys():
+        raise ConfigError(f"{path} and {other} both have {', '.join(sorted(twice))}; remove it from one of them")
+    return {**params, **experiments}
+
+
+def _read(path: Path, *wanted: str) -> dict[str, Any]:
     import yaml
 
     try:
-        params = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{Path(path).resolve()} does not exist; run from the repository's root") from None
+        raise ConfigError(f"{path.resolve()} does not exist; run from the repository's root") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    wanted = ("profile", "recipe", "profiles", "experiments")
-    if not isinstance(params, dict) or (missing := [key for key in wanted if not params.get(key)]):
-        raise ConfigError(f"{path} lacks {', '.join(missing) if isinstance(params, dict) else 'everything'}: it needs "
+    if not isinstance(values, dict) or (missing := [key for key in wanted if not values.get(key)]):
+        raise ConfigError(f"{path} lacks {', '.join(missing) if isinstance(values, dict) else 'everything'}: it needs "
                           f"the keys {', '.join(wanted)}")
-    return params
+    return values
 
 
 def load_profile(name: str, params: dict[str, Any]) -> Profile:
-    """The named profile of a loaded params.yaml, checked together with its teachers' recipes."""
+    """The named profile of what `load_params` read, checked together with its teachers' recipes."""
     profiles = params["profiles"]
     if name not in profiles:
-        raise ConfigError(f"params.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
-    where = f"params.yaml: profiles.{name}"
+        raise ConfigError(f"experiments.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
+    where = f"experiments.yaml: profiles.{name}"
     profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **profiles[name]}, where)
     profile.resolve(where=f"{where}.recipe")
     for network, overrides in profile.networks.items():

@@ -134,7 +134,7 @@ def test_a_diverged_training_is_an_error_that_names_run_cell_and_remedy(tiny_run
         store.ensure(run)
     assert all(part in str(error.value) for part in (
         f"run {run.key}, {label}", "GhostNetV3 1.0× @320", "seed 0", "diverged", optimizer, "lr = 1000000000.0",
-        "a lower lr", "params.yaml: detection.scales"))
+        "a lower lr", "experiments.yaml: detection.scales"))
     assert store.metrics(run) is None and not (store.folder(run) / "detector.safetensors").exists()
     assert not list(store.folder(run).glob("states/*.pth")), "no state holds what diverged"
 

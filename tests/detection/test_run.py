@@ -52,7 +52,7 @@ def test_a_run_and_its_backbone_are_labelled_by_their_cell():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"resise": 1}, "params.yaml: detection.scales.digits: unknown key 'resise'; did you mean 'resize'"),
+    ({"resise": 1}, "experiments.yaml: detection.scales.digits: unknown key 'resise'; did you mean 'resize'"),
     ({"resize": 0}, "detection.scales.digits: resize = 0"),
     ({"scenes": {"trian": 3}}, "scenes.trian")])
 def test_a_scale_that_cannot_be_is_named(change, message):

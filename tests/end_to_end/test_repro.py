@@ -20,6 +20,8 @@ from ghostlib.deploy import latency
 from ghostlib.measures import counts
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
+from ghostlib.training.profile import load_params
+from tests.params import write_params
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ("table_6", "figure_4")
@@ -37,7 +39,7 @@ def copy(tmp_path_factory) -> Path:
         if not name.startswith(("results/", "dvc.lock")) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = load_params(folder / "params.yaml")
     stand_in = {"network": "resnet10", "branches": 0, "teacher": None, "epochs": 1}
     params["profiles"]["digits"] |= {
         "train_images": 48, "val_images": 20, "test_images": 40, "width_scale": 0.1, "networks": {},
@@ -46,7 +48,7 @@ def copy(tmp_path_factory) -> Path:
     table_9 = params["experiments"]["table_9"]
     table_9["rows"] = {row: table_9["rows"][row] for row in ("GhostNetV2 1.0×", "GhostNetV3 1.0×")}
     params["experiments"] = {name: params["experiments"][name] for name in (*EXPERIMENTS, "table_9")}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False))
+    write_params(folder, params)
     runs = folder / "results/digits/runs"
     runs.mkdir(parents=True)
     counted().to_csv(runs / "complexity.csv", index=False)
@@ -165,13 +167,13 @@ def test_the_pipeline(copy):
     assert executed(repro(copy)) == RENDERING
 
     # One value of one experiment: only the runs that differ.
-    text = (copy / "params.yaml").read_text()
-    (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: 2.0e-05"))
+    text = (copy / "experiments.yaml").read_text()
+    (copy / "experiments.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: 2.0e-05"))
     runs_before = set((copy / ".runs").iterdir())
     assert executed(repro(copy)) == {"classifiers@digits", "ablation@digits", "report@digits", "site@digits"}
     assert len(set((copy / ".runs").iterdir()) - runs_before) == 1
 
     # A value that makes no sense is an error that names it.
-    (copy / "params.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: -1"))
+    (copy / "experiments.yaml").write_text(text.replace("min_lr: 1.0e-05", "min_lr: -1"))
     done = subprocess.run(arguments, cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and "min_lr = -1" in done.stdout + done.stderr

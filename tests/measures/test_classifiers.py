@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from ghostlib.experiments import COLUMNS, Experiment
 from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, places
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
+from ghostlib.training.profile import load_params
+from tests.params import write_params
 
 ROOT = Path(__file__).parents[2]
 GRID = {"rows": {"plain": {"branches": 0, "teacher": None}},
@@ -53,12 +54,8 @@ def repository(tmp_path, monkeypatch, params):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GHOSTLIB_RUNS", str(tmp_path / ".runs"))
     monkeypatch.setattr(engines, "run", run)
-    write_params(params)
+    write_params(".", params)
     return trained
-
-
-def write_params(params) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(params, store):
@@ -102,7 +99,7 @@ def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, par
     assert "decays.csv does not exist: measuring" in capsys.readouterr().err
     assert len(classifiers.read_curves("tiny", "decays")) == 8 and capsys.readouterr().err == ""
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
-    write_params(params)
+    write_params(".", params)
     before = len(repository)
     classifiers.read("tiny", "decays")
     assert "does not hold what params.yaml asks for: measuring" in capsys.readouterr().err
@@ -116,14 +113,14 @@ def test_another_teacher_makes_other_teachers_lacking(repository, params, capsys
     classifiers.read_teachers("tiny")
     capsys.readouterr()
     params["profiles"]["tiny"]["teachers"]["weak"]["stand_in"]["epochs"] = 2
-    write_params(params)
+    write_params(".", params)
     assert list(classifiers.read_teachers("tiny")["epochs"]) == [2, 4]
     assert "teachers.csv does not hold what params.yaml asks for" in capsys.readouterr().err
 
 
 def test_a_profile_without_stand_ins_has_an_empty_table_and_folder_of_teachers(repository, params):
     params["profiles"]["tiny"] |= {"teachers": {}, "recipe": params["profiles"]["tiny"]["recipe"] | {"teacher": None}}
-    write_params(params)
+    write_params(".", params)
     classifiers.measure("tiny")
     assert classifiers.read_teachers("tiny").empty and (places.RESULTS / "tiny" / "teachers").is_dir()
 
@@ -160,8 +157,8 @@ def test_a_teacher_s_recipe_is_part_of_what_its_student_asks(params):
 
 def test_rendering_what_is_measured_imports_no_torch(repository, params):
     """The cells of the ablations' notebook as one script, on files that are all there."""
-    params["experiments"] = {"table_6": yaml.safe_load((ROOT / "params.yaml").read_text())["experiments"]["table_6"]}
-    write_params(params)
+    params["experiments"] = {"table_6": load_params(ROOT / "params.yaml")["experiments"]["table_6"]}
+    write_params(".", params)
     classifiers.measure("tiny")
     cells = json.loads((ROOT / "notebooks" / "ablation.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -7,12 +7,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from ghostlib.detection.run import runs
@@ -21,6 +19,8 @@ from ghostlib.experiments import COLUMNS
 from ghostlib.measures import detectors, places
 from ghostlib.mmdet.coco import DetectionError
 from ghostlib.runs.store import Store
+from ghostlib.training.profile import load_params
+from tests.params import write_params
 
 SIZES = {"mAP": 12.5, "AP50": 30.0, "AP75": 5.0, "AP small": None, "AP medium": 12.5, "AP large": None}
 METRICS = {"trained": SIZES, "untrained": {name: value and 0.0 for name, value in SIZES.items()},
@@ -31,9 +31,9 @@ METRICS = {"trained": SIZES, "untrained": {name: value and 0.0 for name, value i
 def measured(tmp_path_factory):
     """A folder with a params.yaml of five scenes, a run store with results of every run, and what was measured."""
     folder, patch = tmp_path_factory.mktemp("measured"), pytest.MonkeyPatch()
-    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    values = load_params()
     values["detection"]["scales"]["digits"]["scenes"] |= {"train": 2, "val": 5}
-    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    write_params(folder, values)
     with patch.context() as here:
         here.chdir(folder)
         here.setenv("GHOSTLIB_RUNS", str(folder / "runs"))
@@ -46,7 +46,8 @@ def measured(tmp_path_factory):
 def here(measured, tmp_path, monkeypatch):
     """Its own copy of what was measured, to work in; measuring again is only noted."""
     shutil.copytree(measured / "results", tmp_path / "here" / "results")
-    shutil.copy(measured / "params.yaml", tmp_path / "here")
+    for file in measured.glob("*.yaml"):
+        shutil.copy(file, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     asked = []
     monkeypatch.setattr(detectors, "measure", asked.append)
@@ -102,9 +103,8 @@ def test_detections_are_those_of_the_first_images_with_objects_at_the_higher_res
 def test_what_is_measured_is_read_and_what_params_yaml_no_longer_asks_for_is_measured_again(here):
     def change(key, value):
         params["detection"]["scales"]["digits"][key] = value
-        file.write_text(yaml.safe_dump(params))
-    file = Path("params.yaml")
-    params = yaml.safe_load(file.read_text())
+        write_params(".", params)
+    params = load_params()
     change("scale", "other words")
     detectors.read("digits")
     assert here.measures == []
@@ -113,7 +113,7 @@ def test_what_is_measured_is_read_and_what_params_yaml_no_longer_asks_for_is_mea
     assert here.measures == ["digits"]
 
 
-@pytest.mark.parametrize("path", [places.curves_file("digits", "table_10"),
+@pytest.mark.parametrize("path", [places.losses_file("digits", "table_10"),
                                   places.detections_folder("digits") / "detections.json"])
 def test_a_file_that_is_missing_is_measured(here, path):
     path.unlink()

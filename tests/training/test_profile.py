@@ -12,6 +12,7 @@ from ghostlib.models import zoo
 from ghostlib.training.build import build_network
 from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
 from ghostlib.training.recipe import Recipe
+from tests.params import write_params
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 PROFILES = ["digits", "fashion", "imagenet"]
@@ -166,7 +167,7 @@ def test_an_unknown_profile_lists_the_known_ones(params):
 
 def test_an_unknown_key_of_a_profile_says_which_profile():
     raw = {key: value for key, value in SMALL.items() if key != "name"}
-    with pytest.raises(ConfigError, match=r"^params.yaml: profiles.p: unknown key 'seed'; did you mean 'seeds'"):
+    with pytest.raises(ConfigError, match=r"^experiments.yaml: profiles.p: unknown key 'seed'; did you mean 'seeds'"):
         load_profile("p", {"profiles": {"p": {**raw, "seed": 1}}})
 
 
@@ -183,7 +184,7 @@ def test_a_teacher_is_either_timms_or_a_stand_in(values):
     {"networks": {"resnet10": {"epoch": 3}}}, {"recipe": {"epoch": 3}}], ids=["stand-in", "network", "recipe"])
 def test_loading_a_profile_checks_its_recipes(wrong):
     raw = {key: value for key, value in {**SMALL, **wrong}.items() if key != "name"}
-    with pytest.raises(ConfigError, match=r"^params.yaml: profiles.p\..*: unknown key 'epoch'; did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"^experiments.yaml: profiles.p\..*: unknown key 'epoch'; did you mean"):
         load_profile("p", {"profiles": {"p": raw}})
 
 
@@ -261,12 +262,14 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
         load_params(path)
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("", "lacks everything"), ("- a list", "lacks everything"),
-    ("profile: digits\nrecipe: {lr: 1}", "lacks profiles, experiments: it needs the keys profile, recipe, profiles"),
-    ("profile: digits\nrecipe: {lr: 1}\nprofiles:\nexperiments: {a: 1}", "lacks profiles: ")])
-def test_a_file_without_the_parts_it_needs_names_them(tmp_path, text, told):
-    path = tmp_path / "params.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"params\.yaml {told}"):
-        load_params(path)
+@pytest.mark.parametrize(("file", "text", "told"), [
+    ("params", "", "lacks everything"), ("experiments", "- a list", "lacks everything"),
+    ("params", "latency: {rounds: 5}", "lacks profile, recipe: it needs the keys profile, recipe"),
+    ("experiments", "profiles:\nexperiments: {a: 1}", "lacks profiles: it needs the keys profiles, experiments"),
+    ("experiments", "recipe: {lr: 1}\nprofiles: {a: 1}\nexperiments: {a: 1}", "both have recipe; remove it from one")])
+def test_a_file_without_the_parts_it_needs_or_with_the_other_s_names_them(tmp_path, file, text, told):
+    write_params(tmp_path, {"profile": "a", "recipe": {"lr": 1}, "profiles": {"a": {}}, "experiments": {"b": {}}})
+    assert set(load_params(tmp_path / "params.yaml")) == {"profile", "recipe", "profiles", "experiments"}
+    (tmp_path / f"{file}.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{file}\.yaml {told}"):
+        load_params(tmp_path / "params.yaml")
