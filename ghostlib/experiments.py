@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _EMA_DECAY = Recipe.model_fields["ema_decay"].default
 # Of results in long format, a row a cell, seed and metric: runs/<experiment>.csv.
-COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data", "asked"]
+COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data", "settings"]
 TOP1_METRIC, TOP5_METRIC = "test_top1", "test_top5"  # accuracies (%) of the averaged weights on the test images
 STEPS_METRIC = "steps"  # of the whole training
 

@@ -1,4 +1,4 @@
-"""Networks as files for inference engines, each executed and compared with PyTorch before it is let stand.
+"""Networks as files for inference engines, each executed and compared with PyTorch before it replaces anything.
 
     export.onnx(network, "ghostnetv3.onnx")              # ONNX Runtime
     export.openvino(network, "ghostnetv3.xml")           # OpenVINO: .xml and .bin

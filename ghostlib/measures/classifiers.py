@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ghostlib.runs.classifier import ClassifierRun
     from ghostlib.runs.store import Store
 
-TEACHERS = ["stands_in_for", "network", "epochs", "seed", "run", "test_top1", "data", places.ASKED]
+TEACHERS = ["stands_in_for", "network", "epochs", "seed", "run", "test_top1", "data", places.SETTINGS]
 
 
 def measure(profile_name: str) -> None:
@@ -63,9 +63,9 @@ def results(experiment: Experiment, store: Store) -> pd.DataFrame:
 
     records = []
     for cell, run in experiment.runs():
-        asked, metrics = asked_of(cell.recipe, experiment.profile, run.seed), store.metrics(run)
+        settings, metrics = settings_of(cell.recipe, experiment.profile, run.seed), store.metrics(run)
         values = {**dict(_accuracies(metrics, str(cell.recipe.ema_decay))), STEPS_METRIC: run.steps}
-        records += [(experiment.name, cell.row, cell.column, run.seed, run.key, metric, value, run.data, asked)
+        records += [(experiment.name, cell.row, cell.column, run.seed, run.key, metric, value, run.data, settings)
                     for metric, value in values.items()]
     return pd.DataFrame(records, columns=COLUMNS)
 
@@ -78,7 +78,7 @@ def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
                           **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]])
 
 
-def asked_of(recipe: Recipe, profile: Profile, seed: int) -> str:
+def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
     """The digest of all that params.yaml says about a training; see `places.digest`."""
     teacher = recipe.teacher and profile.teachers[recipe.teacher]
     resolved = _stand_in_recipe(profile, recipe.teacher).model_dump() if teacher and teacher.stand_in else None
@@ -89,7 +89,7 @@ def _provide(profile_name: str, name: str) -> None:
     """Measures one experiment if its files do not answer params.yaml."""
     experiment = Experiment.load(name, profile_name)
     path, curves = places.runs_file(profile_name, name), places.curves_file(profile_name, name)
-    wanted = [(cell.row, cell.column, asked_of(cell.recipe, experiment.profile, seed))
+    wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))
               for cell in experiment.cells for seed in experiment.profile.seeds]
     why = places.lacking(path, wanted)
     if why or not curves.exists():
@@ -123,7 +123,7 @@ def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store:
     for name, run in teachers.items():
         top1 = store.metrics(run)["test"]["top1"][str(run.recipe.ema_decay)]
         records.append((name, run.recipe.network, run.recipe.epochs, run.seed, run.key, top1, run.data,
-                        _teacher_asked(profile, name)))
+                        _teacher_settings(profile, name)))
         weights = (store.folder(run) / "ema.safetensors").read_bytes()
         write_atomic(path.with_suffix("") / f"{name}.safetensors", weights)
     places.write_csv(pd.DataFrame(records, columns=TEACHERS), path)
@@ -152,12 +152,13 @@ def _teachers_lacking(profile: Profile) -> str:
     if not path.exists():
         return "does not exist"
     found = places.read_csv(path)
-    wanted = {(name, _teacher_asked(profile, name)) for name, teacher in profile.teachers.items() if teacher.stand_in}
-    there = set(zip(found["stands_in_for"], found.get(places.ASKED, [None] * len(found)), strict=True))
-    return "" if there == wanted else "does not hold what params.yaml asks for"
+    names = [name for name, teacher in profile.teachers.items() if teacher.stand_in]
+    wanted = {(name, _teacher_settings(profile, name)) for name in names}
+    there = set(zip(found["stands_in_for"], found.get(places.SETTINGS, [None] * len(found)), strict=True))
+    return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
 
 
-def _teacher_asked(profile: Profile, name: str) -> str:
+def _teacher_settings(profile: Profile, name: str) -> str:
     return places.digest(_stand_in_recipe(profile, name).model_dump(), places.scale_of(profile))
 
 

@@ -11,7 +11,7 @@ from ghostlib.detection.run import DetectorRun, runs
 from ghostlib.experiments import COLUMNS
 from ghostlib.files import write_atomic
 from ghostlib.measures import places
-from ghostlib.measures.classifiers import asked_of
+from ghostlib.measures.classifiers import settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def results(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     """What is in the store, with the columns `COLUMNS`, one row per detector and metric."""
     import pandas as pd
 
-    records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, _asked(run))
+    records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, _settings(run))
                for run in detectors for prefix, part in (("", "trained"), (UNTRAINED, "untrained"))
                for metric, value in store.metrics(run)[part].items()]
     return pd.DataFrame(records, columns=COLUMNS)
@@ -137,16 +137,16 @@ def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str
              **({"score": round(box["score"], 4)} if "score" in box else {})} for box in here]
 
 
-def _asked(run: DetectorRun) -> str:
+def _settings(run: DetectorRun) -> str:
     """The digest of all that params.yaml says about a detector; see `places.digest`."""
     return places.digest(run.scale.model_dump(mode="json", exclude={"scale"}),
-                         asked_of(run.backbone.recipe, run.profile, run.seed))
+                         settings_of(run.backbone.recipe, run.profile, run.seed))
 
 
 def _provide(profile_name: str) -> None:
     """Measures if the files do not answer params.yaml."""
     path = places.runs_file(profile_name, EXPERIMENT)
-    if why := places.lacking(path, [(run.row, COLUMN, _asked(run)) for run in runs(profile_name)]):
+    if why := places.lacking(path, [(run.row, COLUMN, _settings(run)) for run in runs(profile_name)]):
         places.announce(path, why)
         return measure(profile_name)
     for other in (places.losses_file(profile_name, EXPERIMENT),

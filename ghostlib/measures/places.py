@@ -1,4 +1,4 @@
-"""Where a profile's measured files lie, and whether they answer what params.yaml asks now."""
+"""Where a profile's measured files lie, and whether they answer the settings of now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 # The counted quantities, called as in the paper, whose FLOPs are multiply-accumulates.
 PARAMS, MACS = "Params (M)", "FLOPs (M)"
-ASKED = "asked"  # the column that holds, for each row, the digest of what params.yaml asked when it was measured
+SETTINGS = "settings"  # the column that holds, for each row, a digest of the settings it was measured with
 _LABELS = {"row": str, "column": str}  # 0.05 is a label
 
 
@@ -39,7 +39,7 @@ def losses_file(profile_name: str, experiment: str) -> Path:
 
 
 def profile_file(profile_name: str) -> Path:
-    """What experiments.yaml says of the profile: what is rendered tells it, so it depends on it."""
+    """What experiments.yaml says of the profile: rendered pages repeat it, so they depend on it."""
     return RESULTS / profile_name / "profile.json"
 
 
@@ -64,7 +64,7 @@ def detections_folder(profile_name: str) -> Path:
 
 
 def digest(*decides: Any) -> str:
-    """12 hexadecimal digits of what JSON can hold: the value of the column `asked`.
+    """12 hexadecimal digits of what JSON can hold: the value of the column `settings`.
 
     Take what params.yaml says after resolution, never the code, the data or the libraries, which need torch or files.
     """
@@ -81,15 +81,15 @@ def lacking(path: Path, wanted: Collection[tuple[str, str, str]]) -> str:
 
     Args:
         path: as `runs_file` gives it.
-        wanted: (row, column, asked) of everything that must be in it; nothing else may be.
+        wanted: (row, column, settings) of everything that must be in it; nothing else may be.
     """
     if not path.exists():
         return "does not exist"
     found = read_csv(path)
-    if ASKED not in found:
-        return f"has no column {ASKED!r}: an older version wrote it"
-    there = set(found[["row", "column", ASKED]].itertuples(index=False, name=None))
-    return "" if there == set(wanted) else "does not hold what params.yaml asks for"
+    if SETTINGS not in found:
+        return f"has no column {SETTINGS!r}: an older version wrote it"
+    there = set(found[["row", "column", SETTINGS]].itertuples(index=False, name=None))
+    return "" if there == set(wanted) else "does not hold what params.yaml and experiments.yaml ask for"
 
 
 def announce(path: Path, why: str) -> None:
@@ -101,7 +101,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     """A measured file, its labels as text."""
     import pandas as pd
 
-    return pd.read_csv(path, dtype={**_LABELS, ASKED: str})
+    return pd.read_csv(path, dtype={**_LABELS, SETTINGS: str})
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -4,7 +4,7 @@ Chen, Dai, Chen, Liu, Dong, Yuan and Liu, "Mobile-Former: Bridging MobileNet and
 
 The sizes are those of the authors' published weights, which have the paper's parameters to every digit it prints. The
 paper's multiply-accumulates are met within 0.6 % if normalisations count, at two operations a value; which element-wise
-work its authors counted is not told. Convolutions, linear layers and attention alone are 49.3, 92.0 and 498.5 M.
+work its authors counted is not stated. Convolutions, linear layers and attention alone are 49.3, 92.0 and 498.5 M.
 """
 
 from __future__ import annotations

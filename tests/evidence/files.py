@@ -14,7 +14,7 @@ from ghostlib.paper import numbers
 
 def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float]], metric: str = TOP1_METRIC) -> None:
     """A long-format file: the values of seeds 0, 1, ... of each (row, column); NaN for a seed that was not run."""
-    records = [(experiment, row, column, seed, "key", name, value, "data", "asked")
+    records = [(experiment, row, column, seed, "key", name, value, "data", "settings")
                for (row, column), values in cells.items() for seed, value in enumerate(values) if value == value
                for name in (metric, f"{metric}_raw")]
     (folder / "runs").mkdir(exist_ok=True)

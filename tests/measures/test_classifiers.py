@@ -66,7 +66,7 @@ def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(
     assert list(results.columns) == COLUMNS
     assert results["run"].nunique() == 2 and len(results) == 2 * 2 * 9
     assert results["data"].nunique() == 1
-    assert results["asked"].nunique() == 4  # a cell, a seed
+    assert results["settings"].nunique() == 4  # a cell, a seed
     values = results.set_index(["metric", "column", "seed"])["value"]
     assert values["test_top1"].to_dict() == {
         ("0.9999", 0): 20, ("0.9999", 1): 21, ("0.99999", 0): 30, ("0.99999", 1): 31}
@@ -102,7 +102,7 @@ def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, par
     write_params(".", params)
     before = len(repository)
     classifiers.read("tiny", "decays")
-    assert "does not hold what params.yaml asks for: measuring" in capsys.readouterr().err
+    assert "does not hold what params.yaml and experiments.yaml ask for: measuring" in capsys.readouterr().err
     assert len(repository) == before + 2
     places.curves_file("tiny", "decays").unlink()
     classifiers.read_curves("tiny", "decays")
@@ -115,7 +115,7 @@ def test_another_teacher_makes_other_teachers_lacking(repository, params, capsys
     params["profiles"]["tiny"]["teachers"]["weak"]["stand_in"]["epochs"] = 2
     write_params(".", params)
     assert list(classifiers.read_teachers("tiny")["epochs"]) == [2, 4]
-    assert "teachers.csv does not hold what params.yaml asks for" in capsys.readouterr().err
+    assert "teachers.csv does not hold what params.yaml and experiments.yaml ask for" in capsys.readouterr().err
 
 
 def test_a_profile_without_stand_ins_has_an_empty_table_and_folder_of_teachers(repository, params):
@@ -131,28 +131,28 @@ def test_a_profile_without_stand_ins_has_an_empty_table_and_folder_of_teachers(r
     lambda p: p["experiments"]["decays"]["columns"].update(x={"lr": 0.02}),
     lambda p: p["recipe"].update(weight_decay=0.1)])
 def test_whatever_decides_a_result_changes_what_is_asked(params, change):
-    def asked():
+    def settings():
         experiment = Experiment.load("decays", params=params)
-        return {classifiers.asked_of(cell.recipe, experiment.profile, seed)
+        return {classifiers.settings_of(cell.recipe, experiment.profile, seed)
                 for cell in experiment.cells for seed in experiment.profile.seeds}
 
-    before = asked()
+    before = settings()
     change(params)
-    assert asked() != before
+    assert settings() != before
 
 
 def test_a_teacher_s_recipe_is_part_of_what_its_student_asks(params):
     params["experiments"]["decays"] = {"rows": {"a": {"teacher": "weak"}}, "columns": {"b": {}}}
 
-    def asked():
+    def settings():
         experiment = Experiment.load("decays", params=params)
-        return classifiers.asked_of(experiment.cells[0].recipe, experiment.profile, 0)
+        return classifiers.settings_of(experiment.cells[0].recipe, experiment.profile, 0)
 
-    before = asked()
+    before = settings()
     params["profiles"]["tiny"]["teachers"]["strong"]["stand_in"]["epochs"] = 5
-    assert asked() == before
+    assert settings() == before
     params["profiles"]["tiny"]["teachers"]["weak"]["stand_in"]["epochs"] = 2
-    assert asked() != before
+    assert settings() != before
 
 
 def test_rendering_what_is_measured_imports_no_torch(repository, params):

@@ -13,12 +13,12 @@ WANTED = [("0.01", "c", "aaa"), ("b", "c", "bbb")]
 def test_a_file_that_holds_exactly_what_is_wanted_lacks_nothing(tmp_path):
     path = tmp_path / "runs" / "table_1.csv"
     assert places.lacking(path, WANTED) == "does not exist"
-    frame = pd.DataFrame(WANTED, columns=["row", "column", places.ASKED]).assign(value=1 / 3)
+    frame = pd.DataFrame(WANTED, columns=["row", "column", places.SETTINGS]).assign(value=1 / 3)
     places.write_csv(pd.concat([frame, frame]), path)  # several metrics a cell
     assert places.lacking(path, WANTED) == ""
     assert places.read_csv(path)["value"].iloc[0] == 0.3333
     for other in (WANTED[:1], [*WANTED, ("d", "c", "ddd")], [WANTED[0], ("b", "c", "other")]):
-        assert places.lacking(path, other) == "does not hold what params.yaml asks for"
+        assert places.lacking(path, other) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
 def test_a_file_of_an_older_version_is_no_answer(tmp_path):
