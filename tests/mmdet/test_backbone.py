@@ -117,6 +117,32 @@ def test_frozen_stages_keep_their_weights_and_statistics(arch):
     assert not torch.equal(middle, middle_before) and not torch.equal(coarsest, coarsest_before)
 
 
+@pytest.mark.parametrize("by", ["weights", "init_cfg"])
+def test_frozen_stages_get_the_weights_of_a_file_and_stay_frozen(by, tmp_path):
+    if by == "weights":
+        weights.save(trained_a_little(zoo.create("ghostnetv3_100", 7, 0.25)), tmp_path / "w.safetensors")
+        options = dict(weights=str(tmp_path / "w.safetensors"))
+    else:
+        torch.save({"state_dict": trained_a_little(backbone()).state_dict()}, tmp_path / "w.pth")
+        options = dict(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "w.pth")))
+    free, ours = backbone(**options), backbone(frozen_stages=2, **options)
+    learning = [parameter.requires_grad for parameter in ours.parameters()]
+    fresh = copy.deepcopy(ours.state_dict())
+    free.init_weights()
+    ours.init_weights()
+    assert [parameter.requires_grad for parameter in ours.parameters()] == learning and len(set(learning)) == 2
+    assert all(torch.equal(value, free.state_dict()[name]) for name, value in ours.state_dict().items())
+    frozen = [name for name, parameter in ours.named_parameters() if not parameter.requires_grad]
+    assert any(not torch.equal(fresh[name], ours.state_dict()[name]) for name in frozen)
+    # A step of training changes the rest and not them, nor their statistics.
+    sum(one.square().mean() for one in ours.train()(torch.randn(2, 3, 64, 64))).backward()
+    torch.optim.SGD(ours.parameters(), lr=0.1, weight_decay=0.1).step()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        (finest, *_, coarsest), (finest_in_file, *_, coarsest_in_file) = ours.eval()(images), free.eval()(images)
+    assert torch.equal(finest, finest_in_file) and not torch.equal(coarsest, coarsest_in_file)
+
+
 def test_nothing_is_frozen_unless_asked_for():
     assert all(parameter.requires_grad for parameter in backbone().parameters())
 

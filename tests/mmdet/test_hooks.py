@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmdet.registry import HOOKS
-from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.runner import Runner, get_priority
+from mmdet.registry import HOOKS, METRICS, OPTIM_WRAPPERS
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner, autocast, get_priority
+from torch import nn
 
 from ghostlib.mmdet import FoldHook, fold
 from ghostlib.mmdet.coco import DetectionError
@@ -29,6 +33,19 @@ def test_folding_gives_a_copy_that_computes_the_same(arch):
         maps = ours.eval()(images)
         assert all(torch.allclose(one, other, atol=1e-4 * one.abs().max())
                    for one, other in zip(maps, folded(images), strict=True))
+
+
+@torch.no_grad()
+def test_the_folded_backbone_of_a_detector_exports_to_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    detector = nn.Module()
+    detector.backbone = trained_a_little(backbone("ghostnetv3_100"))
+    folded, images = fold(detector).backbone, torch.randn(1, 3, 64, 96)
+    older = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    torch.onnx.export(folded, (images,), str(tmp_path / "backbone.onnx"), input_names=["images"], **older)
+    session = onnxruntime.InferenceSession(str(tmp_path / "backbone.onnx"), providers=["CPUExecutionProvider"])
+    for ours, theirs in zip(folded(images), session.run(None, {"images": images.numpy()}), strict=True):
+        assert torch.allclose(ours, torch.from_numpy(theirs), atol=1e-4 * ours.abs().max())
 
 
 def test_the_hook_swaps_a_folded_copy_in_and_out():
@@ -75,6 +92,73 @@ def test_a_training_has_branches_its_validation_none_and_its_checkpoints_have_th
     assert checkpoint["state_dict"].keys() == runner.model.state_dict().keys()
     metrics = runner.test()
     assert "coco/bbox_mAP" in metrics or metrics == {}, "nothing was detected"
+
+
+class AutocastOnCPU(OptimWrapper):
+    """What `AmpOptimWrapper` does with bfloat16, which refuses to do it without an accelerator."""
+
+    def optim_context(self, model):
+        return autocast("cpu", torch.bfloat16)
+
+
+class CountOfImages(BaseMetric):
+    """In place of CocoMetric: NumPy, which that converts to, has no bfloat16."""
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results):
+        return {"images": len(results)}
+
+
+class Compare(Hook):
+    """Writes down what the trained and the averaged weights answer, and what is validated after FoldHook."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self):
+        self.images, self.seen = torch.randn(1, 3, 64, 64), []
+
+    def answer(self, model):
+        with torch.no_grad():
+            return fold(model).backbone(self.images)[-1]
+
+    def after_train_epoch(self, runner):
+        ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook))
+        self.trained, self.averaged = self.answer(runner.model), self.answer(ema.ema_model.module)
+
+    def before_val_epoch(self, runner):
+        self.seen.append((branches(runner.model), self.trained, self.averaged, self.answer(runner.model)))
+        self.layer = runner.model.backbone.register_forward_hook(
+            lambda module, args, maps: setattr(self, "dtype", maps[-1].dtype))
+
+    def after_val_epoch(self, runner, metrics=None):
+        assert metrics == {"images": 2}
+        assert torch.equal(self.answer(runner.model), self.trained), "training goes on with its own weights"
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_what_is_validated_are_the_averaged_weights_folded(amp, data_set, tmp_path):
+    """With EMA, with normalisations that are SyncBN in the configuration, and with mixed precision throughout."""
+    OPTIM_WRAPPERS.register_module(module=AutocastOnCPU, force=True)
+    METRICS.register_module(module=CountOfImages, force=True)
+    compare = Compare()
+    config = training(data_set, tmp_path, **{
+        "custom_hooks": [dict(type="FoldHook"), dict(type="EMAHook", momentum=0.5)],
+        "model.backbone.norm_cfg": dict(type="SyncBN"), "val_cfg.fp16": amp})
+    config.val_evaluator = config.test_evaluator = dict(type="CountOfImages")
+    if amp:
+        config.optim_wrapper.type = "AutocastOnCPU"
+    runner = Runner.from_cfg(config)
+    runner.register_hook(compare)
+    runner.train()
+    assert len(compare.seen) == 2 and branches(runner.model) > 0
+    for here, trained, averaged, validated in compare.seen:
+        assert here == 0
+        assert torch.equal(validated, averaged) and not torch.equal(averaged, trained)
+    assert compare.dtype == (torch.bfloat16 if amp else torch.float32)
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all()
+               for parameter in runner.model.parameters())
 
 
 def test_a_weights_file_that_is_missing_ends_the_training_before_its_first_step(data_set, tmp_path):
