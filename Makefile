@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site browse test test-networks test-mmdet-3.3 bench lock lint clean
+.PHONY: help setup repro site browse test test-library test-networks test-mmdet-3.3 bench lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ bench: setup ## Time the training step, and what is deployed, beside timm's; ARG
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
 	$(BIN)/python benchmarks/deployed.py
 
+test-library: setup ## Install the wheel into clean environments, old and new, and run the library's tests there; ARGS=name
+	$(BIN)/python tests/environments.py $(ARGS)
+
 test-networks: setup ## Try the branches on 74 networks of timm and torchvision, minutes, and write docs/networks.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/networks.py docs/networks.md
 
@@ -46,7 +49,7 @@ lock: $(BIN)/uv ## Bring requirements.lock in line with pyproject.toml; ARGS=--u
 	  --generate-hashes --custom-compile-command "make lock" --quiet -o detection/requirements-mmdet-3.3.txt $(ARGS)
 
 clean: ## Remove .venv and the caches; data, runs and results stay
-	rm -rf .venv .venv-mmdet-3.3 ghostlib.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mmdet-3.3 .venv-library ghostlib.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: requirements.lock pyproject.toml | $(BIN)/uv
