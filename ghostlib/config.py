@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self  # it comes with pydantic; typing has it since Python 3.11
 
 
 class ConfigError(ValueError):

@@ -86,8 +86,7 @@ def ncnn(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
     Raises:
         ModuleNotFoundError: ncnn, its converter pnnx or onnx is not installed.
     """
-    require("mobile", "ncnn", "pnnx")
-    require("export", "onnx")  # by way of which pnnx reads it
+    require("mobile", "ncnn", "pnnx", "onnx")
     return _export("ncnn", network, path, image_size, _write_ncnn, _run_ncnn)
 
 
