@@ -124,7 +124,8 @@ def python_of(version: str) -> str | None:
     """An interpreter of a version, on the path or among pyenv's; None where there is none."""
     for candidate in (f"python{version}", *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))):
         try:
-            done = subprocess.run([candidate, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+            command = [candidate, "-c", "import sys; print(sys.executable)"]
+            done = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             continue
         if done.returncode == 0:

@@ -73,6 +73,7 @@ def test_the_test_knows_every_room():
 @pytest.mark.parametrize(("imported", "absent"), [
     ("ghostlib.cli", ("torch", "pandas", "yaml")),
     ("ghostlib.models.zoo", ("pydantic", "sklearn", "pandas", "accelerate")),
+    ("ghostlib.mmdet", ("pydantic", "accelerate", "ghostlib.training", "ghostlib.runs", "ghostlib.detection")),
     ("ghostlib.runs.classifier", ("torch", "pandas")),
 ])
 def test_what_is_imported_brings_nothing_heavy_that_it_does_not_need(imported, absent):
