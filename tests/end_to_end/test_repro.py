@@ -38,7 +38,7 @@ def copy(tmp_path_factory) -> Path:
     for name in listed:
         if not name.startswith(("results/", "dvc.lock")) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
     params = load_params(folder / "params.yaml")
     stand_in = {"network": "resnet10", "branches": 0, "teacher": None, "epochs": 1}
     params["profiles"]["digits"] |= {
