@@ -169,7 +169,7 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
 # The modules of ghostlib.measures, stated here so that --help needs no library.
 What = Enum("What", {name: name for name in ("classifiers", "counts", "latencies", "bottleneck", "detectors")},
             type=str)
-Profile = Annotated[str, typer.Argument(help="a profile of params.yaml: digits, fashion, imagenet, ...")]
+Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
 

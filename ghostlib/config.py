@@ -20,7 +20,7 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str | None = None) -> Self:
-        """Builds the record; `where` says in an error whose values they are (e.g. "params.yaml: profiles.digits").
+        """Builds the record; `where` says in an error whose values they are (e.g. "experiments.yaml: profiles.digits").
 
         Raises:
             ConfigError: every unknown key (with the nearest known one) and every value out of range, at once.

@@ -23,7 +23,7 @@ STEPS_METRIC = "steps"  # of the whole training
 
 
 class Grid(Config):
-    """An experiment as params.yaml writes it: overrides of the recipe for all cells, for a row and for a column."""
+    """An experiment of experiments.yaml: overrides of the recipe for all cells, for a row and for a column."""
 
     base: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]]
@@ -49,7 +49,7 @@ class Experiment:
 
     @classmethod
     def load(cls, name: str, profile: str | None = None, params: dict[str, Any] | None = None) -> Experiment:
-        """The named experiment of params.yaml, at the named profile or at the one params.yaml chooses.
+        """The named experiment of experiments.yaml, at the named profile or at the one params.yaml chooses.
 
         Raises:
             ConfigError: an unknown experiment, profile, key or teacher, or a value out of range.

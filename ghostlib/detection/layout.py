@@ -1,4 +1,4 @@
-"""How a scene is laid out: the record that params.yaml fills in."""
+"""How a scene is laid out: the record that experiments.yaml fills in."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[Detect
     """A run for every row of Table 10 and seed of the profile.
 
     Raises:
-        ConfigError: params.yaml has no scale or no recipe for one of them, or an impossible one.
+        ConfigError: experiments.yaml has no scale or no recipe for one of them, or an impossible one.
     """
     params = params or load_params()
     profile = load_profile(profile_name, params)

@@ -1,4 +1,4 @@
-"""The scale that a profile measures Table 10 at: the section `detection` of params.yaml."""
+"""The scale that a profile measures Table 10 at: the section `detection` of experiments.yaml."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     """The profile's scale.
 
     Raises:
-        ConfigError: params.yaml has none for this profile, or one with an unknown key or an impossible value.
+        ConfigError: experiments.yaml has none for this profile, or one with an unknown key or an impossible value.
     """
     scales = params.get("detection", {}).get("scales", {})
     if profile.name not in scales:
@@ -39,7 +39,7 @@ def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Reci
     """For each backbone of Table 10, by name, the recipe of the classifier whose weights its detectors start from.
 
     Raises:
-        ConfigError: params.yaml has no recipe for one of them, or an impossible one.
+        ConfigError: experiments.yaml has no recipe for one of them, or an impossible one.
     """
     overrides, recipes = params.get("detection", {}).get("backbones", {}), {}
     for name, _ in catalog.backbones().values():

@@ -23,7 +23,7 @@ class Findings:
 
     Attributes:
         folder: results/<profile>.
-        profile: as params.yaml has it.
+        profile: as experiments.yaml has it.
         measured: what the profile's files hold.
     """
 

@@ -30,7 +30,7 @@ def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -
     published = published.rename("paper")
     measured = over_seeds(results[results["metric"] == metric], ["row", "column"])
     if differing := set(published.index) ^ set(measured.index):
-        raise ValueError(f"{experiment}: params.yaml and numbers.yaml differ in the cells {sorted(differing)}")
+        raise ValueError(f"{experiment}: experiments.yaml and numbers.yaml differ in the cells {sorted(differing)}")
     return published.to_frame().join(measured).reset_index()
 
 

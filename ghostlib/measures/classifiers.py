@@ -25,7 +25,7 @@ def measure(profile_name: str) -> None:
     """Trains every run of the profile that is not in the run store, in one go that keeps all cores busy; writes all.
 
     Raises:
-        ConfigError: params.yaml has no such profile, or what it says of it cannot be meant.
+        ConfigError: experiments.yaml has no such profile, or what it says of it cannot be meant.
     """
     params = load_params()
     profile = load_profile(profile_name, params)
@@ -79,14 +79,14 @@ def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
 
 
 def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
-    """The digest of all that params.yaml says about a training; see `places.digest`."""
+    """The digest of all that params.yaml and experiments.yaml say about a training; see `places.digest`."""
     teacher = recipe.teacher and profile.teachers[recipe.teacher]
     resolved = _stand_in_recipe(profile, recipe.teacher).model_dump() if teacher and teacher.stand_in else None
     return places.digest(recipe.model_dump(), places.scale_of(profile), seed, teacher and teacher.timm, resolved)
 
 
 def _provide(profile_name: str, name: str) -> None:
-    """Measures one experiment if its files do not answer params.yaml."""
+    """Measures one experiment if its files do not answer params.yaml and experiments.yaml."""
     experiment = Experiment.load(name, profile_name)
     path, curves = places.runs_file(profile_name, name), places.curves_file(profile_name, name)
     wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))

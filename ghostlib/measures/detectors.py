@@ -27,7 +27,7 @@ def measure(profile_name: str) -> None:
     """Trains every detector of the profile that is not in the run store, the backbones first; writes all.
 
     Raises:
-        ConfigError: params.yaml has no such profile, or none of its detectors.
+        ConfigError: experiments.yaml has no such profile, or none of its detectors.
         DetectionError: an annotation, image or category is missing; before anything is trained.
         GridError: after all the others have finished, with the log of each run that failed.
     """
@@ -138,13 +138,13 @@ def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str
 
 
 def _settings(run: DetectorRun) -> str:
-    """The digest of all that params.yaml says about a detector; see `places.digest`."""
+    """The digest of all that params.yaml and experiments.yaml say about a detector; see `places.digest`."""
     return places.digest(run.scale.model_dump(mode="json", exclude={"scale"}),
                          settings_of(run.backbone.recipe, run.profile, run.seed))
 
 
 def _provide(profile_name: str) -> None:
-    """Measures if the files do not answer params.yaml."""
+    """Measures if the files do not answer params.yaml and experiments.yaml."""
     path = places.runs_file(profile_name, EXPERIMENT)
     if why := places.lacking(path, [(run.row, COLUMN, _settings(run)) for run in runs(profile_name)]):
         places.announce(path, why)

@@ -66,18 +66,18 @@ def detections_folder(profile_name: str) -> Path:
 def digest(*decides: Any) -> str:
     """12 hexadecimal digits of what JSON can hold: the value of the column `settings`.
 
-    Take what params.yaml says after resolution, never the code, the data or the libraries, which need torch or files.
+    Take the settings after resolution, never the code, the data or the libraries, which need torch or files.
     """
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def scale_of(profile: Profile) -> dict[str, Any]:
-    """What of a profile decides its results, as params.yaml says it: `device: auto` is not looked up, so no torch."""
+    """What of a profile decides its results, as experiments.yaml says it: no `device: auto` is looked up, so no torch."""
     return {**profile.model_copy(update={"device": "cpu"}).decides_results, "device": profile.device}
 
 
 def lacking(path: Path, wanted: Collection[tuple[str, str, str]]) -> str:
-    """Why a file of runs is not what params.yaml asks for; empty where it is.
+    """Why a file of runs is not what the settings ask for; empty where it is.
 
     Args:
         path: as `runs_file` gives it.
