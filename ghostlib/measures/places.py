@@ -72,7 +72,7 @@ def digest(*decides: Any) -> str:
 
 
 def scale_of(profile: Profile) -> dict[str, Any]:
-    """What of a profile decides its results, as it is written: no `device: auto` is looked up, so no torch is needed."""
+    """What of a profile decides its results, as it is written: no `device: auto` is looked up, so without torch."""
     return {**profile.model_copy(update={"device": "cpu"}).decides_results, "device": profile.device}
 
 
