@@ -16,7 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomllib
+
 ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 UV = Path(sys.executable).with_name("uv")
 SECONDS, MEGABYTES = 30, 5  # what an install may take beside PyTorch and timm, and how large the wheel may be
 
@@ -29,29 +32,40 @@ class Environment:
         python: its version.
         packages: of the user.
         tests: folders of tests/.
-        extras: of the wheel.
+        extras: of the wheel; without any, it may add no package.
+        bounds: versions that the extras' packages are held to.
         helpers: what only the tests need.
     """
 
     python: str
     packages: tuple[str, ...]
     tests: tuple[str, ...]
-    extras: str = ""
+    extras: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
     helpers: tuple[str, ...] = ("pytest",)
 
 
-OLDEST = ("torch==2.1.2", "torchvision==0.16.2", "timm==1.0.12", "safetensors==0.4.2", "numpy<2")
-LIBRARY = ("tests/models", "tests/deploy")
+def lowest(*extras: str) -> tuple[str, ...]:
+    """The lower bounds of pyproject.toml as versions, of the base install or of extras."""
+    project = PYPROJECT["project"]
+    groups = [project["optional-dependencies"][extra] for extra in extras] or [project["dependencies"]]
+    return tuple(requirement.replace(">=", "==") for group in groups for requirement in group)
+
+
+OLDEST = (*lowest(), "numpy<2")  # which PyTorch was compiled with before 2.3
+NEWEST = ("torch", "torchvision", "timm", "safetensors")
+LIBRARY = ("tests/models", "tests/deploy", "tests/test_package.py")
+DETECTORS = ("tests/mmdet", "tests/test_package.py")
 # What the tests of MMDetection train on is drawn by the reproduction.
 SCENES = ("pytest", "pydantic", "scikit-learn", "pycocotools", "onnx", "onnxruntime")
 ENVIRONMENTS = {
     "oldest": Environment("3.10", OLDEST, LIBRARY),
-    "oldest-export": Environment("3.10", OLDEST, LIBRARY, "[cli,export]"),
-    "newest": Environment("3.13", ("torch", "torchvision", "timm", "safetensors"), LIBRARY),
-    "mmdet": Environment("3.10", (*OLDEST, "mmdet==3.3.0", "mmengine==0.10.7", "mmcv-lite==2.1.0"), ("tests/mmdet",),
-                         "[mmdet]", SCENES),
-    "mmdet-onedl": Environment("3.11", ("torch==2.15.0", "torchvision==0.29.2", "timm==1.0.31", "safetensors",
-                                        "opencv-python-headless"), ("tests/mmdet",), "[mmdet-onedl]", SCENES),
+    "oldest-export": Environment("3.10", OLDEST, LIBRARY, ("cli", "export"), lowest("cli", "export")),
+    "newest": Environment("3.13", NEWEST, LIBRARY),
+    "newest-export": Environment("3.13", NEWEST, LIBRARY, ("cli", "export", "mobile")),
+    "mmdet": Environment("3.10", (*OLDEST, "mmdet==3.3.0", "mmengine==0.10.7", "mmcv-lite==2.1.0"), DETECTORS,
+                         ("mmdet",), helpers=(*SCENES, "setuptools<81")),  # the original MMEngine needs pkg_resources
+    "mmdet-onedl": Environment("3.12", NEWEST, DETECTORS, ("mmdet-onedl",), helpers=SCENES),
 }
 
 
@@ -87,31 +101,54 @@ def built(folder: Path) -> Path:
 def tried(name: str, wheel: Path, tests: Path) -> str:
     """Installs the wheel into an environment and runs its tests; what came out in a line."""
     environment, folder = ENVIRONMENTS[name], ROOT / ".venv-library" / name
-    if python_of(environment.python) is None:
+    interpreter = python_of(environment.python)
+    if interpreter is None:
         return f"passed over: there is no Python {environment.python}"
-    python = folder / "bin" / "python"
-    run(UV, "venv", "--quiet", "--no-config", "--clear", "--python", python_of(environment.python), folder)
+    print(f"-- {name}", flush=True)
+    python, extras = folder / "bin" / "python", ",".join(environment.extras)
+    headless = "mmdet-onedl" in environment.extras  # which with pip alone would bring both builds
+    run(UV, "venv", "--quiet", "--no-config", "--clear", "--python", interpreter, folder)
     install(python, *environment.packages)
+    install(python, *environment.packages, *(bound for bound in environment.bounds  # those that he has, too
+                                             if bound.partition("==")[0] in installed(python)))
     before, start = installed(python), time.monotonic()
-    install(python, f"ghostlib{environment.extras} @ {wheel.as_uri()}", *environment.packages)
+    install(python, f"ghostlib{extras and f'[{extras}]'} @ {wheel.as_uri()}", *environment.bounds, headless=headless)
     seconds, after = time.monotonic() - start, installed(python)
-    replaced = {package for package, version in before.items() if after.get(package) != version}
+    install(python, *environment.helpers, *(f"{package}=={after[package]}" for package in before),
+            headless=headless)
+    passed, counts = tested(python, environment.tests, tests)
+    replaced = sorted(package for package, version in before.items() if after.get(package) != version)
     added = sorted(after.keys() - before.keys() - {"ghostlib"})
-    install(python, *environment.helpers, *environment.packages)
-    done = subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".",
-                           "-W", "ignore", *environment.tests], cwd=tests, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    faults = [*([f"it replaced {', '.join(sorted(replaced))}"] if replaced else []),
+    # An extra's own packages may be large; the library alone is not.
+    faults = [*([f"it replaced {', '.join(replaced)}"] if replaced else []),
+              *([f"it added {', '.join(added)}"] if added and not environment.extras else []),
               *([f"it took {seconds:.0f} s"] if seconds > SECONDS and not environment.extras else []),
-              *([f"pytest ended with {done.returncode}"] if done.returncode else [])]
-    shown = ("torch", "timm", "numpy", "mmdet", "onedl-mmdetection")
+              *(["it has two builds of OpenCV"] if {"opencv-python", "opencv-python-headless"} <= after.keys() else []),
+              *([] if passed else ["a test failed"])]
+    shown = ("torch", "torchvision", "timm", "numpy", "onnxruntime", "openvino", "executorch", "ncnn", "mmdet",
+             "onedl-mmdetection", "typer")
     facts = ", ".join(f"{package} {after[package]}" for package in shown if package in after)
-    what = f"Python {environment.python}, {facts}; installed in {seconds:.1f} s, adding {', '.join(added) or 'nothing'}"
+    what = f"{counts}; Python {environment.python}, {facts}; installed in {seconds:.1f} s, {len(added)} packages added"
     return f"FAILED, {'; '.join(faults)} ({what})" if faults else f"passed ({what})"
 
 
-def install(python: Path, *packages: str) -> None:
-    """Installs packages; those of the user stay in the bounds that he set."""
-    run(UV, "pip", "install", "--quiet", "--no-config", "--python", python, *packages)
+def tested(python: Path, which: tuple[str, ...], folder: Path) -> tuple[bool, str]:
+    """Whether a copy of the tests passes, and pytest's last line."""
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore",
+         "-c", os.devnull, "--rootdir", ".", *which], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout, flush=True)
+    return done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def install(python: Path, *packages: str, headless: bool = False) -> None:
+    """Installs packages, where it is asked for without the build of OpenCV that pyproject.toml leaves out."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
+        overrides.write("\n".join(PYPROJECT["tool"]["uv"]["override-dependencies"]))
+        overrides.flush()
+        options = ("--overrides", overrides.name) if headless else ()
+        run(UV, "pip", "install", "--quiet", "--no-config", "--python", python, *options, *packages)
 
 
 def installed(python: Path) -> dict[str, str]:
