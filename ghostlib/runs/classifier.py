@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.runs.digest import code_of, library_versions
 from ghostlib.runs.job import Finished, Report
+from ghostlib.training import batches
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
@@ -104,6 +106,11 @@ class ClassifierRun:
         return {"recipe": self.recipe.model_dump(mode="json"), "profile": self.profile.model_dump(mode="json"),
                 "data": self.data, "libraries": library_versions(*_LIBRARIES)}
 
+    @cached_property
+    def cohort(self) -> Hashable:
+        """Runs with an equal one see the same batches: it is their profile, seed and augmentation."""
+        return self.profile.model_dump_json(), self.seed, self.code, batches.decided_by(self.recipe)
+
     def train(self, folder: Path, store: Finished, report: Report = lambda progress: None) -> dict[str, Any]:
         """Trains, or goes on; leaves weights.safetensors and ema.safetensors in the folder. See `loop.train`."""
         import torch
@@ -112,6 +119,31 @@ class ClassifierRun:
 
         torch.set_num_threads(self.profile.threads)
         return loop.train(self.network(), self.canonical, folder, self._teacher(store), report)
+
+    @classmethod
+    def train_together(cls, jobs: Sequence[ClassifierRun], store: Finished,
+                       report: Callable[[ClassifierRun, Any], None],
+                       ) -> Iterator[tuple[ClassifierRun, dict[str, Any] | Exception]]:
+        """The same for several of one cohort; see `loop.train_together`."""
+        import torch
+
+        from ghostlib.training import loop
+        from ghostlib.training.arm import Arm
+
+        torch.set_num_threads(jobs[0].profile.threads)
+        arms: dict[Arm, ClassifierRun] = {}
+        teachers: dict[str | None, Teacher | None] = {}
+        for job in jobs:
+            try:
+                if job._asked not in teachers:
+                    teachers[job._asked] = job._teacher(store)
+                arm = Arm(job.network(), job.canonical, store.folder(job), teachers[job._asked], partial(report, job))
+            except Exception as error:
+                yield job, error
+            else:
+                arms[arm] = job
+        if arms:
+            yield from ((arms[arm], outcome) for arm, outcome in loop.train_together(list(arms)))
 
     def network(self) -> nn.Module:
         """Its network in training form, with the initial weights of its seed."""
@@ -127,11 +159,16 @@ class ClassifierRun:
     def _teacher(self, store: Finished) -> Teacher | None:
         from ghostlib.training import distill
 
-        if self.recipe.teacher is None or self.recipe.alpha == 0:
+        if self._asked is None:
             return None
         if self.teacher_run:
             return distill.stand_in(load_network(store, self.teacher_run, "ema.safetensors"))
         return distill.pretrained(self._pretrained_teacher, self.profile.num_classes)
+
+    @property
+    def _asked(self) -> str | None:
+        """The teacher whose answers count."""
+        return self.recipe.teacher if self.recipe.alpha else None
 
     @property
     def _pretrained_teacher(self) -> str | None:

@@ -1,18 +1,23 @@
-"""Many jobs at once: one process a job, one thread a process, as many processes as cores."""
+"""Many jobs at once: a process for every few that can be trained together, as many processes as cores."""
 
 from __future__ import annotations
 
+import io
 import math
 import multiprocessing
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from ghostlib.runs.cohorts import in_order, next_cohort
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
+
+LOG = "log.txt"  # what a run says, in its folder
 
 
 class GridError(RuntimeError):
@@ -44,7 +49,7 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
     failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
     if failures:
         raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(
-            f"{name(wanted[key])}; log: {store.folder(wanted[key]) / 'log.txt'}\n{log}"
+            f"{name(wanted[key])}; log: {store.folder(wanted[key]) / LOG}\n{log}"
             for key, log in failures.items()))
     return {job.key: store.metrics(job) for job in asked}
 
@@ -74,8 +79,7 @@ def _local(todo: dict[str, Job], workers: int, store: Store, title: str) -> dict
     if not todo:
         return {}
     processes = context()
-    # The largest first, of those whose requirements are met: none starts last and leaves the other cores idle.
-    waiting = sorted(todo.values(), key=lambda job: job.work, reverse=True)
+    waiting = in_order(todo.values())
     active: dict[Connection, _Child] = {}
     unfinished, failures = set(todo), {}
     bar = tqdm(total=len(todo), desc=title, unit="run", file=sys.stderr, smoothing=0, mininterval=0.5,
@@ -86,24 +90,25 @@ def _local(todo: dict[str, Job], workers: int, store: Store, title: str) -> dict
                 waiting.remove(job)
                 unfinished.discard(job.key)
                 bar.update()
-            while len(active) < workers and (job := _next(waiting, unfinished)):
-                waiting.remove(job)
-                child = _Child(processes, job, store)
+            while len(active) < workers and (cohort := next_cohort(waiting, unfinished, workers)):
+                waiting = [job for job in waiting if job not in cohort]
+                child = _Child(processes, cohort, store)
                 active[child.connection] = child
             for connection in wait(list(active), timeout=1.0):
                 child = active[connection]
                 bar.update(min(child.receive(), bar.total - bar.n))  # sums of shares may round above the total
-                if child.progress:
-                    p = child.progress
+                if training := list(child.progress.values()):
+                    p, speed = training[-1], sum(progress.images_per_second for progress in training)
                     accuracy = "" if math.isnan(p.accuracy) else f" acc {p.accuracy:.0f}%,"  # a detector has none
-                    bar.set_postfix_str(f" loss {p.loss:.3f},{accuracy} {p.images_per_second:.0f} img/s",
-                                        refresh=False)
-                if child.finished:
+                    bar.set_postfix_str(f" loss {p.loss:.3f},{accuracy} {speed:.0f} img/s", refresh=False)
+                while child.ended:
+                    job, failure = child.ended.pop(0)
+                    unfinished.discard(job.key)
+                    if failure is not None:
+                        failures[job.key] = failure
+                        tqdm.write(f"{name(job)} failed; log: {store.folder(job) / LOG}", file=sys.stderr)
+                if child.gone:
                     del active[connection]
-                    unfinished.discard(child.job.key)
-                    if child.exit_code() != 0:
-                        failures[child.job.key] = child.log_tail()
-                        tqdm.write(f"{name(child.job)} failed; log: {child.log}", file=sys.stderr)
     finally:
         for child in active.values():  # interrupted: no child trains on, holding a lock, for nobody
             child.stop()
@@ -112,11 +117,6 @@ def _local(todo: dict[str, Job], workers: int, store: Store, title: str) -> dict
 
 
 _ENGINES = {"local": _local}
-
-
-def _next(waiting: list[Job], unfinished: set[str]) -> Job | None:
-    """The first whose requirements are finished."""
-    return next((job for job in waiting if not any(r.key in unfinished for r in job.requires)), None)
 
 
 def _orphans(waiting: list[Job], failures: dict[str, str]) -> list[Job]:
@@ -138,54 +138,87 @@ def context() -> Any:
 
 
 class _Child:
-    """One job in a process of its own, heard through a pipe that closes when the process ends, however it ends."""
+    """Jobs of one cohort in a process, heard through a pipe that closes when the process ends, however it ends."""
 
-    def __init__(self, processes: Any, job: Job, store: Store):
-        self.job, self.log = job, store.folder(job) / "log.txt"
-        self.earlier = self.log.stat().st_size if self.log.exists() else 0  # bytes that other starts wrote
+    def __init__(self, processes: Any, jobs: Sequence[Job], store: Store):
+        self.jobs = {job.key: job for job in jobs}  # those that have not ended
+        self.logs = {job.key: store.folder(job) / LOG for job in jobs}
+        self.earlier = {key: log.stat().st_size if log.exists() else 0  # bytes that other starts wrote
+                        for key, log in self.logs.items()}
         self.connection, theirs = processes.Pipe(duplex=False)
-        self.process = processes.Process(target=_train_in_child, args=(job, store, theirs, self.log))
+        self.process = processes.Process(target=_train_in_child, args=(jobs, store, theirs, self.logs))
         self.process.start()
         theirs.close()
-        self.progress, self.share, self.finished = None, 0.0, False
+        self.shares = dict.fromkeys(self.jobs, 0.0)  # how much of each went by
+        self.progress: dict[str, Any] = {}  # of those that train; the one heard last stands last
+        self.ended: list[tuple[Job, str | None]] = []  # with what the log of one that failed says
+        self.gone = False  # the process, too
 
     def receive(self) -> float:
-        """Takes in what the child says; returns how much of the job went by, the whole job being 1."""
-        before = self.share
+        """Takes in what the child says; returns how much of its jobs went by, a whole job being 1."""
+        before = sum(self.shares.values())
         try:
             while self.connection.poll():
-                self.progress = self.connection.recv()
-                self.share = self.progress.step / self.progress.steps
+                key, said = self.connection.recv()
+                self.progress.pop(key, None)
+                if isinstance(said, bool):
+                    self._end(key, finished=said)
+                else:
+                    self.progress[key], self.shares[key] = said, said.step / said.steps
         except EOFError:
-            self.finished, self.share = True, 1.0
+            self.gone, self.progress = True, {}
             self.connection.close()
-        return self.share - before
+            self.process.join()
+            for key in list(self.jobs):
+                self._end(key, finished=False)
+        return sum(self.shares.values()) - before
 
     def stop(self) -> None:
-        """Ends the process; its state on disk lets the job go on another time."""
+        """Ends the process; the states on disk let its jobs go on another time."""
         self.process.terminate()
         self.process.join()
         self.connection.close()
 
-    def exit_code(self) -> int:
-        self.process.join()
-        return self.process.exitcode
+    def _end(self, key: str, finished: bool) -> None:
+        self.shares[key] = 1.0
+        self.ended.append((self.jobs.pop(key), None if finished else self._log_tail(key)))
 
-    def log_tail(self, lines: int = 15) -> str:
-        """The last lines that this start wrote, not those of an earlier one, and how it ended."""
-        content = self.log.read_bytes()[self.earlier:] if self.log.exists() else b""
+    def _log_tail(self, key: str, lines: int = 15) -> str:
+        """The last lines that this start wrote, not those of an earlier one, and how the process ended if it did."""
+        log = self.logs[key]
+        content = log.read_bytes()[self.earlier[key]:] if log.exists() else b""
         written = content.decode(errors="replace").splitlines()
-        code = self.process.exitcode
-        end = [f"(killed by signal {-code}; the same command goes on from its last state)"] if code < 0 else []
-        return "\n".join("    " + line for line in written[-lines:] + end) or f"    (exit status {code}, nothing said)"
+        code = self.process.exitcode if self.gone else None
+        if code is not None and code < 0:
+            written.append(f"(killed by signal {-code}; the same command goes on from its last state)")
+        return "\n".join("    " + line for line in written[-lines:]) or f"    (exit status {code}, nothing said)"
 
 
-def _train_in_child(job: Job, store: Store, connection: Connection, log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a", buffering=1, encoding="utf-8") as file:
-        sys.stdout = sys.stderr = file
+def _train_in_child(jobs: Sequence[Job], store: Store, connection: Connection, logs: dict[str, Path]) -> None:
+    with ExitStack() as stack:
+        files = {}
+        for key, log in logs.items():
+            log.parent.mkdir(parents=True, exist_ok=True)
+            files[key] = stack.enter_context(open(log, "a", buffering=1, encoding="utf-8"))
+        sys.stdout = sys.stderr = _Everywhere(files)
         try:
-            store.ensure(job, connection.send)
+            for job, error in store.ensure_together(jobs, lambda job, progress: connection.send((job.key, progress))):
+                file = files.pop(job.key)  # what is said from here on does not concern it
+                if error is not None:
+                    traceback.print_exception(error, file=file)
+                connection.send((job.key, error is None))
         except BaseException:
             traceback.print_exc()
             raise SystemExit(1) from None
+
+
+class _Everywhere(io.TextIOBase):
+    """Writes to all of some files."""
+
+    def __init__(self, files: Mapping[str, TextIO]):
+        self.files = files
+
+    def write(self, text: str) -> int:
+        for file in self.files.values():
+            file.write(text)
+        return len(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,3 +64,23 @@ class Job(Protocol):
 
         The store writes the metrics; when they are written it removes the states.
         """
+
+
+class Companion(Job, Protocol):
+    """A job that may share its work with others.
+
+    Attributes:
+        cohort: jobs of one class with an equal one may be trained together.
+    """
+
+    cohort: Hashable
+
+    @classmethod
+    def train_together(cls, jobs: Sequence[Job], store: Finished,
+                       report: Callable[[Job, Any], None]) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
+        """Does for each job what its `train` would, to the bit; yields it at its end with its metrics or its error."""
+
+
+def cohort(job: Job) -> Hashable | None:
+    """What the jobs have in common that may be trained together with this one; None where it trains by itself."""
+    return getattr(job, "cohort", None)

@@ -8,12 +8,17 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghostlib.files import write_atomic
 from ghostlib.machine import device_name
 from ghostlib.runs.job import Job, Report
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 STATES = "states"  # the sub-folder of what a job needs only to go on
 
@@ -47,6 +52,8 @@ class Store:
     def cost(self, job: Job) -> dict[str, Any]:
         """What a finished job's last start took: `seconds`, `device` and `date` (ISO, UTC); empty if it is not known.
 
+        Jobs that are trained together divide their seconds among them equally.
+
         Raises:
             StoreError: the file is torn.
         """
@@ -61,10 +68,55 @@ class Store:
         Raises:
             StoreError: the job was made by other code than this process has imported, or a stored file is torn.
         """
-        from filelock import FileLock, Timeout
+        for _, error in self.ensure_together([job], lambda job, progress: report(progress)):
+            if error is not None:
+                raise error
+        return self.metrics(job)
 
-        if (metrics := self.metrics(job)) is not None:
-            return metrics
+    def ensure_together(self, jobs: Sequence[Job], report: Callable[[Job, Any], None],
+                        ) -> Iterator[tuple[Job, Exception | None]]:
+        """Does what `ensure` does for jobs of one cohort, all at a time; one that fails does not stop the others.
+
+        What another process trains is left to it, and waited for when nothing else is left to do.
+
+        Yields:
+            Each job at its end, with what stopped it or None.
+        """
+        return self._ensure(jobs, report, wait=False)
+
+    def _ensure(self, jobs: Sequence[Job], report: Callable[[Job, Any], None],
+                wait: bool) -> Iterator[tuple[Job, Exception | None]]:
+        from filelock import Timeout
+
+        ours, theirs, locks = [], [], {}
+        try:
+            for job in jobs:
+                try:
+                    if lock := self._lock(job, wait):
+                        locks[job.key] = lock
+                        ours.append(job)
+                    else:
+                        yield job, None
+                except Timeout:
+                    theirs.append(job)
+                except Exception as error:
+                    yield job, error
+            for job, error in self._train(ours, report):
+                locks.pop(job.key).release()
+                yield job, error
+        finally:
+            for lock in locks.values():
+                lock.release()
+        for job in theirs:
+            print(f"{name(job)} is being trained by another process; waiting for it", file=sys.stderr)
+            yield from self._ensure([job], report, wait=True)
+
+    def _lock(self, job: Job, wait: bool) -> BaseFileLock | None:
+        """The lock on a job that is to be trained, all that it requires being there; None where it is finished."""
+        from filelock import FileLock
+
+        if self.metrics(job) is not None:
+            return None
         if job.code != job.current_code():
             raise StoreError(f"ghostlib's source changed after {name(job)} was planned; start the command again")
         for required in job.requires:
@@ -72,31 +124,50 @@ class Store:
         folder = self.folder(job)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            print(f"{name(job)} is being trained by another process; waiting for it", file=sys.stderr)
-            lock.acquire()
-        try:
-            if self.metrics(job) is None:
-                self._train(job, folder, report)
-            shutil.rmtree(folder / STATES, ignore_errors=True)
-            for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
-                half_written.unlink(missing_ok=True)
-        finally:
-            lock.release()
-        return self.metrics(job)
+        lock.acquire(blocking=wait)
+        if self.metrics(job) is None:
+            return lock
+        lock.release()
+        return None
 
-    def _train(self, job: Job, folder: Path, report: Report) -> None:
-        description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
-                       "python": platform.python_version(), **job.describe()}
-        write_atomic(folder / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
-        start = time.perf_counter()
-        metrics = job.train(folder, self, report)
-        cost = {"seconds": round(time.perf_counter() - start, 1), "device": device_name(job.profile.device_type),
+    def _train(self, jobs: Sequence[Job], report: Callable[[Job, Any], None]) -> Iterator[tuple[Job, Exception | None]]:
+        left = {job.key: job for job in jobs}
+        seconds, since = dict.fromkeys(left, 0.0), time.perf_counter()
+        try:
+            for job in jobs:
+                description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
+                               "python": platform.python_version(), **job.describe()}
+                write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
+            for job, outcome in _outcomes(jobs, self, report):
+                now = time.perf_counter()
+                seconds = {key: seconds[key] + (now - since) / len(left) for key in left}
+                since = now
+                failed = isinstance(outcome, Exception)
+                if not failed:
+                    self._keep(job, outcome, seconds[job.key])
+                del left[job.key]
+                yield job, outcome if failed else None
+        except Exception as error:  # of none of them alone
+            for job in left.values():
+                yield job, error
+
+    def _keep(self, job: Job, metrics: dict[str, Any], seconds: float) -> None:
+        folder = self.folder(job)
+        cost = {"seconds": round(seconds, 1), "device": device_name(job.profile.device_type),
                 "date": time.strftime("%Y-%m-%d", time.gmtime())}
         write_atomic(folder / "cost.json", json.dumps(cost))
         write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))  # last: it says that the rest is there
+        shutil.rmtree(folder / STATES, ignore_errors=True)
+        for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
+            half_written.unlink(missing_ok=True)
+
+
+def _outcomes(jobs: Sequence[Job], store: Store,
+              report: Callable[[Job, Any], None]) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
+    if len(jobs) == 1:
+        yield jobs[0], jobs[0].train(store.folder(jobs[0]), store, partial(report, jobs[0]))
+    elif jobs:
+        yield from type(jobs[0]).train_together(jobs, store, report)
 
 
 def name(job: Job) -> str:

@@ -12,6 +12,8 @@ import torch
 
 from ghostlib.files import write_atomic
 
+# Less often than once an epoch where epochs are short: writing a small network's state takes a tenth of a short epoch.
+SECONDS_BETWEEN = 60.0
 _DIGEST_BYTES = 32
 _KEEP = 2
 

@@ -14,17 +14,31 @@ class WeightAverages:
     All averages live in one (decays, values) tensor, so an update is one operation however many decays are tracked;
     timm's ModelEmaV3 keeps a copied network a decay, which costs a third of a small network's training step here.
     Parameters and floating-point buffers (BN statistics) are averaged; a counter is taken as it is.
+
+    Args:
+        model: whose weights are averaged; they must change in place, as optimisers and `load_state_dict` change them.
+        decays: the β.
     """
 
     def __init__(self, model: nn.Module, decays: Sequence[float]):
         self.decays = tuple(decays)
-        start = self._values(model)
-        self.rates = torch.tensor([1 - decay for decay in decays])[:, None].to(start)
-        self.averages = start.repeat(len(decays), 1)
+        self.tensors = [tensor.detach() for tensor in _floating(model)]
+        self.weights = torch.cat([tensor.reshape(-1) for tensor in self.tensors])  # (values,)
+        # Each tensor's place in `weights`, in its shape: all are copied there in one call.
+        self.places = [place.view(tensor.shape) for place, tensor in zip(
+            self.weights.split([tensor.numel() for tensor in self.tensors]), self.tensors, strict=True)]
+        self.rates = torch.tensor([1 - decay for decay in decays])[:, None].to(self.weights)
+        self.averages = self.weights.repeat(len(decays), 1)
 
-    def update(self, model: nn.Module) -> None:
-        """Takes in the weights after one optimiser step."""
-        self.averages.lerp_(self._values(model), self.rates)
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes in the model's weights after one optimiser step."""
+        torch._foreach_copy_(self.places, self.tensors)
+        self.averages.lerp_(self.weights, self.rates)
+
+    def finite(self) -> bool:
+        """Whether the weights of the last update hold neither NaN nor infinity."""
+        return bool(self.weights.isfinite().all())
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module, index: int) -> nn.Module:
@@ -33,10 +47,6 @@ class WeightAverages:
         for tensor, mean in zip(tensors, self.averages[index].split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
         return model
-
-    @staticmethod
-    def _values(model: nn.Module) -> Tensor:
-        return torch.cat([tensor.detach().reshape(-1) for tensor in _floating(model)])
 
 
 def _floating(model: nn.Module) -> list[Tensor]:

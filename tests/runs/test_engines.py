@@ -20,16 +20,6 @@ def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, t
     assert one == two and len(one) == 3
 
 
-def test_the_longest_runs_start_first(make_run, store, monkeypatch):
-    started = []
-    runs = [make_run(branches=0, epochs=1), make_run(branches=1, epochs=2), make_run(branches=0, epochs=2)]
-    record = engines._Child.__init__
-    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, run, store: (
-        started.append(run), record(self, processes, run, store))[1])
-    engines.run(runs, workers=1, store=store)
-    assert started == [runs[1], runs[2], runs[0]]
-
-
 def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run, store):
     good = make_run(branches=0, epochs=1)
     bad = make_run(network="deit_tiny", branches=3)  # a transformer has nothing to expand
@@ -47,7 +37,7 @@ def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
 
     def kill_the_victim(child):
         advanced = receive(child)
-        if child.job.key == victim.key and child.progress and not child.finished:
+        if victim.key in child.jobs and child.progress:
             os.kill(child.process.pid, signal.SIGKILL)
         return advanced
     monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
@@ -112,7 +102,7 @@ def test_a_killed_worker_s_log_says_nothing_of_an_earlier_start(make_run, store,
 
     def kill_the_victim(child):
         advanced = receive(child)
-        if child.progress and not child.finished:
+        if child.progress:
             os.kill(child.process.pid, signal.SIGKILL)
         return advanced
     monkeypatch.setattr(engines._Child, "receive", kill_the_victim)

@@ -42,7 +42,7 @@ def test_every_average_is_its_own_recursion(decays, steps):
     expected = [floats(model) for _ in decays]
     for _ in range(steps):
         move(model)
-        averages.update(model)
+        averages.update()
         weights = floats(model)
         for decay, mean in zip(decays, expected, strict=True):
             for name in mean:
@@ -67,7 +67,7 @@ def test_a_decay_of_zero_is_the_weights_themselves():
     averages = WeightAverages(model, DECAYS)
     for _ in range(3):
         move(model)
-        averages.update(model)
+        averages.update()
     copied = averages.copy_to(network(seed=1), DECAYS.index(0.0))
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
@@ -82,7 +82,7 @@ def test_a_slow_average_lags_behind_a_fast_one():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(1.0)
-        averages.update(model)
+        averages.update()
     moved = [(torch.cat([p.flatten() for p in averages.copy_to(network(seed=1), i).parameters()]) - start).mean().item()
              for i in range(len(DECAYS))]
     assert moved == sorted(moved, reverse=True) and moved[0] == pytest.approx(5, abs=1e-5)
@@ -94,7 +94,7 @@ def test_statistics_are_averaged_and_counters_left_alone():
     averages = WeightAverages(model, (0.5,))
     mean_before = model[1].running_mean.clone()
     move(model), move(model)
-    averages.update(model)
+    averages.update()
     target = network(seed=1)
     target[1].num_batches_tracked.fill_(77)
     averages.copy_to(target, 0)
@@ -107,7 +107,7 @@ def test_neither_updating_nor_copying_changes_its_source():
     averages = WeightAverages(model, DECAYS)
     move(model)
     state, gradients = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
-    averages.update(model)
+    averages.update()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == gradients == [True] * 6
     kept = averages.averages.clone()
@@ -132,5 +132,5 @@ def test_the_average_of_a_constant_stays_exactly_that_constant():
     averages = WeightAverages(model, DECAYS)
     start = averages.averages.clone()
     for _ in range(50):
-        averages.update(model)
+        averages.update()
     assert torch.equal(averages.averages, start)

@@ -21,6 +21,7 @@ from ghostlib.runs.classifier import load_network
 from ghostlib.runs.store import Store
 from ghostlib.training import checkpoint, loop, views
 from ghostlib.training.evaluate import evaluate
+from ghostlib.training.progress import NonFiniteLoss
 
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
 
@@ -31,13 +32,14 @@ def kill_myself(*arguments):
 
 def train_and_die(run, root, moment):
     """In a child process: kill -9 of itself at the moment, a step or the name of a function of checkpoint or loop."""
+    checkpoint.SECONDS_BETWEEN = 0
     if moment == "rename":  # a state is half written
         def replace(source, target):
             kill_myself() if target.name.startswith("state-") else os.replace(source, target)
 
         files.os = types.SimpleNamespace(**vars(os) | {"replace": replace})
     elif moment == "evaluate":  # the last state and the final weights are there, the metrics are not
-        loop.evaluate = kill_myself
+        loop.eval_loader = kill_myself
     Store(root).ensure(run, lambda progress: kill_myself() if progress.step == moment else None)
 
 
@@ -67,7 +69,8 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, o
     assert not [path for path in (killed / run.key).rglob("*") if path.suffix in (".pt", ".tmp")]
 
 
-def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, capfd):
+def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_run, store, capfd, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0)
     run = make_run()
     folder = store.folder(run) / "states"
 
@@ -107,7 +110,7 @@ class Broken(nn.Module):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_it_the_step_and_the_remedy(make_run, tmp_path):
     run = make_run(branches=0)
-    with pytest.raises(loop.NonFiniteLoss, match=rf"run {run.key} diverged.*step 3 of 9.*lr = 0.005.*a lower lr"):
+    with pytest.raises(NonFiniteLoss, match=rf"run {run.key} diverged.*step 3 of 9.*lr = 0.005.*a lower lr"):
         loop.train(Broken(), run, tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing poisoned is kept
 

@@ -1,0 +1,199 @@
+"""One network in training: its optimiser, schedule and averages, its states, and its part of each step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from ghostlib.files import save_weights
+from ghostlib.training import checkpoint
+from ghostlib.training.build import build_optimizer, build_scheduler
+from ghostlib.training.datasets import Splits
+from ghostlib.training.distill import Teacher, total_loss
+from ghostlib.training.ema import WeightAverages
+from ghostlib.training.evaluate import Hits, deployed
+from ghostlib.training.meter import Meter
+from ghostlib.training.profile import Profile
+from ghostlib.training.progress import NonFiniteLoss, Progress
+from ghostlib.training.randomness import seed_of
+from ghostlib.training.recipe import Recipe, scaled_decay
+
+RAW = "raw"  # the name of the weights themselves among the averages
+
+
+class Run(Protocol):
+    """What is trained: a recipe at a profile's scale with a seed.
+
+    Attributes:
+        recipe: what to train with.
+        profile: image size, device and precision.
+        seed: of the order, the views and dropout. (The initial weights are the network's.)
+        splits: what to train, choose and report on.
+        key: names all of it; a state of another run is refused.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    seed: int
+    splits: Splits
+    key: str
+
+
+class Arm:
+    """A run in training, alone or beside others on the same batches; the loop calls it in the order of its methods.
+
+    Args:
+        network: in its training form, freshly initialised. It is trained in place, and the weights to keep are those in
+            the folder: in the end the network holds one of the averages.
+        run: what to train it with.
+        folder: gets states/ while training, then weights.safetensors (training form) and ema.safetensors (the same,
+            averaged with the recipe's `ema_decay`).
+        teacher: answers for `alpha` of the loss; arms with the same one share its answers.
+        report: called after every step on a CPU, every few steps on an accelerator.
+    """
+
+    def __init__(self, network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = None,
+                 report: Callable[[Progress], None] = lambda progress: None):
+        self.network, self.run, self.folder, self.teacher, self.report = network, run, folder, teacher, report
+        self.error: Exception | None = None  # what stopped it
+        self.epoch, self.history = 0, []  # whole epochs that are behind it, and a record of each
+
+    def attempt(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Calls one of its methods; where that raises, the arm has stopped: the others go on, it does nothing more."""
+        try:
+            if self.error is None:
+                act(*arguments)
+        except Exception as error:
+            self.error = error
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its epochs are behind it, or an error."""
+        return self.error is not None or self.epoch == self.run.recipe.epochs
+
+    def begin(self, accelerator: Accelerator, epoch_steps: int) -> None:
+        """Builds what trains the network, and goes on from the newest state.
+
+        Raises:
+            CheckpointError: the folder holds another run's state.
+        """
+        recipe, self.accelerator = self.run.recipe, accelerator
+        self.steps = recipe.epochs * epoch_steps
+        self.network.to(memory_format=torch.channels_last)
+        self.model, self.optimizer = accelerator.prepare(self.network, build_optimizer(recipe, self.network))
+        if self.teacher is not None:
+            self.teacher.to(accelerator.device, memory_format=torch.channels_last)
+        self.scheduler = build_scheduler(recipe, self.optimizer.optimizer, self.steps)
+        self.scaled = {decay: scaled_decay(decay, self.steps) for decay in recipe.ema_decays}
+        # A decay of 0 averages nothing: it is the weights themselves.
+        self.averages = WeightAverages(self.network, sorted(set(self.scaled.values()) - {0.0}))
+        if state := checkpoint.load_newest(self.folder / "states", self.run.key, accelerator.device):
+            self.epoch, self.history = state["epoch"], state["history"]
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.averages.averages.copy_(state["averages"])
+        self.saved = time.monotonic()
+
+    def begin_epoch(self) -> None:
+        """Makes ready for an epoch's steps."""
+        self.model.train()
+        self.meter = Meter(self.steps, self.report, every=1 if self.accelerator.device.type == "cpu" else 50)
+
+    def step(self, number: int, views: Tensor, targets: Tensor, labels: Tensor,
+             answers: dict[Teacher, Tensor]) -> None:
+        """One update.
+
+        Args:
+            number: of the step, from 0, over the whole training.
+            views: (N, 3, H, W), mixed where the recipe mixes.
+            targets: classes (N,) or, of mixed views, probabilities (N, K).
+            labels: classes (N,).
+            answers: what teachers have said of these views; the first arm that wants one asks it.
+
+        Raises:
+            NonFiniteLoss: names the run, the step and what may help.
+        """
+        recipe, accelerator = self.run.recipe, self.accelerator
+        set_seed(step_seed(self.run, number))  # dropout draws from the global generators
+        self.scheduler.step_update(number)
+        with accelerator.autocast():
+            if self.teacher is not None and self.teacher not in answers:
+                answers[self.teacher] = self.teacher(views)
+            logits = self.model(views)
+            loss = total_loss(logits, targets, answers.get(self.teacher), recipe.alpha, recipe.tau,
+                              recipe.label_smoothing)
+        accelerator.backward(loss)
+        if recipe.max_grad_norm is not None and recipe.optimizer != "lamb":  # LAMB clips by itself
+            accelerator.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()  # not before the next step: meanwhile other arms need the memory
+        self.averages.update()
+        with _named(self.run):
+            self.meter.add(number, loss.detach(), logits.detach(), labels)
+
+    def end_epoch(self) -> None:
+        """Records the epoch, and saves a state if the last one is old.
+
+        Raises:
+            NonFiniteLoss: a weight or a statistic is NaN or infinite.
+        """
+        with _named(self.run):
+            self.history.append({"epoch": self.epoch + 1, **self.meter.close()})
+            if not self.averages.finite():
+                raise NonFiniteLoss(f"weights are not finite after epoch {self.epoch + 1}")
+        self.epoch += 1
+        if time.monotonic() - self.saved >= checkpoint.SECONDS_BETWEEN:
+            checkpoint.save(self.folder / "states", self.run.key, self.epoch, {
+                "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "averages": self.averages.averages, "history": self.history})
+            self.saved = time.monotonic()
+
+    def deploy(self) -> None:
+        """Saves the final weights; folds them, and every average of them that is another, to be scored."""
+        save_weights(self.network, self.folder / "weights.safetensors")
+        self.networks = {0.0: deployed(self.network)}  # by the decay
+        reported = self.scaled[self.run.recipe.ema_decay]
+        if reported == 0:
+            save_weights(self.network, self.folder / "ema.safetensors")
+        for index, decay in enumerate(self.averages.decays):
+            averaged = self.averages.copy_to(self.network, index)
+            self.networks[decay] = deployed(averaged)
+            if decay == reported:
+                save_weights(averaged, self.folder / "ema.safetensors")
+        self.hits = {part: Hits(self.networks, self.accelerator.device) for part in ("val", "test")}
+
+    def score(self, part: str, views: Tensor, labels: Tensor) -> None:
+        """Takes in a batch of the images of "val" or "test"."""
+        self.hits[part].add(views, labels)
+
+    def metrics(self) -> dict[str, Any]:
+        """What `loop.train` returns, once all is scored."""
+        names = {RAW: 0.0} | {str(decay): scaled for decay, scaled in self.scaled.items()}
+        scores = {part: {metric: {name: of[decay] for name, decay in names.items()}
+                         for metric, of in hits.scores().items()} for part, hits in self.hits.items()}
+        return {**scores, "steps": self.steps, "history": self.history}
+
+
+def step_seed(run: Run, number: int) -> int:
+    """The seed of all that is drawn in a step, but the views."""
+    return seed_of("step", run.seed, number) % 2**32
+
+
+@contextmanager
+def _named(run: Run) -> Iterator[None]:
+    """Adds to a loss or a weight that is not finite which run it was, and what may help."""
+    try:
+        yield
+    except NonFiniteLoss as error:
+        recipe = run.recipe
+        raise NonFiniteLoss(
+            f"run {run.key} diverged: {error}. It trains {recipe.network} with {recipe.optimizer}, lr = {recipe.lr:g}, "
+            f"lr_scale = {recipe.lr_scale:g} and seed {run.seed}; a lower lr or a longer warmup may help") from None
