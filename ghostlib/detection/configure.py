@@ -37,7 +37,8 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
 
     from ghostlib.mmdet import GhostBackbone
 
-    config = Config.fromfile(file)
+    # MMEngine puts the text of the whole into every state, and to format it takes half a second.
+    config = Config(Config.fromfile(file).to_dict(), filename=str(file), format_python_code=False)
     backbone = dict(arch=arch, width=catalog.default_width(arch) * width_scale, out_indices=(2, 3, 4))
     # Assigned, not merged: MMDetection's own backbone in the file has other arguments.
     config.model.backbone = dict(type="GhostBackbone", **backbone)

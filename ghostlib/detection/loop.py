@@ -15,7 +15,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 from torch import nn
 
-import ghostlib.mmdet  # noqa: F401 (registers the classes that the configurations name)
+import ghostlib.detection.optimizer
+import ghostlib.mmdet  # noqa: F401 (both register classes that the configurations name)
 from ghostlib.detection.metrics import scores
 from ghostlib.detection.states import newest_whole
 from ghostlib.files import write_atomic
@@ -31,9 +32,9 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
           report: Callable[[Progress], None]) -> tuple[nn.Module, dict[str, Any]]:
     """Trains a detector and evaluates it, folded, before and after.
 
-    Killed at any moment and called again, it goes on after the last whole epoch and ends in the same weights: on a CPU,
-    with images that are loaded in this process (`num_workers` 0). Worker processes draw their augmentations from seeds
-    that MMEngine sets once a start.
+    Killed at any moment and called again, it goes on after the last epoch that left a state (see `states`) and ends in
+    the same weights: on a CPU, with images that are loaded in this process (`num_workers` 0). Worker processes draw
+    their augmentations from seeds that MMEngine sets once a start.
 
     Args:
         config: the detector's.
@@ -49,7 +50,7 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
 
     Raises:
         DetectionError: an annotation, image or category is missing.
-        NonFiniteLoss: the training diverged; nothing was saved after the last whole epoch.
+        NonFiniteLoss: the training diverged; no state holds what diverged.
         SeveralProcesses: it was started by torchrun or the like.
     """
     refuse_several_processes()
@@ -59,7 +60,8 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
     config.merge_from_dict({
         "work_dir": str(states), "log_level": "WARNING", "randomness": dict(seed=seed),
         "resume": state is not None, "load_from": state and str(state),
-        "default_hooks.checkpoint": dict(interval=1, max_keep_ckpts=2, save_best=None,
+        "optim_wrapper.constructor": "FewGroups",
+        "default_hooks.checkpoint": dict(type="StateHook", interval=1, max_keep_ckpts=2, save_best=None,
                                          backend_args=dict(backend="StateBackend")),
         "val_evaluator.outfile_prefix": str(states / DETECTIONS.partition(".")[0])})
     config.train_cfg.val_begin = config.train_cfg.max_epochs + 1  # the last state is reported and none is chosen

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from pathlib import Path
 
 from mmengine.fileio import register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from ghostlib.files import write_atomic
 from ghostlib.mmdet import AtomicBackend
+
+SECONDS = 60  # at least, from one state to the next: an epoch of a small profile takes less than ten
+
+
+@HOOKS.register_module(force=True)
+class StateHook(CheckpointHook):
+    """Writes a state after an epoch, unless `SECONDS` have not gone by since the last one or the start."""
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.written = time.monotonic()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if time.monotonic() - self.written >= SECONDS:
+            super().after_train_epoch(runner)
+            self.written = time.monotonic()
 
 
 @register_backend("StateBackend", force=True)

@@ -22,13 +22,23 @@ from ghostlib.training.progress import NonFiniteLoss
 
 TRAINING = """
 import os, pickle, signal, sys
+from ghostlib.detection import states
 from ghostlib.runs.store import Store
+states.SECONDS = 0
 run, root, dies_at = pickle.load(open(sys.argv[1], "rb"))
 def report(progress):
     if progress.step == dies_at:
         os.kill(os.getpid(), signal.SIGKILL)
 Store(root).ensure(run, report)
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_state_an_epoch():
+    """However short the epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(states, "SECONDS", 0)
+        yield
 
 
 def assert_same_results(run, store: Store, finished: Store) -> None:
@@ -55,6 +65,21 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tiny_run, finish
     assert not (folder / "states").exists()
     assert_same_results(tiny_run, store, finished)
     assert [epoch["epoch"] for epoch in store.metrics(tiny_run)["history"]] == [1, 2, 3]
+
+
+def test_a_state_is_written_no_sooner_than_a_minute_after_the_last(tiny_run, store, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(states, "SECONDS", 60)
+    monkeypatch.setattr(states.time, "monotonic", lambda: now)
+
+    def report(progress):
+        nonlocal now
+        now += 29  # an epoch has two steps, so the first ends at 58 s and the second at 116
+        if progress.step == 5:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(tiny_run, report)
+    assert [path.name for path in (store.folder(tiny_run) / "states").glob("*.pth")] == ["epoch_2.pth"]
 
 
 # -- damaged states
@@ -95,16 +120,16 @@ def damaged(interrupted, tiny_run, tmp_path) -> Store:
 
 
 def test_a_damaged_state_is_passed_over_and_training_ends_in_the_same_weights(tiny_run, finished, damaged, capsys):
-    states = damaged.folder(tiny_run) / "states"
-    flip_a_bit(states / "epoch_2.pth")
+    folder = damaged.folder(tiny_run) / "states"
+    flip_a_bit(folder / "epoch_2.pth")
     seen = []
-    detector, scores = loop.train(tiny_run.config(damaged), "a run", 0, "cpu", states.parent,
+    detector, scores = loop.train(tiny_run.config(damaged), "a run", 0, "cpu", folder.parent,
                                   lambda progress: seen.append(progress.step))
-    assert f"{states / 'epoch_2.pth'} is damaged" in capsys.readouterr().err
+    assert f"{folder / 'epoch_2.pth'} is damaged" in capsys.readouterr().err
     assert seen == [3, 4, 5, 6] and scores == finished.metrics(tiny_run)
     expected = load_file(finished.folder(tiny_run) / "detector.safetensors")
     assert all(torch.equal(value, expected[name]) for name, value in detector.state_dict().items())
-    assert sorted(path.name for path in states.glob("epoch_*")) == [
+    assert sorted(path.name for path in folder.glob("epoch_*")) == [
         "epoch_2.pth", "epoch_2.pth.sha256", "epoch_3.pth", "epoch_3.pth.sha256"], "two states, each with its digest"
 
 
