@@ -13,6 +13,7 @@ from torch import nn
 
 from ghostlib.models.catalog import Entry
 from ghostlib.models.classifier import ReplaceableClassifier
+from ghostlib.models.flow import example_for
 from ghostlib.models.mobileformer import MobileFormer
 from ghostlib.models.mobilenext import MobileNeXt
 from ghostlib.models.reparam import add_branches
@@ -51,7 +52,8 @@ def _ghostnet(entry: Entry, size: Size) -> nn.Module:
     network = _create_ghostnet("ghostnet_100" if version == "v1" else "ghostnetv2_100", width=size.width,
                                version="v1" if version == "v1" else "v2", num_classes=size.num_classes,
                                drop_rate=size.dropout)
-    return add_branches(network) if version == "v3" else network
+    # Where convolutions lead to shows on a small image, too.
+    return add_branches(network, example_input=example_for(network, side=64)) if version == "v3" else network
 
 
 class MobileNetV2(ReplaceableClassifier, torchvision.models.MobileNetV2):

@@ -8,24 +8,30 @@ A site is a 1×1 or depth-wise convolution whose output goes into one batch norm
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import SyncBatchNormAct
+from torch import nn
 from torch.nn.utils import parametrize
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten
 
+from ghostlib.models.flow import Flow, example_for
 from ghostlib.models.rep_conv import RepConv
 
 # The convolutions that GhostNetV3 leaves alone: the DFC attention branch, the shortcut and the last 1×1 convolution.
-GHOSTNET_EXCLUDE = ("*.short_conv.*", "*.shortcut.*", "blocks.9.*")
+# In a backbone of timm's the names of the outer two levels are one: blocks_9.
+GHOSTNET_EXCLUDE = ("*short_conv.*", "*shortcut.*", "*blocks[._]9.*")
+# By their classes' names, since every author of a GhostNet writes his own.
+_GHOSTNET_BLOCKS = {"GhostNet", "GhostBottleneck", "GhostModuleV2"}
 # What timm's own multi-branch blocks (MobileOne, RepVGG, RepViT) fold themselves by.
 FOLDS = ("fuse", "reparameterize", "switch_to_deploy")
+# Subclasses may do more than normalise and, of timm's, activate.
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, SyncBatchNormAct)
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,13 @@ class Survey:
         sites: those that can have branches, in the order they are registered.
         unfit: the name of each that is no 1×1 or depth-wise convolution to be expanded by itself -> why.
         unused: the name of each that would fit but for what becomes of its output -> why.
+        answer: what the network answered; None if nothing fits, for then it is not run.
     """
 
     sites: tuple[Site, ...]
     unfit: dict[str, str]
     unused: dict[str, str]
+    answer: Any = field(default=None, repr=False, compare=False)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -69,160 +77,79 @@ def survey(model: nn.Module, exclude: Sequence[str] | None = None, example_input
 
     Args:
         model: any network.
-        exclude: names of modules to leave alone, as shell patterns. By default nothing, but for GhostNets what
-            the authors leave alone (`GHOSTNET_EXCLUDE`).
+        exclude: names to leave alone, as shell patterns: of convolutions, or of modules with all that is in them. By
+            default nothing, but for GhostNets what the authors leave alone (`GHOSTNET_EXCLUDE`).
         example_input: what the network is run on once, in evaluation mode: a tensor, or a tuple of all its arguments.
             By default noise of the shape that timm's configuration of the network names, else of 224 px.
         inside: look also into modules that fold themselves (those with a method of `FOLDS`).
 
     Raises:
-        ValueError: `exclude` is a string, or holds a pattern that matches nothing; or the network cannot be run.
+        ValueError: `exclude` is a string, or holds a pattern that matches no convolution; or the network cannot be run.
     """
+    names = _names(model)
     if exclude is None:
-        exclude = GHOSTNET_EXCLUDE if type(model).__name__ == "GhostNet" else ()
+        classes = {type(module).__name__ for module in model.modules()}
+        exclude = GHOSTNET_EXCLUDE if classes & _GHOSTNET_BLOCKS else ()
     else:
-        _check_patterns(model, exclude)
-    convs = dict(_convolutions(model))
-    selfmade = () if inside else tuple(_folding_themselves(model))
-    unfit = {name: reason for name, conv in convs.items() if (reason := _unfit(name, conv, exclude, selfmade))}
-    fitting = {name: conv for name, conv in convs.items() if name not in unfit}
+        _check_patterns(type(model).__name__, [name for aliases in names.values() for name in aliases], exclude)
+    excluded = {conv for conv, aliases in names.items() if any(_matches(name, exclude) for name in aliases)}
+    selfmade = {inner for module in folding_themselves(model) for inner in module.modules()}
+    unfit = {}
+    for conv, (name, *_) in names.items():
+        if conv in excluded:
+            unfit[name] = "it is excluded"
+        elif conv in selfmade and not inside:
+            unfit[name] = "it is inside a module that folds itself"
+        elif reason := _unfit(conv):
+            unfit[name] = reason
+    fitting = {aliases[0]: conv for conv, aliases in names.items() if aliases[0] not in unfit}
     if not fitting:
         return Survey((), unfit, {})
-    flow = _Flow.of(model, example_input)
-    norms = {name: flow.norm_behind(conv) for name, conv in fitting.items()}
+    flow = Flow.of(model, example_for(model) if example_input is None else example_input)
+    norms = {name: _norm_behind(conv, flow, conv in selfmade) for name, conv in fitting.items()}
     return Survey(tuple(Site(name, flow.names[norm]) for name, norm in norms.items() if isinstance(norm, nn.Module)),
-                  unfit, {name: reason for name, reason in norms.items() if isinstance(reason, str)})
+                  unfit, {name: reason for name, reason in norms.items() if isinstance(reason, str)}, flow.answer)
 
 
-def run(model: nn.Module, example_input: Any) -> Any:
-    """What the network answers in evaluation mode; modes, buffers and the random generator stay as they are.
-
-    Raises:
-        ValueError: it cannot take the example; the message says what to do.
-    """
-    modes = {module: module.training for module in model.modules()}
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return model.eval()(*inputs)
-    except Exception as error:  # a network can fail in any way on what is not for it
-        shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
-        raise ValueError(f"{type(model).__name__} cannot be run on an input of shape {shapes}, which must show where "
-                         f"each convolution's output goes ({type(error).__name__}: {error}); pass example_input, a "
-                         "batch as the network takes it") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def folding_themselves(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules below the network itself that have a way of their own to fold."""
+    return (module for module in model.modules() if module is not model and own_fold(module))
 
 
-def example_for(model: nn.Module) -> Tensor:
-    """Noise of the shape that timm's configuration of a network names, else of 224 px."""
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-    config = config if isinstance(config, dict) else config.to_dict()
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    shape = config.get("input_size") or (first.in_channels, 224, 224)
-    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    return noise.to(first.weight.device, first.weight.dtype)
+def own_fold(module: nn.Module) -> Callable[[], Any] | None:
+    """A module's own way to fold; None for one without, and for a `RepConv`."""
+    for fold in () if isinstance(module, RepConv) else FOLDS:
+        method = getattr(type(module), fold, None)  # not of the module, which may have a child of that name
+        if callable(method):
+            needed = [p for p in list(inspect.signature(method).parameters.values())[1:]
+                      if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            if not needed:  # another `fuse` brings feature maps together
+                return getattr(module, fold)
+    return None
 
 
-class _Flow(TorchFunctionMode):
-    """Where the output of each convolution goes while a network runs."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.names = {module: name for name, module in model.named_modules()}
-        self.calls: Counter[nn.Module] = Counter()
-        self.consumers: dict[nn.Module, list[nn.Module | str]] = defaultdict(list)
-        self.running: list[nn.Module] = []  # from the outside in
-        self.outputs: dict[int, tuple[Tensor, nn.Module]] = {}  # the tensor too, lest another one gets its id
-
-    @classmethod
-    def of(cls, model: nn.Module, example_input: Any) -> _Flow:
-        """Runs the network on the example."""
-        flow = cls(model)
-        hooks = [hook for module in model.modules() for hook in (
-            module.register_forward_pre_hook(flow._enter), module.register_forward_hook(flow._leave))]
-        try:
-            with flow:
-                answer = run(model, example_for(model) if example_input is None else example_input)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for tensor in tensors_of(answer):
-            flow._consume(tensor, "the output of the network")
-        flow.outputs.clear()
-        return flow
-
-    def norm_behind(self, conv: nn.Module) -> nn.Module | str:
-        """The batch normalisation that alone takes the output of a convolution, or why there is none."""
-        if self.calls[conv] != 1:
-            return f"it runs {self.calls[conv]} times" if self.calls[conv] else "it does not run"
-        consumers = list(dict.fromkeys(self.consumers[conv]))
-        norm, *others = consumers or ["nothing"]
-        if others or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
-            told = (other if isinstance(other, str) else type(other).__name__ for other in consumers)
-            return f"its output goes to {', '.join(told) or 'nothing'}"
-        if self.calls[norm] != 1:
-            return "its normalisation runs several times"
-        if norm.running_mean is None:
-            return "its normalisation keeps no running statistics, so it cannot be folded"
-        return norm
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if tensors_of(result):  # a look at a shape is no use of the tensor
-            running = self.running[-1] if self.running else None
-            is_norm = isinstance(running, nn.modules.batchnorm._BatchNorm)
-            user = running if is_norm else getattr(function, "__name__", str(function))
-            for tensor in tensors_of((args, kwargs)):
-                self._consume(tensor, user)
-        return result
-
-    def _consume(self, tensor: Tensor, user: nn.Module | str) -> None:
-        if id(tensor) in self.outputs:
-            self.consumers[self.outputs[id(tensor)][1]].append(user)
-
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        self.running.append(module)
-        self.calls[module] += 1
-
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.running.pop()
-        if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
-            self.outputs[id(output)] = output, module
-
-
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Every convolution once, those of a module before those of its children; not the branches of a `RepConv`."""
-    seen = set()
+def _names(model: nn.Module) -> dict[nn.Conv2d, list[str]]:
+    """Every convolution -> its names, those of a module before those of its children; no branches of a `RepConv`."""
+    names = defaultdict(list)
     for parent_name, parent in _outside_rep_convs(model):
-        for child_name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d) and child not in seen:
-                seen.add(child)
-                yield f"{parent_name}.{child_name}".lstrip("."), child
+        for child_name, child in parent._modules.items():
+            if isinstance(child, nn.Conv2d):
+                names[child].append(f"{parent_name}.{child_name}".lstrip("."))
+    return dict(names)
 
 
 def _outside_rep_convs(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     if not isinstance(module, RepConv):
         yield name, module
-        for child_name, child in module.named_children():
-            yield from _outside_rep_convs(child, f"{name}.{child_name}".lstrip("."))
+        for child_name, child in module._modules.items():
+            if child is not None:
+                yield from _outside_rep_convs(child, f"{name}.{child_name}".lstrip("."))
 
 
-def _folding_themselves(model: nn.Module) -> Iterator[str]:
-    """The modules below the network itself that have a way of their own to fold."""
-    return (name for name, module in model.named_modules()
-            if name and not isinstance(module, RepConv) and any(hasattr(module, fold) for fold in FOLDS))
-
-
-def _unfit(name: str, conv: nn.Conv2d, exclude: Sequence[str], selfmade: tuple[str, ...]) -> str:
+def _unfit(conv: nn.Conv2d) -> str:
     """Why a convolution is no site whatever comes behind it; empty where that decides."""
-    if any(fnmatchcase(name, pattern) for pattern in exclude):
-        return "it is excluded"
-    if any(name.startswith(f"{module}.") for module in selfmade):
-        return "it is inside a module that folds itself"
-    if parametrize.is_parametrized(conv) or conv._forward_pre_hooks or conv._forward_hooks:
-        return "its weight is parametrised or it has hooks"
+    if alteration := _alteration(conv):
+        return f"it {alteration}"
     if type(conv).forward is not nn.Conv2d.forward or type(conv)._conv_forward is not nn.Conv2d._conv_forward:
         return f"a {type(conv).__name__} does more than convolve"
     if conv.kernel_size != (1, 1) and not conv.groups == conv.in_channels > 1:
@@ -230,17 +157,52 @@ def _unfit(name: str, conv: nn.Conv2d, exclude: Sequence[str], selfmade: tuple[s
     return ""
 
 
-def _check_patterns(model: nn.Module, exclude: Sequence[str]) -> None:
+def _norm_behind(conv: nn.Module, flow: Flow, selfmade: bool) -> nn.Module | str:
+    """The batch normalisation that alone takes the output of a convolution, or why there is none."""
+    if flow.calls[conv] != 1:
+        return f"it runs {flow.calls[conv]} times" if flow.calls[conv] else "it does not run"
+    consumers = list(dict.fromkeys(flow.consumers[conv]))
+    norm, *others = consumers or ["nothing"]
+    if others or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+        told = (other if isinstance(other, str) else type(other).__name__ for other in consumers)
+        return f"its output goes to {', '.join(told) or 'nothing'}"
+    if alteration := _alteration(norm):
+        return f"its normalisation {alteration}"
+    if type(norm) not in _NORMS:
+        return f"a {type(norm).__name__} may do more than normalise"
+    if flow.calls[norm] != 1:
+        return "its normalisation runs several times"
+    if norm.running_mean is None:
+        return "its normalisation keeps no running statistics, so it cannot be folded"
+    if selfmade and any(not isinstance(child, nn.Identity) for child in norm.children()):
+        return "its normalisation activates, inside a module that folds itself"
+    return norm
+
+
+def _alteration(module: nn.Module) -> str:
+    """Why a module may do more than its class does; empty where it does not."""
+    if (parametrize.is_parametrized(module) or module._forward_pre_hooks or module._forward_hooks
+            or module._backward_pre_hooks or module._backward_hooks):
+        return "is parametrised or has hooks"
+    return "has a forward of its own" if "forward" in vars(module) else ""
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches a name or that of a module around it."""
+    return any(fnmatchcase(around, pattern) for around in _with_parents(name) for pattern in patterns)
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+
+
+def _check_patterns(model: str, names: Sequence[str], exclude: Sequence[str]) -> None:
     if isinstance(exclude, str):
         raise ValueError(f"exclude = {exclude!r} is one string; write exclude=[{exclude!r}]")
-    names = [name for name, _ in model.named_modules() if name]
     for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=1)
+        if not any(_matches(name, [pattern]) for name in names):
+            known = {around for name in names for around in _with_parents(name)}
+            near = difflib.get_close_matches(pattern, sorted(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"exclude: {pattern!r} matches no module of {type(model).__name__}{hint}")
-
-
-def tensors_of(values: Any) -> list[Tensor]:
-    """The tensors in tuples, lists and dicts, in their order."""
-    return [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]
+            raise ValueError(f"exclude: {pattern!r} matches no convolution in {model}, nor a module with any{hint}")

@@ -157,6 +157,19 @@ def test_a_drop_inside_a_normalisation_is_kept_before_its_activation():
     assert [type(module) for module in network[1]] == [nn.Dropout, nn.SiLU]
 
 
+@torch.no_grad()
+def test_timms_synchronised_normalisation_with_activation_stays_synchronised():
+    norm = timm.layers.BatchNormAct2d(4, eps=0.1, act_layer=nn.SiLU, drop_layer=lambda: nn.Dropout(0.5))
+    group = "a process group"
+    network, x = nn.Sequential(nn.Conv2d(4, 4, 1), norm).eval(), torch.randn(2, 4, 3, 3)
+    expected = network(x)
+    add_branches(timm.layers.convert_sync_batchnorm(network, group), preserve=True)
+    for branch in network[0].branches:
+        assert type(branch.norm) is nn.SyncBatchNorm and (branch.norm.process_group, branch.norm.eps) == (group, 0.1)
+    assert [type(module) for module in network[1]] == [nn.Dropout, nn.SiLU]
+    torch.testing.assert_close(network(x), expected)
+
+
 @pytest.mark.parametrize(("name", "training", "folded"), [
     ("ghostnetv3_050", 3.40, 2.85), ("ghostnetv3_100", 8.13, 6.15),
     ("ghostnetv3_130", 12.22, 8.95), ("ghostnetv3_160", 17.28, 12.38)])

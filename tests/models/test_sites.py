@@ -9,8 +9,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
+from ghostlib.models import zoo
+from ghostlib.models.flow import example_for
 from ghostlib.models.rep_conv import RepConv
 from ghostlib.models.reparam import add_branches, reparameterize
 from ghostlib.models.sites import survey
@@ -106,18 +108,6 @@ def test_registration_order_does_not_matter():
     torch.testing.assert_close(add_branches(network, preserve=True)(x), expected)
 
 
-def test_what_running_cannot_show_is_found_by_comparing_and_undone():
-    def use(net, x):
-        y = net.conv(x)
-        return net.norm(y) + torch.from_numpy(2 * y.numpy())  # NumPy's part of it nobody sees
-
-    network = Functional(use)
-    conv, norm = network.conv, network.norm
-    with pytest.raises(ValueError, match="one branch a site computes something else than before"):
-        add_branches(network)
-    assert network.conv is conv and network.norm is norm
-
-
 @torch.no_grad()
 def test_a_block_with_two_parents_is_changed_in_both_or_not_at_all():
     class Shared(nn.Module):
@@ -164,19 +154,6 @@ def test_synchronised_normalisations_get_synchronised_branches_and_fold():
     torch.testing.assert_close(reparameterize(network)(x), expected)
 
 
-@torch.no_grad()
-def test_modules_that_fold_themselves_are_skipped_with_the_reason_or_looked_into():
-    network = timm.create_model("repvit_m0_9", num_classes=4).eval()
-    assert "it is inside a module that folds itself" in survey(network).unfit.values()
-    x = torch.randn(1, 3, 64, 64)
-    expected = network(x)
-    add_branches(network, inside=True, preserve=True, example_input=x)
-    assert sum(isinstance(module, RepConv) for module in network.modules()) > 50
-    torch.testing.assert_close(network(x), expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(reparameterize(network)(x), expected, atol=1e-3, rtol=1e-3)
-    assert not any(isinstance(module, RepConv) for module in network.modules())
-
-
 def test_partial_coverage_is_told():
     with pytest.warns(UserWarning, match=r"EfficientNet gets branches at 14 of 122 .*(.|\n)* its output goes to cat"):
         add_branches(timm.create_model("mixnet_s", num_classes=4), example_input=torch.randn(1, 3, 64, 64))
@@ -198,18 +175,88 @@ def test_unusual_sites_are_covered_and_fold(conv):
 
 def test_a_parametrised_weight_is_refused_with_the_reason():
     network = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), nn.BatchNorm2d(4))
-    assert survey(network).unfit == {"0": "its weight is parametrised or it has hooks"}
+    assert survey(network).unfit == {"0": "it is parametrised or has hooks"}
 
 
 @pytest.mark.parametrize(("exclude", "message"), [
     ("features", "exclude = 'features' is one string; write exclude="),
-    (["1.con"], "exclude: '1.con' matches no module of Sequential; did you mean '1.conv'"),
-    (["zzz*"], r"exclude: 'zzz\*' matches no module of Sequential$")])
+    (["1.con"], "exclude: '1.con' matches no convolution in Sequential.*; did you mean '1.conv'"),
+    (["2"], "exclude: '2' matches no convolution in Sequential, nor a module with any"),  # a module without
+    (["zzz*"], r"exclude: 'zzz\*' matches no convolution in Sequential, nor a module with any$")])
 def test_an_exclude_that_cannot_be_meant_is_an_error(exclude, message):
-    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Sequential())
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Sequential(), nn.ReLU())
     network[1].add_module("conv", nn.Conv2d(4, 4, 1))
     with pytest.raises(ValueError, match=message):
         add_branches(network, exclude=exclude)
+
+
+@pytest.mark.parametrize("pattern", ["block", "blo*", "block.0", "*.inner", "other"])
+def test_a_modules_name_excludes_all_convolutions_in_it_under_any_of_its_names(pattern):
+    network = nn.Sequential()
+    network.add_module("block", nn.Sequential(nn.Sequential()))
+    network.block[0].add_module("inner", nn.Sequential(*pair()))
+    network.add_module("rest", nn.Sequential(*pair()))
+    network.rest.other = network.block[0].inner
+    network.rest.forward = lambda x: network.rest[1](network.rest[0](x))
+    if pattern == "other":
+        pattern = "rest.other"
+    found = survey(network, exclude=[pattern])
+    assert found.unfit == {"block.0.inner.0": "it is excluded"} and [site.conv for site in found.sites] == ["rest.0"]
+
+
+def changed(change):
+    conv, norm = pair()
+    return nn.Sequential(conv, change(norm) or norm)
+
+
+@pytest.mark.parametrize(("norm", "reason"), [
+    (lambda norm: norm.register_forward_pre_hook(lambda module, x: None) and None,
+     "its normalisation is parametrised or has hooks"),
+    (lambda norm: norm.register_full_backward_hook(lambda *x: None) and None,
+     "its normalisation is parametrised or has hooks"),
+    (lambda norm: parametrize.register_parametrization(norm, "weight", nn.Softplus()) and None,
+     "its normalisation is parametrised or has hooks"),
+    (lambda norm: setattr(norm, "forward", lambda x: 2 * x), "its normalisation has a forward of its own"),
+    (lambda norm: timm.layers.split_batchnorm.SplitBatchNorm2d(4, num_splits=2),
+     "a SplitBatchNorm2d may do more than normalise")],
+    ids=["hook", "backward hook", "parametrised", "forward", "subclass"])
+def test_a_normalisation_that_may_do_more_is_refused_with_the_reason(norm, reason):
+    network = changed(norm)
+    assert [message for message in survey(network).unused.values()
+            if not message.startswith("its output goes to")] == [reason]
+
+
+def test_a_convolution_with_a_forward_of_its_own_is_refused_with_the_reason():
+    network = nn.Sequential(*pair())
+    network[0].forward = lambda x: 2 * x
+    assert survey(network).unfit == {"0": "it has a forward of its own"}
+
+
+def test_noise_has_the_channels_of_a_network_built_for_other_images():
+    for channels in (1, 4):
+        network = timm.create_model("mobilenetv3_small_050", in_chans=channels, num_classes=4)
+        assert survey(network).sites and example_for(network).shape == (1, channels, 224, 224)
+    stem = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 4, 1), nn.BatchNorm2d(4))
+    stem.default_cfg = {"input_size": (3, 64, 64)}
+    assert example_for(stem).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: zoo.features("ghostnetv2_100"), lambda: nn.Sequential(zoo.create("ghostnetv2_100", 4)),
+    lambda: zoo.create("ghostnetv2_100", 4).blocks[3], lambda: zoo.create("ghostnetv2_100", 4).blocks[3][0].ghost1],
+    ids=["backbone", "wrapped", "stage", "module"])
+def test_what_the_authors_leave_alone_is_left_alone_in_a_part_of_a_ghostnet_too(make):
+    network = make()
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    found = survey(network, example_input=torch.randn(1, first.in_channels, 64, 64))
+    assert found.sites and not any("short" in site.conv or "blocks.9" in site.conv for site in found.sites)
+    assert "it is excluded" in found.unfit.values()
+
+
+def test_a_backbone_of_v2_with_branches_is_the_backbone_of_v3():
+    network = add_branches(zoo.features("ghostnetv2_100"), example_input=torch.randn(1, 3, 64, 64))
+    assert ({name: tensor.shape for name, tensor in network.state_dict().items()}
+            == {name: tensor.shape for name, tensor in zoo.features("ghostnetv3_100").state_dict().items()})
 
 
 def test_a_network_that_cannot_be_run_on_what_is_made_up_asks_for_an_example():
@@ -235,3 +282,28 @@ def test_looking_leaves_modes_statistics_and_the_random_generator_alone():
     assert [module.training for module in network] == [True, False, True]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_what_a_network_counts_or_keeps_while_it_is_evaluated_is_put_back_or_dropped():
+    class Counting(Functional):
+        def __init__(self):
+            super().__init__(lambda net, x: net.norm(net.conv(x)))
+            self.register_buffer("in_place", torch.zeros(()))
+            self.register_buffer("anew", torch.zeros(()))
+            self.cache = None
+
+        def train(self, mode=True):
+            self.cache = None if mode else self.cache
+            return super().train(mode)
+
+        def forward(self, x):
+            self.in_place += 1
+            self.anew = self.anew + 1
+            self.cache = self.cache if self.training else x
+            return super().forward(x)
+
+    network = Counting()
+    buffers = network.in_place, network.anew
+    add_branches(network)
+    assert (network.in_place, network.anew) == (0, 0) and network.cache is None
+    assert network.in_place is buffers[0] and network.anew is buffers[1]
