@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghostlib.models.branch_sum import choice, exact
+
 
 class RepConv(nn.Module):
     """A convolution with batch normalisation, trained as the sum of parallel conv-BN branches.
@@ -27,8 +29,16 @@ class RepConv(nn.Module):
         seed: of the new branches' weights. Equal seeds give a branch equal weights, however many others there are.
         preserve: begin with the function of `conv` and `norm`: the new branches' γ are 0.
 
-    New parameters learn if the convolution's weight does.
+    A new branch's weights learn if the convolution's weight does, its γ and β if the normalisation's do.
+
+    Attributes:
+        form: how the sum is computed while training: "branches", one after the other; "exact", as one convolution where
+            there is a form for that (`branch_sum`), which differs by rounding and keeps only the input for the backward
+            pass; "auto", whichever was measured to be faster, on a CPU. State dicts are the same. The exact forms have
+            no second derivative.
     """
+
+    form: choice.Form = "auto"
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | nn.SyncBatchNorm, branches: int = 3, scale: bool = True,
                  skip: bool = True, seed: int = 0, preserve: bool = False):
@@ -38,7 +48,7 @@ class RepConv(nn.Module):
             raise ValueError(f"branches must be at least 1, got {branches}")
         extras = _is_depthwise(conv) and conv.kernel_size != (1, 1) and _is_centred(conv)
         keeps_shape = conv.stride == (1, 1) and conv.in_channels == conv.out_channels
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         # Drawn even if it is not used: the next branches' weights depend on the order of the draws.
         one_by_one = _scale_like(conv, generator)
         self.branches = nn.ModuleList([
@@ -50,15 +60,35 @@ class RepConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H', W'), the sum over the branches."""
+        total = exact.forward(self, x) if self.form != "branches" else None
+        return self.sum_branches(x) if total is None else total
+
+    def sum_branches(self, x: Tensor) -> Tensor:
+        """What `forward` computes, branch by branch."""
         first, *others = self.branches
         out = first(x)
         for branch in others:
             out = out + branch(x)
         if self.scale is not None:
-            out = out + self.scale(x)
+            out = out + self._scaled(x, out.dtype)
         if self.skip is not None:
             out = out + self.skip(x)
         return out
+
+    def _scaled(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """The 1×1 branch, as a product: PyTorch convolves a channel at a time where the batch is small."""
+        conv = self.scale.conv
+        if conv.in_channels != conv.out_channels or conv._forward_hooks or conv._forward_pre_hooks:
+            return self.scale(x)
+        rows, columns = conv.stride
+        return self.scale.norm(x[:, :, ::rows, ::columns].to(dtype) * conv.weight.view(-1, 1, 1).to(dtype))
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The normalisation of every branch: the k×k ones', the 1×1 one's, the BN-only one."""
+        norms = [branch.norm for branch in self.branches]
+        norms += [] if self.scale is None else [self.scale.norm]
+        return norms if self.skip is None else [*norms, self.skip]
 
     @torch.no_grad()
     def silence_new_branches(self) -> None:
@@ -69,10 +99,7 @@ class RepConv(nn.Module):
         Raises:
             ValueError: the normalisations have no γ.
         """
-        others = [branch.norm for branch in self.branches[1:]]
-        others += [] if self.scale is None else [self.scale.norm]
-        others += [] if self.skip is None else [self.skip]
-        for norm in others:
+        for norm in self.norms[1:]:
             if not norm.affine:
                 raise ValueError("the function cannot be preserved: a normalisation without affine parameters has no γ "
                                  "to set to 0")
@@ -84,11 +111,12 @@ class RepConv(nn.Module):
         """The one convolution, with bias, that equals this module in evaluation mode: W = Σ Ŵ_i, b = Σ b̂_i (§4.1)."""
         conv = self.branches[0].conv
         kernels, biases = zip(*self._affine_branches(), strict=True)
-        fused = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                          conv.dilation, conv.groups, bias=True, padding_mode=conv.padding_mode,
-                          device=conv.weight.device, dtype=conv.weight.dtype)
+        fused = nn.utils.skip_init(
+            nn.Conv2d, conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+            conv.groups, bias=True, padding_mode=conv.padding_mode, device=conv.weight.device, dtype=conv.weight.dtype)
         fused.weight.copy_(sum(kernels))
         fused.bias.copy_(sum(biases))
+        fused.requires_grad_(conv.weight.requires_grad)
         return fused.train(self.training)
 
     def _affine_branches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,7 +155,7 @@ def _like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
     """A convolution like this one with other weights of the same distribution, whichever initialiser drew them."""
     other = copy.deepcopy(conv)
     with torch.no_grad():
-        order = torch.randperm(conv.weight.numel(), generator=generator).to(conv.weight.device)
+        order = torch.randperm(conv.weight.numel(), generator=generator, device="cpu").to(conv.weight.device)
         other.weight.copy_(conv.weight.flatten()[order].view_as(conv.weight))
     return other
 
@@ -138,7 +166,7 @@ def _scale_like(conv: nn.Conv2d, generator: torch.Generator) -> nn.Conv2d:
     scale.weight.requires_grad = conv.weight.requires_grad
     scale.train(conv.training)
     with torch.no_grad():  # PyTorch's own initialisation of a convolution with one input value an output
-        drawn = torch.empty(scale.weight.shape).uniform_(-1, 1, generator=generator)
+        drawn = torch.empty(scale.weight.shape, device="cpu").uniform_(-1, 1, generator=generator)
         scale.weight.copy_(drawn)
     return scale
 

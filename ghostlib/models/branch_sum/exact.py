@@ -1,0 +1,119 @@
+"""The forward pass of a site's branches in one of the exact forms, and what it does to their running statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ghostlib.models.branch_sum import choice
+from ghostlib.models.branch_sum.autocast import autocast_dtype, without_autocast
+from ghostlib.models.branch_sum.columns import ColumnSum
+from ghostlib.models.branch_sum.function import Branches, BranchSum
+from ghostlib.models.branch_sum.taps import Moments
+
+
+class Site(Protocol):
+    """What is asked of a `rep_conv.RepConv`; see there."""
+
+    branches: nn.ModuleList
+    scale: nn.Module | None
+    norms: list[nn.Module]
+    form: choice.Form
+
+
+def forward(site: Site, x: Tensor) -> Tensor | None:
+    """(N, C_in, H, W) -> (N, C_out, H', W'), the sum over the branches; None where no exact form is for it.
+
+    That is so in evaluation mode (statistics are constants then), for one branch, and for convolutions other than 1×1
+    ones and depth-wise ones of the shapes that `choice` names.
+    """
+    if not _applies(site, x):
+        return None
+    conv, norms = site.branches[0].conv, site.norms
+    dtype = autocast_dtype(x.device.type)
+    with without_autocast(x.device.type):
+        x = x if dtype is None else x.to(dtype)
+        branches = Branches(len(site.branches), site.scale is not None, site.skip is not None, norms[0].affine,
+                            conv.groups > 1, norms[0].eps)
+        parameters = [branch.conv.weight for branch in site.branches]
+        parameters += [] if site.scale is None else [site.scale.conv.weight]
+        parameters += [norm.weight for norm in norms] + [norm.bias for norm in norms] if branches.affine else []
+        reduce = _reduction(norms[0])
+        taps = choice.depthwise_taps(conv, x, site.form) if branches.depthwise else choice.pointwise_taps(conv)
+        if taps is None or x.shape[0] * math.prod(taps.output_size(*x.shape[2:])) < 2:  # no variance: BN's own error
+            return None
+        if reduce is None and not branches.depthwise and choice.by_columns(conv, branches.count):
+            values = taps.read(x)
+            total, mean, variance = ColumnSum.apply(values, branches, *parameters)
+            count = len(values)
+        else:
+            with torch.no_grad():
+                values = taps.read(x)
+                moments = taps.moments(values)
+                if moments is None:
+                    return None
+                moments = moments if reduce is None else _over_processes(moments, reduce)
+            total, mean, variance = BranchSum.apply(x, values, moments, taps, branches, reduce, *parameters)
+            count = moments.count
+        total = taps.write(total, *taps.output_size(*x.shape[2:]))
+    _track(norms, mean, variance * (count / (count - 1)), dim=1)
+    return total
+
+
+def _applies(site: Site, x: Tensor) -> bool:
+    first, norms = site.branches[0], site.norms
+    if len(norms) == 1 or x.dim() != 4 or not (x.device.type == "cpu" or site.form == "exact"):
+        return False
+    if not all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) for norm in norms):
+        return False
+    if first.conv.bias is not None or torch.jit.is_tracing():
+        return False
+    convs = [branch.conv for branch in site.branches] + ([] if site.scale is None else [site.scale.conv])
+    return all(type(conv).forward is nn.Conv2d.forward for conv in convs) and not any(
+        module._forward_hooks or module._forward_pre_hooks for module in (*convs, *norms))
+
+
+@torch.no_grad()
+def _track(norms: list[nn.Module], mean: Tensor, variance: Tensor, dim: int) -> None:
+    """Takes the branches' statistics (G, B, O) into the running ones, as each normalisation does for itself."""
+    if norms[0].running_mean is None:
+        return
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+    for name, new in (("running_mean", mean), ("running_var", variance)):
+        running = [getattr(norm, name) for norm in norms]
+        values = new.to(running[0].dtype).transpose(0, 1).flatten(1).unbind(0)
+        if norms[0].momentum is not None:
+            torch._foreach_lerp_(running, list(values), norms[0].momentum)
+        else:  # the average of all batches
+            for norm, tensor, value in zip(norms, running, values, strict=True):
+                tensor.lerp_(value, 1 / float(norm.num_batches_tracked))
+
+
+def _reduction(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """What adds up over the processes that share their statistics; None where there are none."""
+    distributed = torch.distributed
+    if not (isinstance(norm, nn.SyncBatchNorm) and distributed.is_available() and distributed.is_initialized()):
+        return None
+    group = norm.process_group or distributed.group.WORLD
+    if distributed.get_world_size(group) == 1:
+        return None
+
+    def add_up(values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total, group=group)
+        return total
+
+    return add_up
+
+
+def _over_processes(moments: Moments, reduce: Callable[[Tensor], Tensor]) -> Moments:
+    """The moments of all processes' values together."""
+    mean, covariance, count = moments
+    total = reduce(torch.full_like(mean[0, 0], count))
+    together = reduce(mean * count) / total
+    off = mean - together
+    return Moments(together, reduce((covariance + off[:, :, None] * off[:, None]) * count) / total, total)

@@ -1,0 +1,144 @@
+"""The sum of conv-BN branches of one input as one convolution, exactly, with only the input kept for the backward pass.
+
+Branches are linear but for the statistics that they are normalised with, and these follow from the mean m and the
+covariance Σ of the input's taps (`taps`): a branch with kernel w has mean w·m and variance wᵀ Σ w. With
+s = γ / √(variance + ε) the sum of the branches is one convolution with kernel Σ s w and bias Σ (β - s w·m).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ghostlib.models.branch_sum.autocast import without_autocast
+from ghostlib.models.branch_sum.taps import Moments, Taps
+
+
+@dataclass(frozen=True)
+class Branches:
+    """How the parameters of a site's branches lie one after the other.
+
+    The k×k kernels, the 1×1 depth-wise one if there is one, every normalisation's γ and then every β if they have any.
+
+    Attributes:
+        full: how many branches have a kernel like the convolution's.
+        scale: whether there is a 1×1 depth-wise branch.
+        skip: whether there is a branch that is a normalisation alone.
+        affine: whether the normalisations have γ and β.
+        depthwise: whether each channel is a group of its own, else all are one group.
+        eps: what the normalisations add to a variance.
+    """
+
+    full: int
+    scale: bool
+    skip: bool
+    affine: bool
+    depthwise: bool
+    eps: float
+
+    @property
+    def count(self) -> int:
+        """The number B of branches."""
+        return self.full + self.scale + self.skip
+
+    def stack(self, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor | float, Tensor | None]:
+        """Kernels (G, B, O, T), γ and β (G, B, O) of G groups with O outputs from T taps; 1 and None without affine."""
+        dim = 1 if self.depthwise else 0
+        kernels = [kernel.flatten(1) for kernel in parameters[:self.full]]
+        for _ in range(self.scale + self.skip):
+            kernels.append(torch.zeros_like(kernels[0]))
+        stacked = torch.stack(kernels, dim)
+        if self.scale:
+            stacked[:, self.full, stacked.shape[2] // 2] = parameters[self.full].flatten()
+        if self.skip:
+            stacked[:, -1, stacked.shape[2] // 2] = 1
+        vectors = parameters[self.full + self.scale:]
+        gamma, beta = (torch.stack(vectors[:self.count], dim), torch.stack(vectors[self.count:], dim)) \
+            if self.affine else (1.0, None)
+        if self.depthwise:
+            return stacked[:, :, None], *((gamma[:, :, None], beta[:, :, None]) if self.affine else (gamma, beta))
+        return stacked[None], *((gamma[None], beta[None]) if self.affine else (gamma, beta))
+
+    def unstack(self, parameters: Sequence[Tensor], kernels: Tensor, gamma: Tensor,
+                beta: Tensor) -> tuple[Tensor, ...]:
+        """The parameters' gradients out of those of `stack`'s three."""
+        dim = 1 if self.depthwise else 0
+        flat = kernels[:, :, 0] if self.depthwise else kernels[0]
+        gradients = [flat.select(dim, branch).reshape(kernel.shape)
+                     for branch, kernel in enumerate(parameters[:self.full])]
+        if self.scale:
+            gradients.append(flat[:, self.full, flat.shape[2] // 2].reshape(parameters[self.full].shape))
+        if self.affine:
+            for stacked in (gamma, beta):
+                gradients += (stacked[:, :, 0] if self.depthwise else stacked[0]).unbind(dim)
+        return tuple(gradients)
+
+
+class BranchSum(torch.autograd.Function):
+    """Σ_b γ_b (w_b * x - mean_b) / √(var_b + ε) + β_b, the statistics being those of the batch.
+
+    Also gives the branches' means and variances (G, B, O), which have no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, moments: Moments, taps: Taps, branches: Branches,
+                reduce: Callable[[Tensor], Tensor] | None, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x (N, C_in, H, W) and the branches' parameters, to values as the taps write them.
+
+        `values` are x as the taps read it, `moments` theirs; `reduce` adds up over processes.
+        """
+        kernels, gamma, beta = branches.stack(parameters)
+        groups, count, outputs, size = kernels.shape
+        flat = kernels.reshape(groups, -1, size)
+        mean = torch.bmm(flat, moments.mean[:, :, None]).view(groups, count, outputs)
+        variance = (torch.bmm(flat, moments.covariance) * flat).sum(-1).view(groups, count, outputs).clamp_(min=0)
+        rstd = (variance + branches.eps).rsqrt()
+        scale = gamma * rstd
+        bias = -(scale * mean) if beta is None else beta - scale * mean
+        kernel = _weighted(scale, kernels)
+        ctx.save_for_backward(x, scale, rstd, mean, moments.mean, moments.covariance, *parameters)
+        ctx.count, ctx.taps, ctx.branches, ctx.reduce = moments.count, taps, branches, reduce
+        ctx.mark_non_differentiable(mean, variance)
+        return taps.convolve(values, kernel, bias.sum(1)), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        with without_autocast(gradient.device.type):
+            return _gradients(ctx, gradient)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, scale, rstd, mean, moments_mean, covariance, *parameters = ctx.saved_tensors
+    kernels, _, _ = ctx.branches.stack(parameters)
+    groups, _, _, size = kernels.shape
+    values = ctx.taps.read(x)
+    by_kernel, by_bias = (part.to(kernels.dtype)[:, None] for part in ctx.taps.kernel_gradient(values, gradient))
+    by_scale = (kernels * by_kernel).sum(-1) - by_bias * mean
+    by_variance = by_scale * scale * rstd.square() * -0.5
+    by_mean = -by_bias * scale
+    flat = kernels.reshape(groups, -1, size)
+    weighted = (by_variance[..., None] * kernels).view(groups, -1, size)
+    by_kernels = torch.baddbmm(by_mean.view(groups, -1, 1) * moments_mean[:, None], weighted, covariance, alpha=2)
+    by_kernels = by_kernels.view_as(kernels).addcmul_(scale[..., None], by_kernel)
+    by_x = None
+    if ctx.needs_input_grad[0]:
+        by_covariance = torch.bmm(weighted.transpose(1, 2), flat)
+        by_moments_mean = torch.bmm(by_mean.view(groups, 1, -1), flat)[:, 0]
+        if ctx.reduce is not None:  # they decide the loss of every process
+            by_moments_mean, by_covariance = ctx.reduce(by_moments_mean), ctx.reduce(by_covariance)
+        by_x = ctx.taps.input_gradient(values, gradient, _weighted(scale, kernels),
+                                       Moments(moments_mean, covariance, ctx.count), by_moments_mean, by_covariance)
+        by_x = ctx.taps.write(by_x, *x.shape[2:])
+    return (by_x,) + (None,) * 5 + ctx.branches.unstack(parameters, by_kernels, by_scale * rstd,
+                                                         by_bias.expand_as(scale))
+
+
+def _weighted(scale: Tensor, kernels: Tensor) -> Tensor:
+    """Σ_b of scale (G, B, O) times kernels (G, B, O, T): (G, O, T)."""
+    return (scale[..., None] * kernels).sum(1)
