@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from ghostlib.machine import require
+from ghostlib.models.flow import example_for
 from ghostlib.models.reparam import reparameterize
 
 # Table 9's values and ours may differ by this share before a reason is owed.
@@ -33,6 +33,8 @@ class Complexity:
 def count(network: nn.Module, image_size: int = 224) -> Complexity:
     """Counts a network as it is deployed: folded, for one square image of `image_size` px. The network stays as it is.
 
+    The image has the network's precision, and as many channels as its first convolution reads.
+
     Raises:
         ModuleNotFoundError: fvcore is not installed.
         ValueError: the network cannot take images of this size.
@@ -41,8 +43,7 @@ def count(network: nn.Module, image_size: int = 224) -> Complexity:
     from fvcore.nn import FlopCountAnalysis
 
     deployed = reparameterize(copy.deepcopy(network)).eval()
-    device = next(deployed.parameters()).device
-    analysis = FlopCountAnalysis(deployed, torch.zeros(1, 3, image_size, image_size, device=device))
+    analysis = FlopCountAnalysis(deployed, example_for(deployed, image_size))
     analysis.clear_op_handles().set_op_handle(**_handles()).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False).tracer_warnings("none")
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
