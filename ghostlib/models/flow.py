@@ -112,15 +112,17 @@ def example_for(model: nn.Module, side: int | None = None) -> Tensor:
     """Noise of the shape that timm's configuration of a network names, else of 224 px, or of `side` px."""
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
     config = config if isinstance(config, dict) else config.to_dict()
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    channels, *size = config.get("input_size") or (first.in_channels, 224, 224)
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    read = first.in_channels if first else 3
+    channels, *size = config.get("input_size") or (read, 224, 224)
     # Built for images of other channels, it has the same configuration. A stem behind a rearrangement of 2×2 or 4×4
     # pixels into channels reads more than the image has.
-    if first.in_channels not in (4 * channels, 16 * channels):
-        channels = first.in_channels
+    if read not in (4 * channels, 16 * channels):
+        channels = read
     size = (side, side) if side else size
     noise = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
-    return noise.to(first.weight.device, first.weight.dtype)
+    like = first.weight if first else next(model.parameters())
+    return noise.to(like.device, like.dtype)
 
 
 def tensors_of(values: Any) -> list[Tensor]:

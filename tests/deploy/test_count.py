@@ -62,6 +62,17 @@ def test_an_image_that_a_network_cannot_take_is_named():
         count(zoo.create("ghostnetv2_100", 10, 0.25), 16)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_network_is_counted_in_its_own_precision(dtype):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
+    assert count(network.to(dtype), 8) == count(network.to(torch.float32), 8)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_have_the_channels_that_the_network_reads(channels):
+    assert count(nn.Conv2d(channels, 2, 1, bias=False), 8).macs * 1e6 == channels * 2 * 64
+
+
 # Folded GhostNetV3 as the paper counts it, and MobileNetV2 as its authors do.
 @pytest.mark.parametrize(("name", "params", "macs"), [
     ("ghostnetv3_050", 2.85, 49.6), ("ghostnetv3_100", 6.15, 167.1), ("mobilenetv2_100", 3.50, 300.8)])
