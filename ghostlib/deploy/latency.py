@@ -13,7 +13,8 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,8 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
         ModuleNotFoundError: an engine, or what exports for it, is not installed.
         ValueError: an unknown network or engine, or a number of threads below 1.
     """
-    if unknown := [engine for engine in engines if engine not in ENGINES]:
-        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
-    require("export", "joblib", "pandas", "tqdm", *(ENGINES[engine] for engine in engines))
+    check_engines(engines)
+    require("export", "joblib", "pandas", "tqdm")
     import pandas as pd
     from tqdm import tqdm
 
@@ -160,11 +160,32 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
     return pd.DataFrame(records)[COLUMNS]
 
 
-def machine() -> dict[str, str]:
-    """What was measured on: times of two machines are never compared."""
+def machine(engines: Sequence[str] = tuple(ENGINES)) -> dict[str, str]:
+    """What is measured on: times of two machines are never compared. Errors as for `check_engines`."""
+    check_engines(engines)
+    require("export", "joblib")
     return {"cpu": cpu_name(), "cpus": str(all_threads()), "system": f"{platform.system()} {platform.machine()}",
-            "engines": ", ".join(f"{engine} {version(package)}" for engine, package in ENGINES.items()),
+            "engines": ", ".join(f"{engine} {_version(ENGINES[engine])}" for engine in engines),
             "date": datetime.date.today().isoformat()}
+
+
+def check_engines(engines: Sequence[str]) -> None:
+    """Looks for engines before anything is timed with them.
+
+    Raises:
+        ModuleNotFoundError: one is not installed.
+        ValueError: one is none of `ENGINES`.
+    """
+    if unknown := [engine for engine in engines if engine not in ENGINES]:
+        raise ValueError(f"unknown engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
+    require("export", *(ENGINES[engine] for engine in engines))
+
+
+def _version(module: str) -> str:
+    try:
+        return version(module)
+    except PackageNotFoundError:  # another build of it, onnxruntime-gpu, has another name
+        return str(getattr(import_module(module), "__version__", "of unknown version"))
 
 
 def _export(networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -89,3 +90,17 @@ def test_the_machine_is_described():
     assert set(found) == {"cpu", "cpus", "system", "engines", "date"} and all(found.values())
     assert not set(found) & set(latency.COLUMNS)  # they become columns of the same file
     assert all(engine in found["engines"] for engine in latency.ENGINES)
+
+
+def test_engines_that_are_not_used_need_not_be_there_and_may_have_other_names(monkeypatch):
+    needs.packages("joblib", "onnxruntime")
+    monkeypatch.setitem(sys.modules, "openvino", None)  # which makes its import fail
+    assert latency.machine(["PyTorch"])["engines"].startswith("PyTorch ")
+    with pytest.raises(ModuleNotFoundError, match="openvino"):
+        latency.machine()
+
+    def unknown(name):  # onnxruntime-gpu is imported as onnxruntime, too
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(latency, "version", unknown)
+    assert latency.machine(["ONNX Runtime"])["engines"] == f"ONNX Runtime {sys.modules['onnxruntime'].__version__}"
