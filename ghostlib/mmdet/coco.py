@@ -20,11 +20,13 @@ def check_data(config: Config) -> None:
 
     Raises:
         DetectionError: an annotation file or an image is missing, a file is no COCO annotation, or the configuration
-            names a category that the file does not have.
+            names a category that the file does not have, or a loader without its data set.
     """
     for part in ("train", "val", "test"):
         loader = config.get(f"{part}_dataloader")
         if loader:
+            if not loader.get("dataset"):
+                raise DetectionError(f"{part}_dataloader has no dataset")
             _check_dataset(f"{part}_dataloader", loader["dataset"])
 
 
@@ -33,13 +35,19 @@ def check_config(file: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DetectionError: see `check_data`.
+        DetectionError: see `check_data`; or the file is no configuration, or one that names no data.
     """
     from mmengine.config import Config
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file} does not exist; name a configuration file of MMDetection's")
-    check_data(Config.fromfile(file))
+    try:
+        config = Config.fromfile(file)
+    except Exception as error:  # it is Python, and can fail in any way
+        raise DetectionError(f"{file} cannot be read as a configuration: {type(error).__name__}: {error}") from error
+    if not any(config.get(f"{part}_dataloader") for part in ("train", "val", "test")):
+        raise DetectionError(f"{file} names no data: it has no train_dataloader, val_dataloader or test_dataloader")
+    check_data(config)
 
 
 def _check_dataset(key: str, dataset: Any) -> None:

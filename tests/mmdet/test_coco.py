@@ -71,3 +71,14 @@ def test_a_configuration_file_is_checked(config, data, tmp_path):
         check_config(tmp_path / "config.py")
     with pytest.raises(FileNotFoundError, match="nowhere.py does not exist"):
         check_config("nowhere.py")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("x = (", "config.py cannot be read as a configuration: SyntaxError: "),
+    ("x = y", "config.py cannot be read as a configuration: NameError: name 'y'"),
+    ("x = 1", "config.py names no data: it has no train_dataloader, val_dataloader or test_dataloader"),
+    ("train_dataloader = dict(batch_size=1)", "train_dataloader has no dataset")])
+def test_a_file_that_is_no_configuration_of_data_is_an_error_that_says_so(text, message, tmp_path):
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(DetectionError, match=message):
+        check_config(tmp_path / "config.py")
