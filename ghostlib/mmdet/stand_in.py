@@ -30,6 +30,8 @@ class StandIn(ModuleType):
         super().__init__(EXTENSION, "Stands in for MMCV's compiled operators; see ghostlib.mmdet.stand_in.")
         self.__spec__ = ModuleSpec(EXTENSION, loader=None)
         vars(self).update(OPERATORS)
+        # What MMCV's collect_env asks, which scripts call that write a log.
+        self.get_compiler_version = self.get_compiling_cuda_version = lambda: "none: ghostlib stands in"
 
     def __getattr__(self, name: str) -> Any:
         # MMCV looks for all its operators at import; Python itself looks for `__file__`, `__path__` and the like.
@@ -58,7 +60,7 @@ def install() -> None:
 
 
 def run_script(arguments: Sequence[str]) -> None:
-    """Runs a Python script as `python SCRIPT ...` does, with the stand-in installed.
+    """Runs a Python script as `python SCRIPT ...` does, with the stand-in installed; what it raises passes.
 
     Args:
         arguments: the script, then its own arguments.

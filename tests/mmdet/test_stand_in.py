@@ -33,6 +33,11 @@ def test_the_stand_in_answers_python_as_a_module_without_a_file():
     assert StandIn().__spec__.loader is None
 
 
+def test_it_says_what_it_was_compiled_with():
+    """MMCV's `collect_env` asks that."""
+    assert StandIn().get_compiler_version() == StandIn().get_compiling_cuda_version() == "none: ghostlib stands in"
+
+
 @pytest.fixture
 def mmcv(monkeypatch, tmp_path):
     """An MMCV without compiled operators; a folder of its own that a test may put some into."""
