@@ -39,18 +39,24 @@ class CheckDataHook(Hook):
 
 @HOOKS.register_module()
 class FoldHook(Hook):
-    """Validates and tests a folded copy of the detector, as it is deployed; training continues with the branches."""
+    """Validates and tests a folded copy of the detector, as it is deployed; training continues with the branches.
+
+    Where validation raises, nobody tells the hook: `runner.model` is the copy until the next training or validation.
+    """
 
     # After EMAHook (NORMAL) has put the averaged weights in place, and before a checkpoint is written (VERY_LOW).
     priority = "LOW"
 
+    def before_run(self, runner: Any) -> None:
+        self.after_val_epoch(runner)
+
     def before_val_epoch(self, runner: Any) -> None:
+        self.after_val_epoch(runner)
         self.trained = runner.model
         runner.model = fold(runner.model)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        runner.model = self.trained
-        del self.trained
+        runner.model = vars(self).pop("trained", runner.model)
 
     before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
 

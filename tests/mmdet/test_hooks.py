@@ -60,6 +60,18 @@ def test_the_hook_swaps_a_folded_copy_in_and_out():
         assert runner.model is model
 
 
+def test_a_validation_that_was_broken_off_leaves_no_folded_detector_to_train():
+    model, hook = backbone(), HOOKS.build(dict(type="FoldHook"))
+    runner = SimpleNamespace(model=model)
+    hook.before_val_epoch(runner)
+    hook.before_val_epoch(runner)  # as the first one ended with an error
+    hook.after_val_epoch(runner)
+    assert runner.model is model
+    hook.before_val_epoch(runner)
+    hook.before_run(runner)
+    assert runner.model is model
+
+
 def test_the_hook_folds_averaged_weights_and_is_done_before_a_checkpoint_is_written():
     order = [get_priority(hook.priority) for hook in (EMAHook, FoldHook, CheckpointHook)]
     assert order == sorted(set(order))
