@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class ClassifierRun:
         decides = {
             "recipe": self.recipe.model_dump(mode="json", exclude={"ema_decay"}), "seed": self.seed,
             "profile": self.profile.decides_results, "data": self.data, "teacher": teacher,
-            "code": self.code, "libraries": library_versions(*_LIBRARIES),
+            "code": self.code, "libraries": _libraries(),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -104,7 +104,7 @@ class ClassifierRun:
     def describe(self) -> dict[str, Any]:
         """The recipe and the profile, the data's digest and the libraries' versions."""
         return {"recipe": self.recipe.model_dump(mode="json"), "profile": self.profile.model_dump(mode="json"),
-                "data": self.data, "libraries": library_versions(*_LIBRARIES)}
+                "data": self.data, "libraries": _libraries()}
 
     @cached_property
     def cohort(self) -> Hashable:
@@ -173,6 +173,11 @@ class ClassifierRun:
     @property
     def _pretrained_teacher(self) -> str | None:
         return self.recipe.teacher and self.profile.teachers[self.recipe.teacher].timm
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return library_versions(*_LIBRARIES)
 
 
 def stand_in_run(profile: Profile, teacher: str) -> ClassifierRun:

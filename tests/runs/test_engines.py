@@ -20,6 +20,41 @@ def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, t
     assert one == two and len(one) == 3
 
 
+@pytest.mark.parametrize(("workers", "expected"), [(1, [3]), (2, [1, 1, 1])])
+def test_a_process_trains_as_many_runs_as_leave_no_other_idle(make_run, store, monkeypatch, workers, expected):
+    started = []
+    record = engines._Child.__init__
+    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, jobs, store: (
+        started.append(len(jobs)), record(self, processes, jobs, store))[1])
+    engines.run([make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)], workers=workers, store=store)
+    assert started == expected
+
+
+def test_a_run_that_diverges_beside_others_fails_alone(make_run, store):
+    good, bad = make_run(branches=0, epochs=1), make_run(branches=0, lr=1e30)
+    with pytest.raises(engines.GridError, match="1 of 2 runs failed") as failure:
+        engines.run([bad, good], workers=1, store=store)
+    assert f"NonFiniteLoss: run {bad.key} diverged" in str(failure.value)
+    assert store.metrics(good) is not None and (store.folder(good) / "log.txt").read_text() == ""
+
+
+def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, monkeypatch):
+    ended, *victims = (make_run(branches=0, epochs=epochs) for epochs in (1, 60, 50))
+    receive = engines._Child.receive
+
+    def kill(child):
+        advanced = receive(child)
+        if ended.key not in child.jobs and child.progress:
+            os.kill(child.process.pid, signal.SIGKILL)
+        return advanced
+    monkeypatch.setattr(engines._Child, "receive", kill)
+    with pytest.raises(engines.GridError, match="2 of 3 runs failed") as failure:
+        engines.run([ended, *victims], workers=1, store=store)
+    assert all(run.key in str(failure.value) for run in victims)
+    assert str(failure.value).count("killed by signal 9; the same command goes on") == 2
+    assert store.metrics(ended) is not None and store.metrics(victims[0]) is None
+
+
 def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run, store):
     good = make_run(branches=0, epochs=1)
     bad = make_run(network="deit_tiny", branches=3)  # a transformer has nothing to expand

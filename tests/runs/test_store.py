@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from ghostlib.machine import cpu_name
 from ghostlib.runs import engines
@@ -78,6 +79,56 @@ def test_two_processes_that_want_the_same_run_do_not_both_train_it(make_run, sto
     for child in children:
         child.join()
     assert trained == [0, 9]
+
+
+def test_what_another_process_trains_is_left_to_it_and_waited_for_last(make_run, store, capfd):
+    theirs, *ours = (make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3))
+    store.folder(theirs).mkdir(parents=True)
+    lock = FileLock(store.folder(theirs) / ".lock")
+    lock.acquire()
+    ended = []
+    for run, error in store.ensure_together([theirs, *ours], lambda run, progress: None):
+        ended.append((run, error))
+        if len(ended) == 2:
+            assert not lock_is_held(store, ours[0]) and not lock_is_held(store, ours[1])
+            lock.release()  # it was killed, say: the run is ours now
+    assert ended == [(ours[0], None), (ours[1], None), (theirs, None)] and store.metrics(theirs) is not None
+    assert f"run {theirs.key} is being trained by another process" in capfd.readouterr().err
+
+
+def lock_is_held(store, run):
+    try:
+        with FileLock(store.folder(run) / ".lock", blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def test_every_run_of_a_cohort_is_locked_while_it_is_trained(make_run, store):
+    runs = [make_run(branches=0, epochs=epochs) for epochs in (1, 2)]
+    held = []
+    for run, error in store.ensure_together(runs, lambda run, progress: held.append(
+            tuple(lock_is_held(store, other) for other in runs))):
+        assert error is None and store.metrics(run) is not None and not lock_is_held(store, run)
+    assert held == [(True, True)] * 6 + [(False, True)] * 3
+
+
+def test_runs_of_a_cohort_divide_their_seconds(make_run, store):
+    runs = [make_run(branches=0, epochs=epochs) for epochs in (1, 4)]
+    start = time.perf_counter()
+    assert all(error is None for _, error in store.ensure_together(runs, lambda run, progress: time.sleep(0.1)))
+    short, long = (store.cost(run)["seconds"] for run in runs)
+    assert 0 < short < long and short + long <= time.perf_counter() - start + 0.1  # both are rounded
+
+
+def test_one_run_s_damaged_result_and_another_s_code_leave_the_rest_of_a_cohort_alone(make_run, store):
+    torn, stale, good = (make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3))
+    stale = replace(stale, code="0123456789abcdef")
+    store.folder(torn).mkdir(parents=True)
+    (store.folder(torn) / "metrics.json").write_text("{")
+    ended = {run.key: error for run, error in store.ensure_together([torn, stale, good], lambda run, progress: None)}
+    assert ended[good.key] is None and store.metrics(good) is not None
+    assert "is torn" in str(ended[torn.key]) and "source changed" in str(ended[stale.key])
 
 
 def test_a_teacher_is_trained_once_before_its_first_student_and_answers_folded(make_run, store, tiny):
