@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ghostlib.measures import places
@@ -18,17 +21,33 @@ def measure(profile_name: str) -> None:
     import pandas as pd
     from tqdm import tqdm
 
+    from ghostlib.machine import all_threads
+
+    places_of_rows = _rows()
+    networks = list(dict.fromkeys((name, size) for _, _, name, size in places_of_rows))
+    # Tracing a network is a second of Python, so more processes help where threads do not: forks of one that has
+    # imported what they need.
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["ghostlib.deploy.count", "ghostlib.models.zoo", "fvcore.nn"])
+    with ProcessPoolExecutor(all_threads(), mp_context=forkserver) as pool:
+        counts = list(tqdm(pool.map(_count, networks), desc="counting", unit="network", total=len(networks)))
+    counted = dict(zip(networks, counts, strict=True))
+    records = [(*row, quantity, counted[row[2:]][attribute]) for row in places_of_rows
+               for quantity, attribute in _quantities(row[0])]
+    places.write_csv(pd.DataFrame(records, columns=COLUMNS), places.runs_file(profile_name, "complexity"))
+
+
+def _count(network: tuple[str, int]) -> dict[str, float]:
+    """What `deploy.count` gives, by name: its own class would make the waiting process import PyTorch, too."""
+    import torch
+
     from ghostlib.deploy.count import count
     from ghostlib.models import zoo
 
-    places_of_rows = _rows()
-    counted = dict.fromkeys((name, size) for _, _, name, size in places_of_rows)
-    for name, size in tqdm(counted, desc="counting", unit="network"):
-        # Only transformers mind the size they are built for, and all of them are counted at that.
-        counted[name, size] = count(zoo.create(name), size)
-    records = [(*row, quantity, getattr(counted[row[2:]], attribute)) for row in places_of_rows
-               for quantity, attribute in _quantities(row[0])]
-    places.write_csv(pd.DataFrame(records, columns=COLUMNS), places.runs_file(profile_name, "complexity"))
+    torch.set_num_threads(1)
+    name, size = network
+    # Only transformers mind the size they are built for, and all of them are counted at that.
+    return asdict(count(zoo.create(name), size))
 
 
 def read(profile_name: str) -> pd.DataFrame:

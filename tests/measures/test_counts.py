@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ghostlib.measures import counts, places
@@ -16,6 +18,8 @@ def counted(tmp_path, monkeypatch):
 
     names = []
     monkeypatch.chdir(tmp_path)
+    # In this process, where nothing is real.
+    monkeypatch.setattr(counts, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
     monkeypatch.setattr(zoo, "create", lambda name: names.append(name) or name)
     monkeypatch.setattr(count, "count", lambda network, size: count.Complexity(params=size / 100, macs=float(size)))
     return names
