@@ -53,7 +53,7 @@ def onnx(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
     Raises:
         ExportError: the file's logits differ from PyTorch's by more than `TOLERANCE`.
         ModuleNotFoundError: onnx or ONNX Runtime is not installed.
-        ValueError: the path has another format's suffix.
+        ValueError: the path has another format's suffix, or the network cannot take images of this size.
         OSError: the path cannot be written.
     """
     require("export", "onnx", "onnxruntime")
@@ -105,16 +105,25 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, 
     path.parent.mkdir(parents=True, exist_ok=True)
     model = reparameterize(copy.deepcopy(network)).to("cpu", torch.float32).eval()
     image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    expected = _logits(model, image)
     # Beside the path, so that the files only have to be renamed to be in place.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, \
             torch.no_grad(), warnings.catch_warnings():
         # Of the packages' own future, and of sizes becoming constants, which is what a static input means.
         warnings.simplefilter("ignore")
         files = write(model, image, Path(folder, path.name))
-        _compare(model(image).numpy(), run(files[-1], image.numpy()), engine, path)
+        _compare(expected, run(files[-1], image.numpy()), engine, path)
         for file in files:
             os.replace(file, path.with_name(file.name))
     return path
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, image: Tensor) -> np.ndarray:
+    try:
+        return model(image).numpy()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"{type(model).__name__} cannot take an image of {image.shape[-1]} px: {error}") from error
 
 
 def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path) -> None:
