@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ghostlib import __version__
+from ghostlib import __version__, errors
 from ghostlib.machine import require
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
@@ -78,13 +78,15 @@ def time_(names: Names,
           engine: Annotated[list[str] | None, typer.Option(help="ONNX Runtime, OpenVINO or PyTorch; by default all")]
           = None,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
-          rounds: Annotated[int, typer.Option(min=2, help="of 20 timed calls a network")] = 5) -> None:
+          rounds: Annotated[int, typer.Option(min=2, help="of 6 timed calls a network")] = 8) -> None:
     """Time networks on this machine's CPU: one image, float32, interleaved, outliers trimmed."""
     from ghostlib.deploy import latency
 
+    engines = engine or tuple(latency.ENGINES)
+    machine = latency.machine(engines)  # before minutes of timing, not after
     with tempfile.TemporaryDirectory() as folder:
-        times = latency.benchmark(names, Path(folder), engine or tuple(latency.ENGINES), threads, rounds)
-    typer.echo(", ".join(f"{key}: {value}" for key, value in latency.machine().items()))
+        times = latency.benchmark(names, Path(folder), engines, threads, rounds)
+    typer.echo(", ".join(f"{key}: {value}" for key, value in machine.items()))
     _show(times.round(2).to_dict("records"))
 
 
@@ -150,8 +152,7 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
     from ghostlib.training.evaluate import evaluate as score
     from ghostlib.training.views import Views
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: PyTorch sees no CUDA device here; use --device cpu")
+    _check_device(device)
     images, classes = folder_images(folder)
     network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
     typer.echo(report)
@@ -177,6 +178,9 @@ ROOT_HELP = "Run it in the repository's root."
 def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
             profile: Profile) -> None:
     """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
+    from ghostlib.training.profile import load_params, load_profile
+
+    load_profile(profile, load_params())  # an unknown one would get a folder of results
     importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
 
 
@@ -224,7 +228,9 @@ def readme(profile: Profile = "digits") -> None:
     write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
 
 
-@mmdet.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+# Whatever stands behind the script is the script's, --help too.
+@mmdet.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True,
+                                        "allow_interspersed_args": False})
 def run_script(context: typer.Context,
                script: Annotated[Path, typer.Argument(help="a script of MMDetection's, e.g. tools/test.py")]) -> None:
     """Run a script, with its own arguments behind it, where MMCV has no compiled operators."""
@@ -260,6 +266,18 @@ def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
     write_atomic(path, text)
 
 
+def _check_device(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: PyTorch sees no CUDA device here; use --device cpu")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without
+        raise ValueError(f"--device {device}: PyTorch cannot compute on it here ({str(error).splitlines()[0]}); use "
+                         "--device cpu") from error
+
+
 def _show(records: list[dict[str, Any]]) -> None:
     require("cli", "tabulate")
     from tabulate import tabulate
@@ -272,19 +290,9 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        foreseen = (ValueError, OSError, ModuleNotFoundError)
-        if not isinstance(error, foreseen) and not type(error).__module__.startswith("ghostlib."):
+        if not (told := errors.words(error)):
             raise
-        sys.exit(f"error: {_words(error)}")
-
-
-def _words(error: Exception) -> str:
-    """What an error says; of one in a process that loads data without the traceback that PyTorch writes into it."""
-    text = str(error)
-    if isinstance(error, ModuleNotFoundError) and "pip install" not in text:
-        extra = "mmdet-onedl" if error.name in ("mmcv", "mmdet", "mmengine") else "repro"
-        return f"{text}: pip install 'ghostlib[{extra}]'"
-    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
+        sys.exit(f"error: {told}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,10 +19,10 @@ from typer.testing import CliRunner
 
 import ghostlib
 from ghostlib import cli, measures
-from ghostlib.deploy import export
+from ghostlib.deploy import export, latency
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
-from ghostlib.training.loop import NonFiniteLoss
+from ghostlib.training.progress import NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate", "measure", "execute", "profile", "site", "readme",
@@ -125,11 +126,57 @@ def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
     (["execute", "nowhere.ipynb", "out.ipynb"], "error: nowhere.ipynb does not exist"),
     (["site", "nowhere"], "results/nowhere has no tables, figures or notebooks; run the profile first"),
     (["mmdet", "check", "nowhere.py"], "nowhere.py does not exist"),
+    (["export", "deit_tiny", "onnx", "x.onnx", "--image-size", "10"], "cannot take an image of 10 px"),
 ])
 def test_a_mistake_ends_with_words_and_not_with_a_traceback(arguments, message, tmp_path):
     done = subprocess.run([sys.executable, "-m", "ghostlib.cli", *arguments], cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", *([] if torch.backends.mps.is_available() else ["mps"])])
+def test_a_device_that_is_not_there_is_an_error_that_says_so(device):
+    with pytest.raises(ValueError, match=f"--device {device}: PyTorch cannot compute on it here .*use --device cpu"):
+        cli._check_device(device)
+    cli._check_device("cpu")
+
+
+def test_an_unknown_profile_is_not_measured(tmp_path, monkeypatch):
+    for file in ROOT.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measures.counts, "measure", pytest.fail)
+    with pytest.raises(ValueError, match="unknown profile 'nope'; known: digits"):
+        invoke("measure", "counts", "nope")
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_machine_is_looked_at_before_it_is_timed(monkeypatch):
+    monkeypatch.setattr(latency, "machine", lambda engines: events.append(engines) or {"cpu": "ours"})
+    monkeypatch.setattr(latency, "benchmark", lambda *arguments: events.append("timed") or pd.DataFrame({"ms": [1.0]}))
+    events = []
+    assert "cpu: ours" in invoke("time", "mobilenetv2_100", "--engine", "PyTorch")
+    assert events == [["PyTorch"], "timed"]
+
+
+@pytest.mark.parametrize(("body", "last"), [
+    ("raise ValueError('of the script')", "ValueError: of the script"),
+    ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'")])
+def test_a_script_that_fails_shows_its_traceback(body, last, tmp_path):
+    (tmp_path / "script.py").write_text(f"def inner():\n    {body}\ninner()")
+    code = "from ghostlib.mmdet import stand_in; stand_in.install = lambda: None; from ghostlib import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "mmdet", "run", "script.py"], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 1 and "script.py\", line 2, in inner" in done.stderr
+    assert done.stderr.splitlines()[-1] == last
+
+
+def test_help_behind_a_script_is_the_script_s(monkeypatch):
+    ran = []
+    monkeypatch.setattr("ghostlib.mmdet.stand_in.run_script", ran.append)
+    assert "Run a script" not in invoke("mmdet", "run", "tools/test.py", "config.py", "--help", "-h", "--cfg", "a=b")
+    assert ran == [["tools/test.py", "config.py", "--help", "-h", "--cfg", "a=b"]]
+    assert "Run a script" in invoke("mmdet", "run", "--help")
 
 
 def test_choosing_a_profile_changes_its_line_and_nothing_else(tmp_path):
@@ -159,11 +206,18 @@ def test_the_version_is_the_package_s():
     assert invoke("--version") == f"ghostlib {ghostlib.__version__}\n"
 
 
-@pytest.mark.parametrize(("missing", "extra"), [("papermill", "repro"), ("mmcv", "mmdet-onedl")])
+@pytest.mark.parametrize(("missing", "extra"), [
+    ("papermill", "repro"), ("mmcv", "mmdet-onedl"), ("yaml", "repro"), ("onnx", "export"), ("fvcore.nn", "export")])
 def test_a_package_that_is_not_there_is_named_with_the_extra_that_brings_it(missing, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)  # which makes its import fail
     monkeypatch.setattr(cli, "app", lambda: import_module(missing))
     with pytest.raises(SystemExit, match=rf"{missing}.*: pip install 'ghostlib\[{extra}\]'"):
+        cli.main()
+
+
+def test_a_package_of_no_extra_is_only_named(monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda: import_module("no_such_package"))
+    with pytest.raises(SystemExit, match=r"^error: No module named 'no_such_package'$"):
         cli.main()
 
 
