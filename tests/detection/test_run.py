@@ -122,7 +122,7 @@ def edited(tmp_path, file: str, old: str, new: str) -> Path:
     ("mmdet/backbone.py", "norm_eval: bool = False", "norm_eval: bool = True", True),
     ("detection/loop.py", "# Steps of a detector have no accuracy.", "# Nothing to see.", False),
     ("detection/scenes.py", "The canvas with the ink laid over it", "Ink over the canvas", False),
-    ("training/loop.py", "RAW = \"raw\"", "RAW = \"plain\"", False),  # a classifier's: it changes the backbone's key
+    ("training/arm.py", "RAW = \"raw\"", "RAW = \"plain\"", False),  # a classifier's: it changes the backbone's key
     ("training/ema.py", "def ", "def renamed_", False)])
 def test_the_code_of_a_detector_is_the_meaning_of_what_it_uses(tmp_path, file, old, new, changes):
     modules = ("ghostlib.detection.configure", "ghostlib.detection.loop", "ghostlib.detection.scenes")
