@@ -23,7 +23,8 @@ class ColumnSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, branches: Branches, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of x (M, C_in) and the branches' parameters, to (M, C_out) and twice (1, B, C_out)."""
-        kernels, gamma, beta = branches.stack(parameters)
+        kernels = branches.kernels(parameters)
+        gamma, beta = branches.affine_parameters(parameters)
         _, count, outputs, _ = kernels.shape
         columns = x @ kernels.flatten(0, 2).T.to(x.dtype)
         mean = column_sums(at_least_float32(columns)) / len(x)
@@ -36,7 +37,7 @@ class ColumnSum(torch.autograd.Function):
         mean = mean.view(1, count, outputs)
         ctx.mark_non_differentiable(mean, variance)
         adding = _adding(scale, x.dtype)
-        total = columns @ adding if beta is None else torch.addmm(beta[0].sum(0).to(x.dtype), columns, adding)
+        total = torch.addmm(beta[0].sum(0).to(x.dtype), columns, adding) if branches.affine else columns @ adding
         return total, mean, variance
 
     @staticmethod
@@ -48,7 +49,7 @@ class ColumnSum(torch.autograd.Function):
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, columns, scale, rstd, *parameters = ctx.saved_tensors
-    kernels, _, _ = ctx.branches.stack(parameters)
+    kernels = ctx.branches.kernels(parameters)
     _, count, outputs, _ = kernels.shape
     by_bias = column_sums(at_least_float32(gradient))
     by_scale = at_least_float32(gradient.T @ columns).view(outputs, count, outputs).diagonal(dim1=0, dim2=2)[None]

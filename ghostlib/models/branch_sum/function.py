@@ -46,27 +46,33 @@ class Branches:
         """The number B of branches."""
         return self.full + self.scale + self.skip
 
-    def stack(self, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor | float, Tensor | None]:
-        """Kernels (G, B, O, T), γ and β (G, B, O) of G groups with O outputs from T taps; 1 and None without affine."""
-        dim = 1 if self.depthwise else 0
+    def kernels(self, parameters: Sequence[Tensor]) -> Tensor:
+        """(G, B, O, T), of G groups with O outputs from T taps each."""
         kernels = [kernel.flatten(1) for kernel in parameters[:self.full]]
-        for _ in range(self.scale + self.skip):
-            kernels.append(torch.zeros_like(kernels[0]))
-        stacked = torch.stack(kernels, dim)
+        if not self.depthwise:
+            return torch.stack(kernels)[None]
+        stacked = kernels[0].new_zeros(len(kernels[0]), self.count, 1, kernels[0].shape[1])
+        torch.stack(kernels, 1, out=stacked[:, :self.full, 0])
+        middle = stacked[:, :, 0, stacked.shape[3] // 2]
         if self.scale:
-            stacked[:, self.full, stacked.shape[2] // 2] = parameters[self.full].flatten()
+            middle[:, self.full] = parameters[self.full].flatten()
         if self.skip:
-            stacked[:, -1, stacked.shape[2] // 2] = 1
+            middle[:, -1] = 1
+        return stacked
+
+    def affine_parameters(self, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor] | tuple[float, float]:
+        """γ and β, (G, B, O) each; 1 and 0 where the normalisations have none."""
+        if not self.affine:
+            return 1.0, 0.0
         vectors = parameters[self.full + self.scale:]
-        gamma, beta = (torch.stack(vectors[:self.count], dim), torch.stack(vectors[self.count:], dim)) \
-            if self.affine else (1.0, None)
+        gamma, beta = vectors[:self.count], vectors[self.count:]
         if self.depthwise:
-            return stacked[:, :, None], *((gamma[:, :, None], beta[:, :, None]) if self.affine else (gamma, beta))
-        return stacked[None], *((gamma[None], beta[None]) if self.affine else (gamma, beta))
+            return torch.stack(gamma, 1)[:, :, None], torch.stack(beta, 1)[:, :, None]
+        return torch.stack(gamma)[None], torch.stack(beta)[None]
 
     def unstack(self, parameters: Sequence[Tensor], kernels: Tensor, gamma: Tensor,
                 beta: Tensor) -> tuple[Tensor, ...]:
-        """The parameters' gradients out of those of `stack`'s three."""
+        """The parameters' gradients out of those of `kernels` and `affine_parameters`."""
         dim = 1 if self.depthwise else 0
         flat = kernels[:, :, 0] if self.depthwise else kernels[0]
         gradients = [flat.select(dim, branch).reshape(kernel.shape)
@@ -92,14 +98,15 @@ class BranchSum(torch.autograd.Function):
 
         `values` are x as the taps read it, `moments` theirs; `reduce` adds up over processes.
         """
-        kernels, gamma, beta = branches.stack(parameters)
+        kernels = branches.kernels(parameters)
+        gamma, beta = branches.affine_parameters(parameters)
         groups, count, outputs, size = kernels.shape
         flat = kernels.reshape(groups, -1, size)
         mean = torch.bmm(flat, moments.mean[:, :, None]).view(groups, count, outputs)
         variance = (torch.bmm(flat, moments.covariance) * flat).sum(-1).view(groups, count, outputs).clamp_(min=0)
         rstd = (variance + branches.eps).rsqrt()
         scale = gamma * rstd
-        bias = -(scale * mean) if beta is None else beta - scale * mean
+        bias = beta - scale * mean
         kernel = _weighted(scale, kernels)
         ctx.save_for_backward(x, scale, rstd, mean, moments.mean, moments.covariance, *parameters)
         ctx.count, ctx.taps, ctx.branches, ctx.reduce = moments.count, taps, branches, reduce
@@ -115,9 +122,10 @@ class BranchSum(torch.autograd.Function):
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, scale, rstd, mean, moments_mean, covariance, *parameters = ctx.saved_tensors
-    kernels, _, _ = ctx.branches.stack(parameters)
+    kernels = ctx.branches.kernels(parameters)
     groups, _, _, size = kernels.shape
     values = ctx.taps.read(x)
+    gradient = gradient if gradient.dim() == 4 else gradient.contiguous()
     by_kernel, by_bias = (part.to(kernels.dtype)[:, None] for part in ctx.taps.kernel_gradient(values, gradient))
     by_scale = (kernels * by_kernel).sum(-1) - by_bias * mean
     by_variance = by_scale * scale * rstd.square() * -0.5

@@ -54,7 +54,7 @@ class SmallMapTaps:
 
     def read(self, image: Tensor) -> Tensor:
         """See `Taps`."""
-        return image.permute(1, 0, 2, 3).flatten(2)
+        return image.permute(1, 0, 2, 3).flatten(2).contiguous()
 
     def write(self, values: Tensor, height: int, width: int) -> Tensor:
         """See `Taps`."""

@@ -1,0 +1,144 @@
+"""Times every form of the sum of a site's branches on the shapes of GhostNetV3, and writes a table.
+
+A step is forward and backward of one site; times are medians of interleaved rounds, in CPU seconds of one thread. The
+rule that chooses (`ghostlib.models.branch_sum.choice`) was drawn from such a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ghostlib.machine import cpu_name
+from ghostlib.models import zoo
+from ghostlib.models.branch_sum import choice
+from ghostlib.models.branch_sum.lags import LagTaps
+from ghostlib.models.branch_sum.small_maps import SmallMapTaps
+from ghostlib.models.rep_conv import RepConv
+
+# Of one batch: images, side (px), width of the network.
+SETTINGS = [(8, 224, 1.0), (16, 112, 1.0), (64, 64, 0.5), (64, 33, 0.455)]
+LARGEST_SMALL_MAP = 3_000_000  # what is not even tried
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("file", type=Path, help="the Markdown file to write")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = ["# The forms of the sum of branches, timed", "",
+             "Milliseconds of CPU time of one site, forward and backward, one thread. *plain* is the convolution and "
+             "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes. "
+             "Made by `python benchmarks/branch_forms.py docs/branch-forms.md`.", "",
+             f"{cpu_name()}, torch {torch.__version__}.", ""]
+    for images, size, width in SETTINGS:
+        lines += [f"## {images} × {size} px, width × {width:g}", "",
+                  "| sites | convolution | map | plain | branches | covariance, lags | columns, small map | chosen |",
+                  "|--:|---|--:|--:|--:|--:|--:|---|"]
+        totals = Counter()
+        for (site, shape), count in tqdm(sites(images, size, width).items(), desc=f"{images} × {size} px", unit="site"):
+            times = timed(site, torch.randn(shape), options.rounds)
+            chosen = chosen_form(site, torch.randn(shape))
+            totals.update({"plain": count * times["plain"], "branches": count * times["branches"],
+                           "chosen": count * times[chosen], "best": count * min(
+                               value for form, value in times.items() if form != "plain")})
+            first = times.get("covariance", times.get("lags"))
+            second = times.get("columns", times.get("small map"))
+            cells = [times["plain"], times["branches"], first, second]
+            lines.append(f"| {count} | {describe(site)} | {shape[2]} | " + " | ".join(
+                "–" if value is None else f"{value:.2f}" for value in cells) + f" | {chosen} |")
+        lines += ["", "All of these sites: " + ", ".join(
+            f"{name} {value:.0f} ms" for name, value in totals.items()) + ".", ""]
+    options.file.write_text("\n".join(lines))
+
+
+def sites(images: int, size: int, width: float) -> dict[tuple[RepConv, torch.Size], int]:
+    """The distinct sites of the network with the shapes of their inputs, and how often each is there."""
+    network = zoo.create("ghostnetv3_100", 10, width=width).to(memory_format=torch.channels_last).eval()
+    found: dict[str, tuple[RepConv, torch.Size]] = {}
+    counts = Counter()
+
+    def see(site: RepConv, args: tuple[Tensor]) -> None:
+        key = f"{describe(site)} {args[0].shape}"
+        found.setdefault(key, (site, args[0].shape))
+        counts[key] += 1
+
+    for module in network.modules():
+        if isinstance(module, RepConv):
+            module.register_forward_pre_hook(see)
+    with torch.no_grad():
+        network(torch.randn(images, 3, size, size))
+    for site, _ in found.values():
+        site._forward_pre_hooks.clear()
+    return {found[key]: count for key, count in counts.items()}
+
+
+def describe(site: RepConv) -> str:
+    """E.g. "3×3 depth-wise, 48, stride 2" or "16 → 24"."""
+    conv = site.branches[0].conv
+    if conv.groups == 1:
+        return f"{conv.in_channels} → {conv.out_channels}"
+    stride = f", stride {conv.stride[0]}" if conv.stride[0] > 1 else ""
+    return f"{conv.kernel_size[0]}×{conv.kernel_size[0]} depth-wise, {conv.in_channels}{stride}"
+
+
+def forms(site: RepConv, x: Tensor) -> dict[str, Callable[[], RepConv]]:
+    """What can be timed for a site: name -> a context in which it takes that form."""
+    conv = site.branches[0].conv
+    if conv.groups == 1:
+        return {"covariance": mock.patch.object(choice, "by_columns", lambda *_: False),
+                "columns": mock.patch.object(choice, "by_columns", lambda *_: True)}
+    found = {}
+    if conv.kernel_size == (3, 3) and conv.stride == (1, 1):
+        found["lags"] = mock.patch.object(choice, "depthwise_taps", lambda conv, x, form: LagTaps(conv))
+    small = SmallMapTaps.of(conv, *x.shape[2:])
+    if (small.taps * small.height * small.width) ** 2 <= LARGEST_SMALL_MAP:
+        found["small map"] = mock.patch.object(choice, "depthwise_taps", lambda conv, x, form: small)
+    return found
+
+
+def timed(site: RepConv, x: Tensor, rounds: int) -> dict[str, float]:
+    """Form -> milliseconds of forward and backward."""
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    site = copy.deepcopy(site).train()
+    plain = copy.deepcopy(site.branches[0])
+    gradient = torch.randn_like(plain(x))
+    times: dict[str, list[float]] = {}
+
+    def take(name: str, network: nn.Module) -> None:
+        start = time.process_time()
+        network(x).backward(gradient)
+        times.setdefault(name, []).append(time.process_time() - start)
+
+    for _ in range(rounds + 2):
+        take("plain", plain)
+        site.form = "branches"
+        take("branches", site)
+        site.form = "exact"
+        for name, context in forms(site, x).items():
+            with context:
+                take(name, site)
+    return {name: 1e3 * sorted(values[2:])[rounds // 2] for name, values in times.items()}
+
+
+def chosen_form(site: RepConv, x: Tensor) -> str:
+    """The name of the form that the rule takes."""
+    conv = site.branches[0].conv
+    if conv.groups == 1:
+        return "columns" if choice.by_columns(conv, len(site.norms)) else "covariance"
+    taps = choice.depthwise_taps(conv, x, "auto")
+    return {LagTaps: "lags", SmallMapTaps: "small map", type(None): "branches"}[type(taps)]
+
+
+if __name__ == "__main__":
+    main()
