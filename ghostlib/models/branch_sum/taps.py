@@ -82,14 +82,17 @@ class PointwiseTaps:
         """See `Taps`."""
         return values.view(-1, height, width, values.shape[1]).permute(0, 3, 1, 2)
 
-    def moments(self, x: Tensor) -> Moments:
+    def moments(self, x: Tensor) -> Moments | None:
         """See `Taps`."""
         x = at_least_float32(x)
         mean = column_sums(x) / len(x)
-        covariance = torch.addmm(torch.outer(mean, mean), x.T, x, beta=-1, alpha=1 / len(x))
-        if cannot_ask(x) or is_far(mean, covariance.diagonal()):
+        if cannot_ask(x):
             x = x - mean
             covariance = (x.T @ x) / len(x)
+        else:
+            covariance = torch.addmm(torch.outer(mean, mean), x.T, x, beta=-1, alpha=1 / len(x))
+            if is_far(mean, covariance.diagonal()):
+                return None
         return Moments(mean[None], covariance[None], len(x))
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
