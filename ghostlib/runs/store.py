@@ -88,9 +88,15 @@ class Store:
                 wait: bool) -> Iterator[tuple[Job, Exception | None]]:
         from filelock import Timeout
 
-        ours, theirs, locks = [], [], {}
+        ready, ours, theirs, locks = [], [], [], {}
+        for job in jobs:
+            try:
+                self._ensure_required(job)
+                ready.append(job)
+            except Exception as error:
+                yield job, error
         try:
-            for job in jobs:
+            for job in ready:
                 try:
                     if lock := self._lock(job, wait):
                         locks[job.key] = lock
@@ -111,16 +117,21 @@ class Store:
             print(f"{name(job)} is being trained by another process; waiting for it", file=sys.stderr)
             yield from self._ensure([job], report, wait=True)
 
-    def _lock(self, job: Job, wait: bool) -> BaseFileLock | None:
-        """The lock on a job that is to be trained, all that it requires being there; None where it is finished."""
-        from filelock import FileLock
-
+    def _ensure_required(self, job: Job) -> None:
+        """Trains what an unfinished job requires; while that may mean to wait, no lock is held."""
         if self.metrics(job) is not None:
-            return None
+            return
         if job.code != job.current_code():
             raise StoreError(f"ghostlib's source changed after {name(job)} was planned; start the command again")
         for required in job.requires:
             self.ensure(required)
+
+    def _lock(self, job: Job, wait: bool) -> BaseFileLock | None:
+        """The lock on a job that is to be trained; None where it is finished."""
+        from filelock import FileLock
+
+        if self.metrics(job) is not None:
+            return None
         folder = self.folder(job)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -147,7 +158,7 @@ class Store:
                     self._keep(job, outcome, seconds[job.key])
                 del left[job.key]
                 yield job, outcome if failed else None
-        except Exception as error:  # of none of them alone
+        except Exception as error:  # it stops all of them: an image cannot be read, say
             for job in left.values():
                 yield job, error
 

@@ -104,6 +104,12 @@ def lock_is_held(store, run):
         return True
 
 
+def test_a_teacher_and_its_student_may_be_asked_for_together(make_run, store):
+    student = make_run(branches=0, epochs=1, teacher="weak")
+    ended = list(store.ensure_together([student.teacher_run, student], lambda run, progress: None))
+    assert ended == [(student.teacher_run, None), (student, None)]
+
+
 def test_every_run_of_a_cohort_is_locked_while_it_is_trained(make_run, store):
     runs = [make_run(branches=0, epochs=epochs) for epochs in (1, 2)]
     held = []
