@@ -1,14 +1,18 @@
 """Branches on networks of timm and torchvision: where they get them, where not and why, and that they fold.
 
-    python benchmarks/networks.py docs/networks.md     # writes the table; ends with 1 if any network is wrong
+    python benchmarks/networks.py docs/networks.md     # writes the table, unless a network is wrong
 
-A network is right where branches that preserve its function do so, and where random ones fold without a trace, both in
-float64 with statistics and affine parameters of all normalisations disturbed; or where it is refused with a reason.
+A network is right where it has as many sites as the table there is says (0: it is refused with the reason), where
+branches that preserve its function do so, training and evaluating, and where random ones fold without a trace, all in
+float64 with statistics and affine parameters of all normalisations disturbed. Where a network has modules that fold
+themselves, it is tried once more with branches inside these. A number of sites that is to be another one is taken out
+of the table first.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import warnings
 from collections import Counter
@@ -21,8 +25,9 @@ import torchvision
 from torch import Tensor, nn
 
 from ghostlib.files import write_atomic
+from ghostlib.models.flow import tensors_of
 from ghostlib.models.reparam import add_branches, reparameterize
-from ghostlib.models.sites import survey, tensors_of
+from ghostlib.models.sites import folding_themselves, survey
 
 TIMM = """
 convnext_atto convnextv2_atto densenet121 dla34 edgenext_xx_small
@@ -41,6 +46,7 @@ mobilenet_v3_large mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 shu
 vgg11_bn
 """.split()
 TOLERANCE = 1e-9  # of the largest output, in float64
+SIDE = 128  # px, of the images for networks that take any: PyTorch's float64 convolutions are slow
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,10 @@ class Row:
     preserve_error: float | None
     fold_error: float | None
 
-    @property
-    def right(self) -> bool:
-        """Whether it computes what it did, or was refused."""
-        return all(error is None or error <= TOLERANCE for error in (self.preserve_error, self.fold_error))
+    def is_right(self, expected: dict[str, int]) -> bool:
+        """Whether it has the sites that it is to have, and computes with branches what it did."""
+        return self.sites == expected.get(self.name, self.sites) and all(
+            error is None or error <= TOLERANCE for error in (self.preserve_error, self.fold_error))
 
 
 def names() -> list[str]:
@@ -64,28 +70,53 @@ def names() -> list[str]:
     return [*(f"timm/{name}" for name in TIMM if timm.is_model(name)), *(f"torchvision/{name}" for name in TORCHVISION)]
 
 
+def expected_sites(table: str) -> dict[str, int]:
+    """How many sites each network of a table in Markdown has; 0 if it is refused."""
+    rows = re.findall(r"^\| (\w+/[^|]+?) \| (\d+|refused) \|", table, re.MULTILINE)
+    return {name: 0 if sites == "refused" else int(sites) for name, sites in rows}
+
+
+def tried(name: str) -> list[Row]:
+    """Adds branches to a network, both ways, and folds them; also inside its modules that fold themselves, if any."""
+    network, x = _network(name)
+    rows = [_tried(name, network, x, inside=False)]
+    return [*rows, _tried(f"{name}, inside", network, x, True)] if any(folding_themselves(network)) else rows
+
+
 @torch.no_grad()
-def tried(name: str) -> Row:
-    """Adds branches to a network, both ways, and folds them."""
-    torch.manual_seed(0)
-    library, _, model = name.partition("/")
-    network = (timm.create_model(model) if library == "timm" else _torchvision(model)).double().eval()
-    config = getattr(network, "default_cfg", None) or {"input_size": (3, 299 if model == "inception_v3" else 224)}
-    size = config["input_size"][-1]
-    x = torch.randn(1, 3, size, size, dtype=torch.float64)
-    _disturb(network, x)
-    found, before = survey(network, example_input=x), network(x)
+def _tried(name: str, network: nn.Module, x: Tensor, inside: bool) -> Row:
+    found, before = survey(network, example_input=x[:1], inside=inside), network(x)
     skipped = "; ".join(f"{count} {reason}" for reason, count in Counter(found.skipped.values()).most_common())
     if not found.sites:
         return Row(name, 0, skipped, None, None)
+    options = {"example_input": x[:1], "inside": inside}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of partial coverage: the table tells it
-        preserving = add_branches(copy.deepcopy(network), preserve=True, example_input=x)
-        branched = add_branches(network, example_input=x)
+        preserving = add_branches(copy.deepcopy(network), preserve=True, **options)
+        branched = add_branches(copy.deepcopy(network), **options)
+    preserved = _error(preserving(x), before)
+    answers = []
+    for trained in (preserving.train(), copy.deepcopy(network).train()):
+        torch.manual_seed(0)  # of what is dropped
+        answers.append(trained(x))
     _disturb(branched, x)
-    trained = branched(x)
-    return Row(name, len(found.sites), skipped, _error(preserving(x), before),
-               _error(reparameterize(branched)(x), trained))
+    before_folding = branched(x)
+    return Row(name, len(found.sites), skipped, max(preserved, _error(*answers)),
+               _error(reparameterize(branched)(x), before_folding))
+
+
+def _network(name: str) -> tuple[nn.Module, Tensor]:
+    """A network and two images for it, in float64."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)  # of the convolutions, too, that modules fold themselves into
+    library, _, model = name.partition("/")
+    network = (timm.create_model(model) if library == "timm" else _torchvision(model)).double().eval()
+    config = getattr(network, "default_cfg", None) or {}
+    size = config["input_size"][-1] if config.get("fixed_input_size") else SIDE
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        _disturb(network, x)
+    return network, x
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -121,22 +152,28 @@ def main(path: Path) -> None:
     """Tries every network and writes the table in Markdown."""
     from tqdm import tqdm
 
+    expected = expected_sites(path.read_text(encoding="utf-8")) if path.exists() else {}
     rows = []
     for name in (bar := tqdm(names(), unit="network")):
         bar.set_postfix_str(name)
-        rows.append(tried(name))
+        rows += tried(name)
+    outside = [row for row in rows if not row.name.endswith(", inside")]
     lines = ["# Branches on networks of timm and torchvision", "",
-             f"{sum(bool(row.sites) for row in rows)} of {len(rows)} networks get branches, the others are refused "
-             "with the reason; none becomes another function. Errors are shares of the largest output, in float64: of "
-             "branches that preserve a network's function, and of folding random ones. `make test-networks` makes this "
-             f"table; here with timm {timm.__version__} and torchvision {torchvision.__version__}.", "",
+             f"{sum(bool(row.sites) for row in outside)} of {len(outside)} networks get branches, the others are "
+             "refused with the reason; none becomes another function. Errors are shares of the largest output, in "
+             "float64: of branches that preserve a network's function, training and evaluating, and of folding random "
+             "ones. Networks of modules that fold themselves come a second time, with branches inside these "
+             f"(`inside=True`). `make test-networks` makes this table; here with timm {timm.__version__} and "
+             f"torchvision {torchvision.__version__}.", "",
              "| network | sites | error, preserved | error, folded | other convolutions |", "|---|---|---|---|---|"]
     for row in rows:
         errors = ("—" if error is None else f"{error:.0e}" for error in (row.preserve_error, row.fold_error))
         lines.append(f"| {row.name} | {row.sites or 'refused'} | {' | '.join(errors)} | {row.skipped or 'none'} |")
+    if wrong := [row for row in rows if not row.is_right(expected)]:
+        told = (f"{row.name}: {row.sites} sites, {expected.get(row.name, row.sites)} expected, errors "
+                f"{row.preserve_error} and {row.fold_error}" for row in wrong)
+        sys.exit("\n".join(["The table is not written; wrong are", *told]))
     write_atomic(path, "\n".join(lines) + "\n")
-    if wrong := [row.name for row in rows if not row.right]:
-        sys.exit(f"wrong: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":
