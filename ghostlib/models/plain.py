@@ -64,7 +64,9 @@ def plain_pair(site: RepConv) -> tuple[nn.Conv2d, nn.Module]:
     Together they compute in evaluation mode what the site does, and they have the parameters that its convolution and
     normalisation had.
     """
-    conv, norm = site.fuse(), copy.deepcopy(site.branches[0].norm)
+    conv, norm = site.fuse(), site.branches[0].norm
+    group = getattr(norm, "process_group", None)
+    norm = copy.deepcopy(norm, {id(group): group})  # no group of processes can be copied
     bias = conv.bias.detach().clone()
     if site.branches[0].conv.bias is None:
         conv.bias = None

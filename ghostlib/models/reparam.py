@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,7 +73,11 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
     replaced = {}
     for number, site in enumerate(found.sites):
         conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
-        replaced[conv] = RepConv(conv, _without_activation(norm), branches, scale, skip, seed + number, preserve)
+        with _without_group(norm_alone := _without_activation(norm)):
+            replaced[conv] = RepConv(conv, norm_alone, branches, scale, skip, seed + number, preserve)
+        for synchronised in replaced[conv].modules():
+            if isinstance(synchronised, nn.SyncBatchNorm):
+                synchronised.process_group = norm_alone.process_group
         replaced[conv].names = names_beside(site.conv, site.norm)
         replaced[norm] = _activation_of(norm)
     example = example_for(model) if example_input is None else example_input
@@ -160,6 +165,19 @@ def _without_activation(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> nn.BatchNorm
     for name, buffer in norm.named_buffers(recurse=False):
         setattr(plain, name, buffer)
     return plain.train(norm.training)
+
+
+@contextmanager
+def _without_group(norm: nn.Module) -> Iterator[None]:
+    """Takes the group of processes from a normalisation for a while, since no group can be copied."""
+    group = getattr(norm, "process_group", None)
+    if group is not None:
+        norm.process_group = None
+    try:
+        yield
+    finally:
+        if group is not None:
+            norm.process_group = group
 
 
 def _activation_of(norm: nn.Module) -> nn.Module:

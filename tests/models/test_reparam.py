@@ -160,7 +160,11 @@ def test_a_drop_inside_a_normalisation_is_kept_before_its_activation():
 @torch.no_grad()
 def test_timms_synchronised_normalisation_with_activation_stays_synchronised():
     norm = timm.layers.BatchNormAct2d(4, eps=0.1, act_layer=nn.SiLU, drop_layer=lambda: nn.Dropout(0.5))
-    group = "a process group"
+    class Group:
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot pickle 'torch._C._distributed_c10d.ProcessGroup' object")
+
+    group = Group()
     network, x = nn.Sequential(nn.Conv2d(4, 4, 1), norm).eval(), torch.randn(2, 4, 3, 3)
     expected = network(x)
     add_branches(timm.layers.convert_sync_batchnorm(network, group), preserve=True)
@@ -168,6 +172,7 @@ def test_timms_synchronised_normalisation_with_activation_stays_synchronised():
         assert type(branch.norm) is nn.SyncBatchNorm and (branch.norm.process_group, branch.norm.eps) == (group, 0.1)
     assert [type(module) for module in network[1]] == [nn.Dropout, nn.SiLU]
     torch.testing.assert_close(network(x), expected)
+    assert plain_state(network)["1.weight"].shape == (4,)
 
 
 @pytest.mark.parametrize(("name", "training", "folded"), [
