@@ -93,6 +93,7 @@ def main() -> None:
 
 
 def _step(network: nn.Module, views: Tensor, labels: Tensor) -> None:
+    network.zero_grad()
     F.cross_entropy(network(views), labels).backward()
 
 

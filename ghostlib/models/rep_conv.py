@@ -78,7 +78,8 @@ class RepConv(nn.Module):
     def _scaled(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """The 1×1 branch, as a product: PyTorch convolves a channel at a time where the batch is small."""
         conv = self.scale.conv
-        if conv.in_channels != conv.out_channels or conv._forward_hooks or conv._forward_pre_hooks:
+        traced = not isinstance(x, Tensor) or torch.jit.is_tracing()
+        if traced or conv.in_channels != conv.out_channels or conv._forward_hooks or conv._forward_pre_hooks:
             return self.scale(x)
         rows, columns = conv.stride
         return self.scale.norm(x[:, :, ::rows, ::columns].to(dtype) * conv.weight.view(-1, 1, 1).to(dtype))

@@ -9,6 +9,7 @@ from collections import defaultdict
 import pytest
 import torch
 import torch.distributed
+import torch.fx
 import torch.multiprocessing
 from torch import Tensor, nn
 
@@ -256,6 +257,15 @@ def test_other_convolutions_go_branch_by_branch(conv):
     site, x = site_of(conv), torch.randn(2, conv.in_channels, 40, 40, dtype=torch.float64)
     assert not uses_exact_form(site, x)
     assert_exact(site, x)
+
+
+def test_a_traced_graph_shows_the_branches():
+    site = site_of(depthwise(4))
+    site.form = "exact"
+    called = [node.target for node in torch.fx.symbolic_trace(site).graph.nodes if node.op == "call_module"]
+    assert "branches.2.conv" in called and "skip" in called
+    traced = torch.jit.trace(site, torch.randn(2, 4, 5, 5, dtype=torch.float64), check_trace=False)
+    assert sum(node.kind() == "aten::batch_norm" for node in traced.inlined_graph.nodes()) == 5
 
 
 def test_one_value_a_channel_is_refused_as_by_batch_norm():

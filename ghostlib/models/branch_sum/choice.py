@@ -1,6 +1,8 @@
 """Which form of the sum of its branches a site takes: by its shape and its device, never by a measurement at run time.
 
-So a training is the same whenever it is repeated or resumed.
+So a training is the same whenever it is repeated or resumed. The numbers below were drawn from the table that
+benchmarks/branch_forms.py makes (docs/branch-forms.md), on one kind of CPU; elsewhere they are a guess that changes the
+time, not the result.
 """
 
 from __future__ import annotations
@@ -15,6 +17,13 @@ from ghostlib.models.branch_sum.taps import PointwiseTaps, Taps
 
 Form = Literal["auto", "branches", "exact"]
 
+# A 1×1 convolution of this many more inputs than all its branches have outputs takes columns.
+_COLUMNS_RATIO = 1.5
+# A small map is worth it up to this many taps times pixels, and for no fewer images.
+_SMALL_MAP, _SMALL_MAP_IMAGES = 400, 32
+# Lags are worth their many small operations from this many numbers in the input on.
+_LAGS_NUMEL = 150_000
+
 
 def pointwise_taps(conv: nn.Conv2d) -> PointwiseTaps | None:
     """Of a 1×1 convolution of all channels, else None."""
@@ -24,16 +33,18 @@ def pointwise_taps(conv: nn.Conv2d) -> PointwiseTaps | None:
 
 def by_columns(conv: nn.Conv2d, branches: int) -> bool:
     """Whether the outputs of all branches are so much fewer than the inputs that these beat the covariance."""
-    return 3 * conv.in_channels >= 4 * branches * conv.out_channels
+    return conv.in_channels >= _COLUMNS_RATIO * branches * conv.out_channels
 
 
-def depthwise_taps(conv: nn.Conv2d, x: Tensor, form: Form = "exact") -> Taps | None:
-    """Of a depth-wise convolution for inputs (N, C, H, W), None where there is no form for it."""
+def depthwise_taps(conv: nn.Conv2d, x: Tensor, form: Form) -> Taps | None:
+    """Of a depth-wise convolution for inputs (N, C, H, W); None where there is no form for it or it is not worth it."""
     if not conv.groups == conv.in_channels == conv.out_channels or conv.padding_mode != "zeros" \
             or isinstance(conv.padding, str):
         return None
     small = SmallMapTaps.of(conv, *x.shape[2:])
-    if small.fits:
+    by_lags = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    if form == "exact":
+        return small if small.fits else LagTaps(conv) if by_lags else None
+    if small.taps * small.height * small.width <= _SMALL_MAP and len(x) >= _SMALL_MAP_IMAGES:
         return small
-    shape = conv.kernel_size, conv.stride, conv.padding, conv.dilation
-    return LagTaps(conv) if shape == ((3, 3), (1, 1), (1, 1), (1, 1)) else None
+    return LagTaps(conv) if by_lags and x.numel() >= _LAGS_NUMEL else None

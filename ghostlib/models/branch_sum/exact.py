@@ -65,12 +65,14 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
 
 
 def _applies(site: Site, x: Tensor) -> bool:
+    if not isinstance(x, Tensor) or torch.jit.is_tracing():  # a graph of the network shows its branches
+        return False
     first, norms = site.branches[0], site.norms
     if len(norms) == 1 or x.dim() != 4 or not (x.device.type == "cpu" or site.form == "exact"):
         return False
     if not all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) for norm in norms):
         return False
-    if first.conv.bias is not None or torch.jit.is_tracing():
+    if first.conv.bias is not None:
         return False
     convs = [branch.conv for branch in site.branches] + ([] if site.scale is None else [site.scale.conv])
     return all(type(conv).forward is nn.Conv2d.forward for conv in convs) and not any(
