@@ -20,7 +20,7 @@ The numbers of a claim are those of its weakest comparison, which decides. Diffe
 claim's favour, with Student's {confidence:g} % interval over paired seeds, which covers what differs between trainings
 of the network compared: not its teachers, which are trained once, nor the test images. The interval of a ratio of times
 runs from the 10th percentile of the one network over the 90th of the other to the reverse. These are percentiles of the
-calls that are kept: the ten fastest and the ten slowest of each network's calls (100 in the default five rounds) are
+calls that are kept: the fastest and the slowest tenth of each network's calls (48 in the default eight rounds) are
 left out, so single calls spread more. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs
 every comparison, *contradicted* one; *exact* is within {tolerance:g} % of the printed number. Below {significant} seeds
 nothing is called significant, and no p is shown. The rule and its reasons are in `ghostlib/paper/claims.yaml`.

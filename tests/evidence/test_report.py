@@ -123,7 +123,7 @@ def test_the_figure_has_a_row_a_claim_about_accuracy_and_draws_the_deciding_inte
 
 def test_the_reading_says_what_percentiles_are_of_and_what_git_shows_of_the_rule(three_seeds):
     text = " ".join(three_seeds.markdown.split())
-    assert "percentiles of the calls that are kept: the ten fastest and the ten slowest" in text
+    assert "percentiles of the calls that are kept: the fastest and the slowest tenth" in text
     assert " ".join(claims.history().split()) in text and "run in full" not in text
 
 

@@ -58,7 +58,7 @@ def test_the_claims_are_about_rows_of_the_table(both):
 
 def test_title_and_notes_say_that_the_percentiles_are_of_trimmed_calls(both):
     notes = latency.notes({"cpu": "Some CPU"}, latency.ratios(both), latency.ranks(both))
-    assert "ten fastest and ten slowest were trimmed" in latency.TITLE
+    assert "fastest and slowest tenth were trimmed" in latency.TITLE
     assert any("trimmed calls" in note for note in notes)
 
 
