@@ -113,7 +113,7 @@ def load_plain(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Raises:
         RuntimeError: a name is missing or unexpected, or a shape differs; PyTorch's own words.
-        ValueError: the part lacks the place of a site's normalisation, or branches have no γ.
+        ValueError: the part lacks the place of a site's normalisation, branches have no γ, or the state has branches.
     """
     found = list(places(model))
     first, added = {}, {}
@@ -123,6 +123,9 @@ def load_plain(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         given = (f"{convs[0]}.branches.0.", *(f"{name}.branches.0.conv." for name in convs))
         added |= {key: value for key, value in model.state_dict().items()
                   if key.startswith(tuple(f"{name}." for name in convs)) and not key.startswith(given)}
+    if branched := sorted(added.keys() & state.keys()):
+        raise ValueError(f"this state has branches itself ({branched[0]} and {len(branched) - 1} more tensors of them); "
+                         "load it with the network's own load_state_dict")
     renamed = {}
     for key, value in state.items():
         module, _, parameter = key.rpartition(".")

@@ -120,3 +120,13 @@ def test_a_site_under_several_names_is_folded_once():
     assert type(network.conv) is nn.Conv2d
     assert network.conv is network.convs[0] is network.third[0]
     torch.testing.assert_close(network(x), expected)
+
+
+def test_a_branched_state_is_not_taken_for_a_plain_one():
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+    branched = add_branches(plain, example_input=torch.zeros(2, 3, 5, 5))
+    state = {name: tensor + 1 for name, tensor in branched.state_dict().items()}
+    before = copy.deepcopy(branched.state_dict())
+    with pytest.raises(ValueError, match="has branches itself"):
+        load_plain(branched, state)
+    torch.testing.assert_close(dict(branched.state_dict()), dict(before), rtol=0, atol=0)
