@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,9 @@ def count(network: nn.Module, image_size: int = 224) -> Complexity:
         ModuleNotFoundError: fvcore is not installed.
         ValueError: the network cannot take images of this size.
     """
-    require("export", "fvcore.nn")
+    with warnings.catch_warnings():  # of PyTorch's, about losses that fvcore compiles when it is imported
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is ", FutureWarning)
+        require("export", "fvcore.nn")
     from fvcore.nn import FlopCountAnalysis
 
     deployed = reparameterize(copy.deepcopy(network)).eval()

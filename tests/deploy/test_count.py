@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -55,6 +56,13 @@ def test_without_fvcore_it_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)  # which makes its import fail
     with pytest.raises(ModuleNotFoundError, match=r"needs fvcore .*: pip install 'ghostlib\[export\]'"):
         count(nn.Conv2d(3, 3, 1), 4)
+
+
+def test_nothing_is_printed_of_what_its_packages_will_change():
+    code = ("from torch import nn; from ghostlib.deploy.count import count; "
+            "print(count(nn.Conv2d(3, 3, 1, bias=False), 4).params)")  # in a process that has not imported fvcore yet
+    done = subprocess.run([sys.executable, "-W", "default::FutureWarning", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "9e-06\n" and "jit" not in done.stderr
 
 
 def test_an_image_that_a_network_cannot_take_is_named():
