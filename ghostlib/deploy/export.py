@@ -5,7 +5,8 @@
     export.executorch(network, "ghostnetv3.pte")         # ExecuTorch, its XNNPACK backend
     export.ncnn(network, "ghostnetv3.ncnn.param")        # ncnn: .ncnn.param and .ncnn.bin
 
-Any network will do, with the branches it trains with or folded. The file is float32 and takes one image.
+Any network will do that makes one tensor of one image, by operations that the engine has; with the branches it trains
+with or folded. The file is float32 and takes one image.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ghostlib.machine import require
+from ghostlib.models.flow import example_for
 from ghostlib.models.reparam import reparameterize
 
 # Of the largest logit. Engines add up in another order, which in float32 moved no logit of any network of the zoo by
@@ -36,58 +38,59 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "ncnn": "
 
 
 class ExportError(RuntimeError):
-    """The engine cannot take the network, or computes something else than PyTorch does."""
+    """The network has no single output, or the engine cannot take it or computes something else than PyTorch does."""
 
 
-def onnx(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+def onnx(network: nn.Module, path: str | Path, image_size: int = 224, channels: int | None = None) -> Path:
     """Writes a network for ONNX Runtime, folded and with the batch normalisations in the convolutions before them.
 
     Args:
-        network: maps images (N, 3, H, W) to logits (N, classes). It is not changed: a copy is folded.
+        network: maps images (N, C, H, W) to one tensor, as to logits (N, classes). It is not changed: a copy is folded.
         path: the file, `.onnx`. It appears, or replaces an older one, only when it was found to agree.
-        image_size: side S of the input (px): the file takes (1, 3, S, S) and nothing else.
+        image_size: side S of the input (px): the file takes (1, C, S, S) and nothing else.
+        channels: C; by default what the network's first convolution reads, or 3 where it has none.
 
     Returns:
         The path.
 
     Raises:
-        ExportError: the file's logits differ from PyTorch's by more than `TOLERANCE`.
+        ExportError: the network's output is no single tensor, or the file's differs from it by more than `TOLERANCE`.
         ModuleNotFoundError: onnx or ONNX Runtime is not installed.
-        ValueError: the path has another format's suffix, or the network cannot take images of this size.
+        ValueError: the path has another format's suffix, or the network cannot take such images.
         OSError: the path cannot be written.
     """
     require("export", "onnx", "onnxruntime")
-    return _export("onnx", network, path, image_size, _write_onnx, _run_onnx)
+    return _export("onnx", network, path, image_size, channels, _write_onnx, _run_onnx)
 
 
-def openvino(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+def openvino(network: nn.Module, path: str | Path, image_size: int = 224, channels: int | None = None) -> Path:
     """Writes a network for OpenVINO as `.xml` and, beside it, `.bin`; otherwise as `onnx`.
 
     Raises:
         ModuleNotFoundError: OpenVINO, or onnx by way of which it is written, is not installed.
     """
     require("export", "onnx", "openvino")
-    return _export("openvino", network, path, image_size, _write_openvino, _run_openvino)
+    return _export("openvino", network, path, image_size, channels, _write_openvino, _run_openvino)
 
 
-def executorch(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+def executorch(network: nn.Module, path: str | Path, image_size: int = 224, channels: int | None = None) -> Path:
     """Writes a network for ExecuTorch on a CPU (XNNPACK) as `.pte`; otherwise as `onnx`.
 
     Raises:
         ModuleNotFoundError: executorch is not installed.
     """
     require("mobile", "executorch.exir")
-    return _export("executorch", network, path, image_size, _write_executorch, _run_executorch)
+    return _export("executorch", network, path, image_size, channels, _write_executorch, _run_executorch)
 
 
-def ncnn(network: nn.Module, path: str | Path, image_size: int = 224) -> Path:
+def ncnn(network: nn.Module, path: str | Path, image_size: int = 224, channels: int | None = None) -> Path:
     """Writes a network for ncnn as `.ncnn.param` and, beside it, `.ncnn.bin`; otherwise as `onnx`.
 
     Raises:
         ModuleNotFoundError: ncnn, its converter pnnx or onnx is not installed.
     """
     require("mobile", "ncnn", "pnnx", "onnx")
-    return _export("ncnn", network, path, image_size, _write_ncnn, _run_ncnn)
+    return _export("ncnn", network, path, image_size, channels, _write_ncnn, _run_ncnn)
 
 
 FORMATS: dict[str, Callable[..., Path]] = {"onnx": onnx, "openvino": openvino, "executorch": executorch, "ncnn": ncnn}
@@ -98,13 +101,15 @@ Writer = Callable[[nn.Module, Tensor, Path], list[Path]]
 Runner = Callable[[Path, np.ndarray], np.ndarray]
 
 
-def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, write: Writer, run: Runner) -> Path:
+def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, channels: int | None, write: Writer,
+            run: Runner) -> Path:
     path = Path(path)
     if not path.name.endswith(SUFFIXES[engine]):
         raise ValueError(f"{path}: a file for {engine} is named *{SUFFIXES[engine]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     model = reparameterize(copy.deepcopy(network)).to("cpu", torch.float32).eval()
-    image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, channels or _channels(model), image_size, image_size,
+                        generator=torch.Generator().manual_seed(0))
     expected = _logits(model, image)
     # Beside the path, so that the files only have to be renamed to be in place.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, \
@@ -118,12 +123,22 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int, 
     return path
 
 
+def _channels(model: nn.Module) -> int:
+    return example_for(model, 1).shape[1] if any(True for _ in model.parameters()) else 3
+
+
 @torch.no_grad()
 def _logits(model: nn.Module, image: Tensor) -> np.ndarray:
+    name = type(model).__name__
     try:
-        return model(image).numpy()
+        answer = model(image)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"{type(model).__name__} cannot take an image of {image.shape[-1]} px: {error}") from error
+        raise ValueError(f"{name} cannot take an image of {image.shape[-1]} px and {image.shape[1]} channels: "
+                         f"{error}") from error
+    if not isinstance(answer, Tensor):
+        raise ExportError(f"{name} answers with a {type(answer).__name__}, and a file has one tensor as its output: "
+                          "export a module around it whose forward returns the one that you want")
+    return answer.numpy()
 
 
 def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path) -> None:

@@ -163,6 +163,33 @@ def test_what_an_engine_cannot_do_is_said(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("given", "channels"), [({}, 1), ({"channels": 4}, 4)])
+def test_a_file_takes_the_channels_that_the_network_reads_or_that_are_asked_for(given, channels, tmp_path):
+    needs.engine("onnx")
+    import onnx
+
+    network = Slices() if given else nn.Conv2d(1, 2, 3)
+    (image,) = onnx.load(export.onnx(network, tmp_path / "x.onnx", 8, **given)).graph.input
+    assert [side.dim_value for side in image.type.tensor_type.shape.dim] == [1, channels, 8, 8]
+
+
+class Answers(nn.Module):
+    def __init__(self, kind: type):
+        super().__init__()
+        self.kind, self.conv = kind, nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        return {"logits": self.conv(x)} if self.kind is dict else (self.conv(x),)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_an_output_that_is_no_single_tensor_is_refused_with_the_way_out(kind, tmp_path):
+    needs.engine("onnx")
+    with pytest.raises(ExportError, match=f"Answers answers with a {kind.__name__}, .* whose forward returns the one"):
+        export.onnx(Answers(kind), tmp_path / "x.onnx", 8)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(("engine", "package", "extra"), [
     ("onnx", "onnx", "export"), ("onnx", "onnxruntime", "export"), ("openvino", "openvino", "export"),
     ("executorch", "executorch", "mobile"), ("ncnn", "ncnn", "mobile"), ("ncnn", "pnnx", "mobile")])
