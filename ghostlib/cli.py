@@ -154,7 +154,8 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
 
     _check_device(device)
     images, classes = folder_images(folder)
-    network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
+    with errors.of_folder(folder):
+        network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
     typer.echo(report)
     network = reparameterize(network).to(device)
     transform = create_transform(**resolve_data_config(model=network))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 
 # Modules whose projects, by which pip knows them, have other names.
 _PROJECTS = {"bs4": "beautifulsoup4", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection", "mmengine": "onedl-mmengine",
@@ -19,11 +22,29 @@ def words(error: Exception) -> str:
     foreseen = isinstance(error, ValueError | OSError | ModuleNotFoundError)
     if _is_of_a_script(error) or not foreseen and not type(error).__module__.startswith("ghostlib."):
         return ""
-    text = str(error)
+    text = getattr(error, "command", str(error))  # a remedy in Python is none on the command line
     if isinstance(error, ModuleNotFoundError) and "pip install" not in text:
         extra = _extra_of(error.name or "")
         return f"{text}: pip install 'ghostlib[{extra}]'" if extra else text
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
+
+
+@contextmanager
+def of_folder(folder: Path) -> Iterator[None]:
+    """Tells the classes of a folder from a classifier's, where weights are opened for as many as the folder has.
+
+    Raises:
+        ValueError: the classifier has another number.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not (classes := getattr(error, "classes", None)):
+            raise
+        theirs, ours = classes
+        raise ValueError(f"{folder} has {ours} classes (one a folder in it) and the file's classifier {theirs}: score "
+                         f"it on images of its own classes, in {theirs} folders that sort as they did when it was "
+                         "trained") from error
 
 
 def _is_of_a_script(error: Exception) -> bool:

@@ -97,6 +97,34 @@ def test_a_corrupt_image_is_named_also_where_other_processes_read(tmp_path):
     assert f"error: {tmp_path}/images/a/torn.png cannot be read as an image" in done.stderr
 
 
+@pytest.mark.parametrize(("of", "command", "told"), [
+    (("mobilenetv2_100", 3, 0.25), ["convert", "mobilenetv2_100", "w", "out", "--width", "0.25"],
+     "give --num-classes 3."),
+    (("mobilenetv2_100", 3, 0.25), ["export", "mobilenetv2_100", "onnx", "x.onnx", "--weights", "w", "--width", "0.25"],
+     "give --num-classes 3."),
+    (("mobilenetv2_100", 3, 0.25), ["evaluate", "mobilenetv2_100", "w", "images", "--width", "0.25"],
+     "images has 2 classes (one a folder in it) and the file's classifier 3: "),
+    (("mobilenetv2_100", 3, 0.25), ["convert", "ghostnetv3_050", "w", "out", "--num-classes", "3"],
+     "It is another network's file"),
+    (("ghostnetv2_050", 3), ["convert", "ghostnetv3_050", "w", "out", "--num-classes", "3"],
+     "Name the plain network, as ghostnetv2_100 for ghostnetv3_100"),
+    (("mobilenetv2_100", 1000, 0.25), ["convert", "mobilenetv2_100", "w", "out", "--width", "0.25", "--ema"],
+     "Leave out --ema."),
+])
+def test_weights_that_do_not_fit_end_with_a_remedy_of_the_command_line(of, command, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / name / "1.png")
+    weights.save(zoo.create(*of), tmp_path / "w")
+    monkeypatch.setattr(sys, "argv", ["ghostlib", *command])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    words = str(end.value.code)
+    assert told in words
+    assert not any(python in words for python in ("strict", "num_classes=", "zoo.create", "without ema"))
+
+
 def test_export_writes_a_file_that_agrees(tmp_path):
     torch.manual_seed(0)
     weights.save(reparameterize(zoo.create("ghostnetv3_050", 7)), tmp_path / "folded.safetensors")

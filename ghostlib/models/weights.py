@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostlib.files import save_weights as save
+from ghostlib.models import misfit
+from ghostlib.models.misfit import has_branches
 from ghostlib.models.reparam import add_branches, reparameterize
 
 # The branches of V3 as the authors' ghostnetv3.py (`bn`) and timm's ghostnet.py (`bn1`) name them, and as a `RepConv`
@@ -39,15 +41,22 @@ _V3_NAMES = {
 }
 # What this library called the branch `scale` in its first version.
 _OLD_SCALE = re.compile(r"(?<![^.])pointwise\.(?=(conv|norm)\.)")
-# Those of a `RepConv`, and of timm's MobileOne and RepVGG blocks.
-_BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
 
 
 __all__ = ["Report", "WeightsError", "convert", "is_folded", "load", "open_network", "save"]
 
 
 class WeightsError(ValueError):
-    """A file whose weights cannot be read or do not fit; the network is as it was."""
+    """A file whose weights cannot be read or do not fit; the network is as it was.
+
+    Attributes:
+        command: the same in words for the command line, which has options where Python has arguments.
+        classes: how many the file's classifier has and the network's, where they differ in nothing else.
+    """
+
+    def __init__(self, message: str, command: str = "", classes: tuple[int, int] | None = None):
+        super().__init__(message)
+        self.command, self.classes = command or message, classes
 
 
 @dataclass(frozen=True)
@@ -106,16 +115,17 @@ def load(network: nn.Module, path: str | Path, *, ema: bool = False, strict: boo
     shapes = {name: (tuple(tensor.shape), tuple(own[name].shape)) for name, tensor in state.items() if name in own}
     fitting = {name: state[name] for name, (theirs, ours) in shapes.items() if theirs == ours}
     report = Report(
-        form=f"{layout}{'in training form' if _has_branches(state) else 'without branches'}{', averaged' * ema}",
+        form=f"{layout}{'in training form' if has_branches(state) else 'without branches'}{', averaged' * ema}",
         loaded=len(fitting),
         # A counter that no forward pass reads, and that files of before PyTorch 0.4.1 lack.
         missing=tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked")),
         unexpected=tuple(name for name in state if name not in own),
         mismatched=tuple((name, theirs, ours) for name, (theirs, ours) in shapes.items() if theirs != ours))
-    remedy = _remedy_of_form(state, own)
-    if remedy or not fitting or strict and not report.complete:
-        raise WeightsError(f"{path} does not fit this {type(network).__name__}. The file is {report}. "
-                           f"{remedy or _remedy_of_size(report)}")
+    other_form = misfit.of_form(state, own)
+    if other_form or not fitting or strict and not report.complete:
+        remedy = misfit.of_another_network(state, own) or other_form or misfit.of_size(report)
+        found = f"{path} does not fit this {type(network).__name__}. The file is {report}."
+        raise WeightsError(f"{found} {remedy.python}", f"{found} {remedy.command}", remedy.classes)
     network.load_state_dict(fitting, strict=False)
     return report
 
@@ -146,8 +156,8 @@ def open_network(name: str, path: str | Path, *, ema: bool = False, **options: A
 
     network = zoo.create(name, **options)
     _, state = _in_our_names(_state_dict(_read(Path(path)), ema, Path(path)))
-    branched = _has_branches(network.state_dict())
-    if _has_branches(state) and not branched:
+    branched = has_branches(network.state_dict())
+    if has_branches(state) and not branched:
         count = 1 + max((int(index) for name in state for index in re.findall(r"\bbranches\.(\d+)\.", name)), default=0)
         add_branches(network, count, *(any(f".{extra}." in name for name in state) for extra in ("scale", "skip")))
     elif is_folded(path, ema=ema):
@@ -209,7 +219,8 @@ def _state_dict(content: Any, ema: bool, path: Path) -> dict[str, Tensor]:
     keys = list(content) if isinstance(content, Mapping) else []
     wanted = "state_dict_ema" if ema else "state_dict"
     if ema and wanted not in keys:
-        raise WeightsError(f"{path} holds no {wanted!r}: there is one kind of weights in it. Load it without ema.")
+        found = f"{path} holds no {wanted!r}: there is one kind of weights in it."
+        raise WeightsError(f"{found} Load it without ema.", f"{found} Leave out --ema.")
     state = content[wanted] if wanted in keys else content
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         held = ", ".join(map(repr, keys[:5])) or f"a {type(content).__name__}"
@@ -233,38 +244,3 @@ def _in_our_names(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
         name = _OLD_SCALE.sub("scale.", name)
         renamed[name] = tensor
     return layout, renamed
-
-
-def _has_branches(names: Iterable[str]) -> bool:
-    return any(map(_BRANCH.search, names))
-
-
-def _remedy_of_form(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What to do where file and network have different forms; nothing where they have the same."""
-    match _has_branches(state), _has_branches(own):
-        case True, False:
-            return ("Load it into the network in training form (zoo.create('ghostnetv3_...'), or add_branches), and "
-                    "reparameterize that.")
-        case False, True:
-            return ("The network has branches, the file has none. If the file is plain, load it into the plain network "
-                    "(zoo.create('ghostnetv2_...'), say) and add_branches to that; if folded, reparameterize first.")
-    # Only folding gives a bias to a convolution that has none.
-    biases = {name.removesuffix("weight") + "bias" for name in state.keys() & own.keys() if state[name].ndim == 4}
-    if biases & (state.keys() - own.keys()):
-        return "The file is folded, the network plain: reparameterize(add_branches(network)) first."
-    if biases & (own.keys() - state.keys()):
-        return ("The network is folded, the file plain. Load it into the plain network (zoo.create('ghostnetv2_...'), "
-                "say), and fold that: reparameterize(add_branches(network, branches=1, scale=False, skip=False)).")
-    return ""
-
-
-def _remedy_of_size(report: Report) -> str:
-    """What to do about a file of the network's own form that does not fit it."""
-    layers = {name.rpartition(".")[0] for name, _, _ in report.mismatched}
-    same_inputs = all(theirs and ours and theirs[1:] == ours[1:] for _, theirs, ours in report.mismatched)
-    # One layer alone that differs in its outputs alone: every other layer has something behind it that would differ.
-    if len(layers) == 1 and same_inputs and not report.missing and not report.unexpected:
-        _, (theirs, *_), (ours, *_) = report.mismatched[0]
-        return (f"Its classifier has {theirs} classes, the network's {ours}: create the network with "
-                f"num_classes={theirs}, or keep the network's own classifier with strict=False.")
-    return "Create the network as the file's was: by the same name, with the same width and number of branches."

@@ -17,7 +17,7 @@ from timm.models.ghostnet import GhostNet
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from ghostlib.models import weights, zoo
+from ghostlib.models import misfit, weights, zoo
 from ghostlib.models.reparam import RepConv, add_branches, reparameterize
 from ghostlib.models.sites import GHOSTNET_EXCLUDE
 from ghostlib.models.weights import Report, WeightsError
@@ -346,7 +346,21 @@ def test_a_file_of_another_form_is_refused_with_the_way_to_its_own(tmp_path, fil
 
 def test_timms_own_branches_are_a_training_form_too(tmp_path):
     path = written(tmp_path / "w", {"stages.0.0.conv_kxk.0.conv.weight": torch.zeros(4, 1, 3, 3)})  # of MobileOne
-    assert "Load it into the network in training form" in refused(small(), path)
+    block = nn.ModuleDict({"reparam_conv": nn.Conv2d(4, 4, 3, groups=4)})
+    network = nn.ModuleDict({"stages": nn.Sequential(nn.Sequential(block))})
+    assert "Load it into the network in training form" in refused(network, path)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "mobilenetv3_large_100", "mobileone_s1"])
+@pytest.mark.parametrize("form", FORMS)
+def test_another_networks_file_is_called_so_and_not_another_form(name, form, tmp_path):
+    words = refused(FORMS[form](), written(tmp_path / "w", zoo.create(name, CLASSES).state_dict()))
+    assert "It is another network's file" in words and "add_branches" not in words
+
+
+def test_every_form_and_width_of_a_network_is_its_own_file():
+    states = [make().state_dict() for make in (*FORMS.values(), lambda: plain(width=1.0), lambda: plain(version="v1"))]
+    assert not [one for one in states for other in states if misfit.of_another_network(one, other)]
 
 
 @torch.no_grad()
