@@ -23,8 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ghostlib.machine import require
 from ghostlib.mmdet import stand_in
 
+require("mmdet-onedl", "mmengine", "mmcv", "mmdet")
 stand_in.install()  # before MMDetection's models, which import MMCV's operators
 
 from mmdet.models.dense_heads import SSDHead  # noqa: E402

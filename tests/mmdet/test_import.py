@@ -27,6 +27,14 @@ def test_it_brings_nothing_of_the_reproduction():
     assert python(code) == "[]"
 
 
+@pytest.mark.parametrize("missing", ["mmengine", "mmcv", "mmdet"])
+def test_without_mmdetection_it_names_the_extra_that_brings_it(missing):
+    code = (f"import sys; sys.modules[{missing!r}] = None\ntry: import ghostlib.mmdet\n"
+            "except ModuleNotFoundError as error: print(error)")
+    told = python(code)
+    assert told.startswith("this needs mm") and missing in told and "pip install 'ghostlib[mmdet-onedl]'" in told
+
+
 def test_it_imports_with_a_pytorch_that_knows_no_harmless_names(monkeypatch):
     """PyTorch 2.1 to 2.3."""
     monkeypatch.delattr(checkpoint, "get_torch_safe_globals", raising=False)
