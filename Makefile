@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site browse test test-library test-networks test-mmdet-3.3 bench lock lint clean
+.PHONY: help setup repro site browse test test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +25,13 @@ browse: setup ## Open JupyterLab on the notebooks
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## Time the training step, and what is deployed, beside timm's; ARGS goes to the first
+bench: setup ## Time the training step, a grid, and what is deployed; ARGS goes to the first
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/deployed.py
+
+bench-gpu: ## Time the training step on a GPU and hold the exact form to the branches there; PYTHON=one with torch and timm
+	PYTHONPATH=. $(if $(wildcard .venv/.installed),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 test-library: setup ## Install the wheel into clean environments, old and new, and run the library's tests there; ARGS=name
 	$(BIN)/python tests/environments.py $(ARGS)
