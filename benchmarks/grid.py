@@ -1,7 +1,7 @@
 """Times ten distilled arms of the digits profile: together with exact sums, and one by one, branch by branch.
 
-CPU seconds of one core, teacher and data at hand, in turns; every start in a process of its own. The old way differs from
-what the project once did only in what has become faster since in either.
+CPU seconds of one core, teacher and data at hand, in turns; every start in a process of its own. One by one is not
+what the project once did: what has become faster in either way is in both.
 """
 
 from __future__ import annotations
