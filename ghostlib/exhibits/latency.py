@@ -81,7 +81,7 @@ def notes(machine: Mapping[str, str], ratios: pd.DataFrame, ranks: pd.DataFrame)
              "The paper's columns are its own, of an Intel i7-8700 and of a phone with a Kirin 9000; no phone was "
              "measured. Times of two machines are not compared, only ratios and ranks within one.",
              "Median and percentiles are of trimmed calls: of a network's calls with an engine the fastest and "
-             "the slowest tenth are left out first, and so the percentiles lie closer together than those of all calls."]
+             "the slowest tenth are left out first, so the percentiles lie closer together than those of all calls."]
     for _, ratio in ratios.iterrows():
         ours = ", ".join(f"{setting} {ratio[setting]:.2f}" for setting in ratios.columns[3:])
         lines.append(f"{ratio['ratio']}: the paper says {ratio['the paper says']} and prints {ratio['Table 9']:.2f}; "
