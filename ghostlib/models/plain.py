@@ -124,8 +124,8 @@ def load_plain(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         added |= {key: value for key, value in model.state_dict().items()
                   if key.startswith(tuple(f"{name}." for name in convs)) and not key.startswith(given)}
     if branched := sorted(added.keys() & state.keys()):
-        raise ValueError(f"this state has branches itself ({branched[0]} and {len(branched) - 1} more of their tensors); "
-                         "load it with the network's own load_state_dict")
+        raise ValueError(f"this state has branches itself ({branched[0]} and {len(branched) - 1} more tensors of "
+                         "them); load it with the network's own load_state_dict")
     renamed = {}
     for key, value in state.items():
         module, _, parameter = key.rpartition(".")
