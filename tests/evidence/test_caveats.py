@@ -109,8 +109,8 @@ def test_the_mean_of_the_widths_at_the_committed_scale_is_computed():
 def test_a_ratio_says_in_how_many_sessions_it_was_confirmed(tmp_path):
     write_times(tmp_path)
     row = judged(tmp_path, "latency-mobileone")
-    assert row["verdict"] == "confirmed" and row["but"] == "in 1 of 6 sessions only"
-    assert "GhostNetV3 1.0× / MobileOne-S1 was confirmed in 1 of 6 sessions: 0.52× [0.46×, 0.73×], " in row["reason"]
+    assert row["verdict"] == "confirmed" and row["but"] == "in 1 of 7 sessions only"
+    assert "GhostNetV3 1.0× / MobileOne-S1 was confirmed in 1 of 7 sessions: 0.52× [0.46×, 0.73×], " in row["reason"]
     assert row["reason"].endswith("The session in the tables is not among them.")
     assert judged(tmp_path, "latency-mobilevit")["but"] == ""
 
