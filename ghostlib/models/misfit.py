@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from ghostlib.models.weights import Report
 
 # The branches of a `RepConv`, and of timm's MobileOne and RepVGG blocks.
 _BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
 # What follows a layer in the name of one of its tensors, in any of its forms.
 _BEHIND_A_LAYER = re.compile(
     r"\.((branches|conv_kxk)\.\d+|conv_1x1|conv_scale|identity|reparam_conv|scale|skip)\..*|\.[^.]+$")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file holds and what of it fits a network, under the network's names.
+
+    Attributes:
+        form: what the file was recognised as, e.g. "the authors' V3, in training form".
+        loaded: the number of tensors that fit.
+        missing: names that the network has and the file lacks.
+        unexpected: names that the file has and the network lacks.
+        mismatched: names that both have, with the shape in the file and the shape in the network.
+    """
+
+    form: str
+    loaded: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file holds what the network does, neither less nor more."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        differences = {
+            "missing": self.missing, "unexpected": self.unexpected,
+            "of another shape": [f"{name}: {theirs} for {ours}" for name, theirs, ours in self.mismatched]}
+        return "; ".join([f"{self.form}: {self.loaded} tensors fit", *(
+            f"{len(names)} {what} ({', '.join([*names[:3], '...'][:len(names)])})"
+            for what, names in differences.items() if names)])
 
 
 class Remedy(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +34,10 @@ class RepConv(nn.Module):
 
     Attributes:
         form: how the sum is computed while training: "branches", one after the other; "exact", as one convolution where
-            there is a form for that (`branch_sum`), which differs by rounding and keeps only the input for the backward
-            pass; "auto", whichever was measured to be faster, on a CPU. State dicts are the same. The exact forms have
-            no second derivative.
+            there is a form for that (`branch_sum`), which differs by rounding and keeps little but the input for the
+            backward pass; "auto", on a CPU, whichever a table of measured sites suggests. State dicts are the same. The
+            exact forms have no second derivative. In float32 they lose digits, as differences of larger numbers, where
+            an input's mean is many times its spread or where a kernel nearly cancels on a smooth image.
     """
 
     form: choice.Form = "auto"
@@ -60,6 +62,8 @@ class RepConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H', W'), the sum over the branches."""
+        if self.form not in get_args(choice.Form):
+            raise ValueError(f"form = {self.form!r}; known: {', '.join(get_args(choice.Form))}")
         total = exact.forward(self, x) if self.form != "branches" else None
         return self.sum_branches(x) if total is None else total
 
@@ -79,7 +83,10 @@ class RepConv(nn.Module):
         """The 1×1 branch, as a product: PyTorch convolves a channel at a time where the batch is small."""
         conv = self.scale.conv
         traced = not isinstance(x, Tensor) or torch.jit.is_tracing()
-        if traced or conv.in_channels != conv.out_channels or conv._forward_hooks or conv._forward_pre_hooks:
+        plain = type(conv).forward is nn.Conv2d.forward and not any(
+            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+            for module in (self.scale, conv))
+        if traced or not plain or conv.in_channels != conv.out_channels:
             return self.scale(x)
         rows, columns = conv.stride
         return self.scale.norm(x[:, :, ::rows, ::columns].to(dtype) * conv.weight.view(-1, 1, 1).to(dtype))

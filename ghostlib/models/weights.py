@@ -15,7 +15,6 @@ import argparse
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from ghostlib.files import save_weights as save
 from ghostlib.models import misfit
-from ghostlib.models.misfit import has_branches
+from ghostlib.models.misfit import Report, has_branches
 from ghostlib.models.reparam import add_branches, reparameterize
 
 # The branches of V3 as the authors' ghostnetv3.py (`bn`) and timm's ghostnet.py (`bn1`) name them, and as a `RepConv`
@@ -57,38 +56,6 @@ class WeightsError(ValueError):
     def __init__(self, message: str, command: str = "", classes: tuple[int, int] | None = None):
         super().__init__(message)
         self.command, self.classes = command or message, classes
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a file holds and what of it fits a network, under the network's names.
-
-    Attributes:
-        form: what the file was recognised as, e.g. "the authors' V3, in training form".
-        loaded: the number of tensors that fit.
-        missing: names that the network has and the file lacks.
-        unexpected: names that the file has and the network lacks.
-        mismatched: names that both have, with the shape in the file and the shape in the network.
-    """
-
-    form: str
-    loaded: int
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the file holds what the network does, neither less nor more."""
-        return not (self.missing or self.unexpected or self.mismatched)
-
-    def __str__(self) -> str:
-        differences = {
-            "missing": self.missing, "unexpected": self.unexpected,
-            "of another shape": [f"{name}: {theirs} for {ours}" for name, theirs, ours in self.mismatched]}
-        return "; ".join([f"{self.form}: {self.loaded} tensors fit", *(
-            f"{len(names)} {what} ({', '.join([*names[:3], '...'][:len(names)])})"
-            for what, names in differences.items() if names)])
 
 
 def load(network: nn.Module, path: str | Path, *, ema: bool = False, strict: bool = True) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,7 @@ class Arm:
                 act(*arguments)
         except Exception as error:
             self.error = error
+            traceback.clear_frames(error.__traceback__)  # they hold the step's activations, and other arms go on
 
     @property
     def ended(self) -> bool:

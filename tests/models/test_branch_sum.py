@@ -161,14 +161,58 @@ class TestSettings:
     def test_a_mean_far_above_the_spread(self, conv, distance):
         assert_exact(site_of(conv), self.x(conv) + distance, 1e-5)
 
-    def test_a_mean_far_above_the_spread_in_float32(self, conv):
-        """As near to the truth, which is float64's, as branches one by one are."""
-        site, x = site_of(conv), self.x(conv) + 1000
+    @pytest.mark.parametrize(("distance", "largest"), [(3, 1e-4), (10, 1e-3)])
+    def test_a_mean_above_the_spread_costs_digits_in_float32(self, conv, distance, largest):
+        site, x = site_of(conv), self.x(conv) + distance
         gradient = torch.randn(3, conv.out_channels, 10, 12, dtype=torch.float64)
+        assert uses_exact_form(copy.deepcopy(site).float(), x.float())
         truth = outcome(site, x, gradient, "branches")["output"]
-        errors = {form: float((outcome(copy.deepcopy(site).float(), x.float(), gradient, form)["output"] - truth)
-                              .abs().max()) for form in ("branches", "exact")}
-        assert errors["exact"] < 3 * errors["branches"]
+        actual = outcome(copy.deepcopy(site).float(), x.float(), gradient, "exact")["output"]
+        assert float((actual - truth).abs().max()) < largest
+
+    def test_a_mean_too_far_above_the_spread_goes_branch_by_branch(self, conv):
+        columns = conv.in_channels == 24  # these are centred, whatever the mean
+        assert uses_exact_form(site_of(conv), self.x(conv) + 1000) == columns
+
+    def test_networks_in_half_precision_go_branch_by_branch(self, conv):
+        site = site_of(conv).bfloat16()
+        assert site(self.x(conv).bfloat16()).dtype == torch.bfloat16
+        with torch.autocast("cpu", torch.bfloat16):
+            assert site_of(conv)(self.x(conv)).dtype == torch.float64  # autocast leaves doubles alone
+
+    def test_float16_autocast_sums_gradients_in_float32(self, conv):
+        site = site_of(conv, dtype=torch.float32)
+        site.form = "exact"
+        with torch.autocast("cpu", torch.float16):
+            y = site(self.x(conv, 90, 90).float())
+        y.backward(torch.full_like(y, 10.0))
+        beta = site.norms[0].bias.grad
+        torch.testing.assert_close(beta, torch.full_like(beta, 10.0 * 3 * 90 * 90))
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_the_output_has_the_layout_of_the_input(self, conv, layout):
+        site = site_of(conv)
+        site.form = "exact"
+        assert site(self.x(conv).contiguous(memory_format=layout)).is_contiguous(memory_format=layout)
+
+    def test_normalisations_that_differ_go_branch_by_branch(self, conv):
+        site = site_of(conv)
+        site.norms[1].eps, site.norms[1].momentum = 1.0, 0.9
+        assert not uses_exact_form(site, self.x(conv))
+
+    def test_a_transform_of_functions_sees_the_branches(self, conv):
+        site, x = site_of(conv, track_running_stats=False), self.x(conv)
+        site.form = "exact"
+        actual = torch.func.grad(lambda x: site(x).square().sum())(x)
+        inputs = x.clone().requires_grad_()
+        site.sum_branches(inputs).square().sum().backward()
+        torch.testing.assert_close(actual, inputs.grad)
+
+    def test_an_unknown_form_is_an_error(self, conv):
+        site = site_of(conv)
+        site.form = "exakt"
+        with pytest.raises(ValueError, match="known: auto, branches, exact"):
+            site(self.x(conv))
 
     def test_float32(self, conv):
         assert_exact(site_of(conv, dtype=torch.float32), self.x(conv).float(), 1e-4)

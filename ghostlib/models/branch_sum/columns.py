@@ -52,7 +52,8 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     kernels = ctx.branches.kernels(parameters)
     _, count, outputs, _ = kernels.shape
     by_bias = column_sums(at_least_float32(gradient))
-    by_scale = at_least_float32(gradient.T @ columns).view(outputs, count, outputs).diagonal(dim1=0, dim2=2)[None]
+    products = at_least_float32(gradient).T @ at_least_float32(columns)
+    by_scale = products.view(outputs, count, outputs).diagonal(dim1=0, dim2=2)[None]
     through_mean = by_bias * scale / -len(x)
     through_variance = by_scale * scale * rstd.square() / -len(x)  # times the centred column
     by_columns = torch.addmm(through_mean.view(-1).to(x.dtype), gradient, _adding(scale, x.dtype).T)

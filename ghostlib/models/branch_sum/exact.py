@@ -13,7 +13,7 @@ from ghostlib.models.branch_sum import choice
 from ghostlib.models.branch_sum.autocast import autocast_dtype, without_autocast
 from ghostlib.models.branch_sum.columns import ColumnSum
 from ghostlib.models.branch_sum.function import Branches, BranchSum
-from ghostlib.models.branch_sum.taps import Moments
+from ghostlib.models.branch_sum.taps import Moments, laid_out_like
 
 
 class Site(Protocol):
@@ -21,6 +21,7 @@ class Site(Protocol):
 
     branches: nn.ModuleList
     scale: nn.Module | None
+    skip: nn.Module | None
     norms: list[nn.Module]
     form: choice.Form
 
@@ -33,7 +34,7 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
     """
     if not _applies(site, x):
         return None
-    conv, norms = site.branches[0].conv, site.norms
+    conv, norms, image = site.branches[0].conv, site.norms, x
     dtype = autocast_dtype(x.device.type)
     with without_autocast(x.device.type):
         x = x if dtype is None else x.to(dtype)
@@ -43,8 +44,10 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
         parameters += [] if site.scale is None else [site.scale.conv.weight]
         parameters += [norm.weight for norm in norms] + [norm.bias for norm in norms] if branches.affine else []
         reduce = _reduction(norms[0])
-        taps = choice.depthwise_taps(conv, x, site.form) if branches.depthwise else choice.pointwise_taps(conv)
-        if taps is None or x.shape[0] * math.prod(taps.output_size(*x.shape[2:])) < 2:  # no variance: BN's own error
+        taps = choice.taps_for(conv, x, branches.count, site.form, alone=reduce is None)
+        if taps is None:
+            return None
+        if reduce is None and x.shape[0] * math.prod(taps.output_size(*x.shape[2:])) < 2:  # no variance: BN's own error
             return None
         if reduce is None and not branches.depthwise and choice.by_columns(conv, branches.count):
             values = taps.read(x)
@@ -53,34 +56,52 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
         else:
             with torch.no_grad():
                 values = taps.read(x)
-                moments = taps.moments(values)
+                moments = taps.moments(values, ask=reduce is None)
                 if moments is None:
                     return None
                 moments = moments if reduce is None else _over_processes(moments, reduce)
             total, mean, variance = BranchSum.apply(x, values, moments, taps, branches, reduce, *parameters)
             count = moments.count
         total = taps.write(total, *taps.output_size(*x.shape[2:]))
-    _track(norms, mean, variance * (count / (count - 1)), dim=1)
-    return total
+    _track(norms, mean, variance * (count / (count - 1)))
+    return laid_out_like(total, image)
 
 
 def _applies(site: Site, x: Tensor) -> bool:
-    if not isinstance(x, Tensor) or torch.jit.is_tracing():  # a graph of the network shows its branches
+    if not isinstance(x, Tensor) or _is_observed():
         return False
-    first, norms = site.branches[0], site.norms
-    if len(norms) == 1 or x.dim() != 4 or not (x.device.type == "cpu" or site.form == "exact"):
+    norms, convs = site.norms, [branch.conv for branch in site.branches]
+    convs += [] if site.scale is None else [site.scale.conv]
+    if len(norms) == 1 or x.dim() != 4 or convs[0].bias is not None \
+            or not (x.device.type == "cpu" or site.form == "exact"):
         return False
-    if not all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) for norm in norms):
+    first = norms[0]
+    alike = all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) and (
+        norm.eps, norm.momentum, norm.affine, norm.track_running_stats) == (
+        first.eps, first.momentum, first.affine, first.track_running_stats) for norm in norms)
+    if not alike or not all(type(conv).forward is nn.Conv2d.forward for conv in convs):
         return False
-    if first.conv.bias is not None:
+    pairs = [*site.branches, *([] if site.scale is None else [site.scale])]
+    if any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+           for module in (*pairs, *convs, *norms)):
         return False
-    convs = [branch.conv for branch in site.branches] + ([] if site.scale is None else [site.scale.conv])
-    return all(type(conv).forward is nn.Conv2d.forward for conv in convs) and not any(
-        module._forward_hooks or module._forward_pre_hooks for module in (*convs, *norms))
+    # Whole networks in half precision, and mixtures that PyTorch refuses, are left to the branches.
+    dtype = convs[0].weight.dtype
+    if dtype not in (torch.float32, torch.float64) or first.affine and first.weight.dtype != dtype:
+        return False
+    return x.dtype == dtype if autocast_dtype(x.device.type) is None else dtype == torch.float32 == x.dtype \
+        or dtype == torch.float32 and x.dtype == autocast_dtype(x.device.type)
+
+
+def _is_observed() -> bool:
+    """Whether a tracer looks, which is to see the branches, or a transform for which the exact forms have no rule."""
+    return (torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", lambda: False)()
+            or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.autograd.forward_ad._current_level >= 0)
 
 
 @torch.no_grad()
-def _track(norms: list[nn.Module], mean: Tensor, variance: Tensor, dim: int) -> None:
+def _track(norms: list[nn.Module], mean: Tensor, variance: Tensor) -> None:
     """Takes the branches' statistics (G, B, O) into the running ones, as each normalisation does for itself."""
     if norms[0].running_mean is None:
         return

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ghostlib.models.branch_sum.autocast import without_autocast
-from ghostlib.models.branch_sum.taps import Moments, Taps
+from ghostlib.models.branch_sum.taps import Moments, Taps, laid_out_like
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             by_moments_mean, by_covariance = ctx.reduce(by_moments_mean), ctx.reduce(by_covariance)
         by_x = ctx.taps.input_gradient(values, gradient, _weighted(scale, kernels),
                                        Moments(moments_mean, covariance, ctx.count), by_moments_mean, by_covariance)
-        by_x = ctx.taps.write(by_x, *x.shape[2:])
+        by_x = laid_out_like(ctx.taps.write(by_x, *x.shape[2:]), x)
     return (by_x,) + (None,) * 5 + ctx.branches.unstack(parameters, by_kernels, by_scale * rstd,
                                                          by_bias.expand_as(scale))
 

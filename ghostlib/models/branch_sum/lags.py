@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostlib.models.branch_sum.taps import Moments, at_least_float32, cannot_ask, is_far
+from ghostlib.models.branch_sum.taps import Moments, at_least_float32, can_ask, is_far
 
 
 class LagTaps:
@@ -36,14 +36,14 @@ class LagTaps:
         """See `Taps`."""
         return values
 
-    def moments(self, x: Tensor) -> Moments | None:
+    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
         """See `Taps`."""
         x = at_least_float32(x)
         count = x.shape[0] * x.shape[2] * x.shape[3]
         moments = (_features(x) @ _assembly(x.device, x.dtype)) / count
         mean, second = moments[:, 81:], moments[:, :81].view(-1, 9, 9)
         covariance = torch.baddbmm(second, mean[:, :, None], mean[:, None], alpha=-1)
-        if not cannot_ask(x) and is_far(mean[:, 4], covariance[:, 4, 4]):
+        if ask and can_ask(x) and is_far(mean[:, 4], covariance[:, 4, 4]):
             return None
         return Moments(mean, covariance, count)
 
@@ -54,6 +54,7 @@ class LagTaps:
 
     def kernel_gradient(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """See `Taps`."""
+        x, gradient = at_least_float32(x), at_least_float32(gradient)
         by_kernels = _correlation(x, gradient, padding=1)
         return by_kernels.view(-1, 1, 9), gradient.sum((0, 2, 3))[:, None]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostlib.models.branch_sum.taps import Moments, at_least_float32, cannot_ask, is_far
+from ghostlib.models.branch_sum.taps import Moments, at_least_float32, can_ask, is_far
 
 # Numbers in the constant that makes second moments of taps out of those of pixels.
 _LARGEST_CONSTANT = 300_000
@@ -23,7 +23,7 @@ class SmallMapTaps:
     is a matrix (pixels, output pixels) of which the taps say where each of its numbers stands.
     """
 
-    groups: int
+    groups: int = field(compare=False)  # what is cached for a geometry serves any number of channels
     height: int
     width: int
     kernel: tuple[int, int]
@@ -60,7 +60,7 @@ class SmallMapTaps:
         """See `Taps`."""
         return values.permute(1, 2, 0).contiguous().view(values.shape[1], height, width, -1).permute(0, 3, 1, 2)
 
-    def moments(self, x: Tensor) -> Moments | None:
+    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
         """See `Taps`."""
         x = at_least_float32(x)
         count = x.shape[1] * self._places(x).shape[2]
@@ -68,7 +68,7 @@ class SmallMapTaps:
         second = torch.bmm(x.transpose(1, 2), x).view(self.groups, -1) @ _pairs(self, x.device, x.dtype)
         second = second.view(self.groups, self.taps, self.taps)
         covariance = torch.baddbmm(second, mean[:, :, None], mean[:, None], beta=1 / count, alpha=-1)
-        if not cannot_ask(x) and is_far(mean, covariance.diagonal(dim1=1, dim2=2)):
+        if ask and can_ask(x) and is_far(mean, covariance.diagonal(dim1=1, dim2=2)):
             return None
         return Moments(mean, covariance, count)
 
@@ -78,6 +78,7 @@ class SmallMapTaps:
 
     def kernel_gradient(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """See `Taps`."""
+        x, gradient = at_least_float32(x), at_least_float32(gradient)
         products = torch.bmm(x.transpose(1, 2), gradient).view(self.groups, -1)
         return (products @ self._places(x).view(self.taps, -1).T)[:, None], gradient.sum((1, 2))[:, None]
 

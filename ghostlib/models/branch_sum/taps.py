@@ -50,14 +50,17 @@ class Taps(Protocol):
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Of an image of this size."""
 
-    def moments(self, values: Tensor) -> Moments | None:
-        """In float32 or better; None where they cannot be had to the precision of the convolution itself."""
+    def moments(self, values: Tensor, ask: bool = True) -> Moments | None:
+        """In float32 or better; None where a mean is so far above its spread that too little would be left of them.
+
+        Without `ask`, and where to ask would cost much (`can_ask`), there is an answer in any case.
+        """
 
     def convolve(self, values: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
         """With kernels (G, O, T) and bias (G, O)."""
 
     def kernel_gradient(self, values: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss's gradients by kernels (G, O, T) and bias (G, O)."""
+        """The loss's gradients by kernels (G, O, T) and bias (G, O), in float32 or better."""
 
     def input_gradient(self, values: Tensor, gradient: Tensor, kernels: Tensor, moments: Moments, by_mean: Tensor,
                        by_covariance: Tensor) -> Tensor:
@@ -82,11 +85,11 @@ class PointwiseTaps:
         """See `Taps`."""
         return values.view(-1, height, width, values.shape[1]).permute(0, 3, 1, 2)
 
-    def moments(self, x: Tensor) -> Moments | None:
+    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
         """See `Taps`."""
         x = at_least_float32(x)
         mean = column_sums(x) / len(x)
-        if cannot_ask(x):
+        if not (ask and can_ask(x)):
             x = x - mean
             covariance = (x.T @ x) / len(x)
         else:
@@ -101,6 +104,7 @@ class PointwiseTaps:
 
     def kernel_gradient(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """See `Taps`."""
+        x, gradient = at_least_float32(x), at_least_float32(gradient)
         return (gradient.T @ x)[None], column_sums(gradient)[None]
 
     def input_gradient(self, x: Tensor, gradient: Tensor, kernels: Tensor, moments: Moments, by_mean: Tensor,
@@ -127,6 +131,11 @@ def is_far(mean: Tensor, variance: Tensor) -> bool:
     return bool((mean.square() > _FAR**2 * variance).logical_and_(mean != 0).any())
 
 
-def cannot_ask(x: Tensor) -> bool:
-    """Whether a look at the values would make an accelerator wait, or break a compiled graph."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling()
+def can_ask(x: Tensor) -> bool:
+    """Whether a look at the values makes no accelerator wait and breaks no compiled graph."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def laid_out_like(image: Tensor, other: Tensor) -> Tensor:
+    """The image with channels last or not as the other one has them."""
+    return image.contiguous() if other.is_contiguous() else image
