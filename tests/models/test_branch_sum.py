@@ -180,10 +180,10 @@ class TestSettings:
         with torch.autocast("cpu", torch.bfloat16):
             assert site_of(conv)(self.x(conv)).dtype == torch.float64  # autocast leaves doubles alone
 
-    def test_float16_autocast_sums_gradients_in_float32(self, conv):
+    def test_autocast_sums_gradients_in_float32(self, conv):
         site = site_of(conv, dtype=torch.float32)
         site.form = "exact"
-        with torch.autocast("cpu", torch.float16):
+        with torch.autocast("cpu", torch.bfloat16):
             y = site(self.x(conv, 90, 90).float())
         y.backward(torch.full_like(y, 10.0))
         beta = site.norms[0].bias.grad

@@ -167,7 +167,8 @@ def test_timms_synchronised_normalisation_with_activation_stays_synchronised():
     group = Group()
     network, x = nn.Sequential(nn.Conv2d(4, 4, 1), norm).eval(), torch.randn(2, 4, 3, 3)
     expected = network(x)
-    add_branches(timm.layers.convert_sync_batchnorm(network, group), preserve=True)
+    synchronised = timm.layers.convert_sync_batchnorm(network, group).eval()  # older releases of timm forget the mode
+    add_branches(synchronised, preserve=True)
     for branch in network[0].branches:
         assert type(branch.norm) is nn.SyncBatchNorm and (branch.norm.process_group, branch.norm.eps) == (group, 0.1)
     assert [type(module) for module in network[1]] == [nn.Dropout, nn.SiLU]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ghostlib.models.branch_sum.lags import LagTaps
 from ghostlib.models.branch_sum.small_maps import SmallMapTaps
-from ghostlib.models.branch_sum.taps import PointwiseTaps, Taps
+from ghostlib.models.branch_sum.taps import PointwiseTaps, Taps, is_compiling
 
 Form = Literal["auto", "branches", "exact"]
 
@@ -41,7 +40,7 @@ def taps_for(conv: nn.Conv2d, x: Tensor, branches: int, form: Form, alone: bool)
         alone: whether statistics are of this process alone. Else the choice depends on nothing in which processes may
             differ, since those that share statistics must choose alike.
     """
-    if conv.groups > 1 and torch.compiler.is_compiling():
+    if conv.groups > 1 and is_compiling():
         return None  # a compiled graph cannot look whether a mean is too far above its spread
     if conv.groups > 1:
         return depthwise_taps(conv, x, form) if alone else depthwise_taps_by_lags(conv)

@@ -7,6 +7,7 @@ class for each way to get them: `PointwiseTaps` here, `lags.LagTaps` and `small_
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple, Protocol
 
 import torch
@@ -133,7 +134,14 @@ def is_far(mean: Tensor, variance: Tensor) -> bool:
 
 def can_ask(x: Tensor) -> bool:
     """Whether a look at the values makes no accelerator wait and breaks no compiled graph."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not is_compiling()
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` traces this call."""
+    if hasattr(torch.compiler, "is_compiling"):
+        return torch.compiler.is_compiling()
+    return "torch._dynamo" in sys.modules and torch._dynamo.is_compiling()  # torch < 2.3
 
 
 def laid_out_like(image: Tensor, other: Tensor) -> Tensor:
