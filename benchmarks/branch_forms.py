@@ -23,6 +23,7 @@ from ghostlib.models import zoo
 from ghostlib.models.branch_sum import choice
 from ghostlib.models.branch_sum.lags import LagTaps
 from ghostlib.models.branch_sum.small_maps import SmallMapTaps
+from ghostlib.models.branch_sum.taps import PointwiseTaps
 from ghostlib.models.rep_conv import RepConv
 
 # Of one batch: images, side (px), width of the network.
@@ -134,10 +135,10 @@ def timed(site: RepConv, x: Tensor, rounds: int) -> dict[str, float]:
 def chosen_form(site: RepConv, x: Tensor) -> str:
     """The name of the form that the rule takes."""
     conv = site.branches[0].conv
-    if conv.groups == 1:
-        return "columns" if choice.by_columns(conv, len(site.norms)) else "covariance"
-    taps = choice.depthwise_taps(conv, x, "auto")
-    return {LagTaps: "lags", SmallMapTaps: "small map", type(None): "branches"}[type(taps)]
+    taps = choice.taps_for(conv, x, len(site.norms), "auto", alone=True)
+    if isinstance(taps, PointwiseTaps) and choice.by_columns(conv, len(site.norms)):
+        return "columns"
+    return {PointwiseTaps: "covariance", LagTaps: "lags", SmallMapTaps: "small map", type(None): "branches"}[type(taps)]
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ _COLUMNS_RATIO = 1.5
 _SMALL_MAP, _SMALL_MAP_IMAGES = 400, 32
 # Lags are worth their many small operations from this many numbers in the input on.
 _LAGS_NUMEL = 150_000
-
-
 # The covariance of many channels over few pixels costs more than it saves.
 _PIXELS_A_CHANNEL = 2
 

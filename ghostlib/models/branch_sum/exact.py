@@ -89,8 +89,8 @@ def _applies(site: Site, x: Tensor) -> bool:
     dtype = convs[0].weight.dtype
     if dtype not in (torch.float32, torch.float64) or first.affine and first.weight.dtype != dtype:
         return False
-    return x.dtype == dtype if autocast_dtype(x.device.type) is None else dtype == torch.float32 == x.dtype \
-        or dtype == torch.float32 and x.dtype == autocast_dtype(x.device.type)
+    cast = autocast_dtype(x.device.type)
+    return x.dtype == dtype if cast is None else dtype == torch.float32 and x.dtype in (dtype, cast)
 
 
 def _is_observed() -> bool:
