@@ -70,7 +70,7 @@ def test_an_image_that_a_network_cannot_take_is_named():
         count(zoo.create("ghostnetv2_100", 10, 0.25), 16)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_network_is_counted_in_its_own_precision(dtype):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
     assert count(network.to(dtype), 8) == count(network.to(torch.float32), 8)
