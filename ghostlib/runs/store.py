@@ -142,35 +142,44 @@ class Store:
         return None
 
     def _train(self, jobs: Sequence[Job], report: Callable[[Job, Any], None]) -> Iterator[tuple[Job, Exception | None]]:
-        left = {job.key: job for job in jobs}
+        left = {}
+        for job in jobs:
+            try:
+                self._describe(job)
+                left[job.key] = job
+            except Exception as error:
+                yield job, error
         seconds, since = dict.fromkeys(left, 0.0), time.perf_counter()
         try:
-            for job in jobs:
-                description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
-                               "python": platform.python_version(), **job.describe()}
-                write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
-            for job, outcome in _outcomes(jobs, self, report):
+            for job, outcome in _outcomes(list(left.values()), self, report):
                 now = time.perf_counter()
                 seconds = {key: seconds[key] + (now - since) / len(left) for key in left}
                 since = now
-                failed = isinstance(outcome, Exception)
-                if not failed:
-                    self._keep(job, outcome, seconds[job.key])
                 del left[job.key]
-                yield job, outcome if failed else None
+                yield job, outcome if isinstance(outcome, Exception) else self._keep(job, outcome, seconds[job.key])
         except Exception as error:  # it stops all of them: an image cannot be read, say
             for job in left.values():
                 yield job, error
 
-    def _keep(self, job: Job, metrics: dict[str, Any], seconds: float) -> None:
+    def _describe(self, job: Job) -> None:
+        description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
+                       "python": platform.python_version(), **job.describe()}
+        write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
+
+    def _keep(self, job: Job, metrics: dict[str, Any], seconds: float) -> Exception | None:
+        """Writes what a finished job leaves; what hindered it (a full disk) is this job's error, not the cohort's."""
         folder = self.folder(job)
         cost = {"seconds": round(seconds, 1), "device": device_name(job.profile.device_type),
                 "date": time.strftime("%Y-%m-%d", time.gmtime())}
-        write_atomic(folder / "cost.json", json.dumps(cost))
-        write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))  # last: it says that the rest is there
+        try:
+            write_atomic(folder / "cost.json", json.dumps(cost))
+            write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))  # last: it says that the rest is there
+        except Exception as error:
+            return error
         shutil.rmtree(folder / STATES, ignore_errors=True)
         for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
             half_written.unlink(missing_ok=True)
+        return None
 
 
 def _outcomes(jobs: Sequence[Job], store: Store,

@@ -137,6 +137,16 @@ def test_one_run_s_damaged_result_and_another_s_code_leave_the_rest_of_a_cohort_
     assert "is torn" in str(ended[torn.key]) and "source changed" in str(ended[stale.key])
 
 
+@pytest.mark.parametrize("file", ["run.json", "metrics.json"])
+def test_a_file_that_cannot_be_written_fails_its_own_run_alone(make_run, store, file):
+    hindered, good = (make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3))
+    (store.folder(hindered) / file).mkdir(parents=True)  # a folder in its place
+    store.metrics = lambda run: None  # which could not be read, either
+    ended = {run.key: error for run, error in store.ensure_together([hindered, good], lambda run, progress: None)}
+    assert file in str(ended[hindered.key]) and ended[good.key] is None
+    assert Store(store.root).metrics(good) is not None and not lock_is_held(store, hindered)
+
+
 def test_a_teacher_is_trained_once_before_its_first_student_and_answers_folded(make_run, store, tiny):
     student = make_run(teacher="strong", epochs=1)
     store.ensure(student)
