@@ -37,7 +37,8 @@ class RepConv(nn.Module):
             there is a form for that (`branch_sum`), which differs by rounding and keeps little but the input for the
             backward pass; "auto", on a CPU, whichever a table of measured sites suggests. State dicts are the same. The
             exact forms have no second derivative. In float32 they lose digits, as differences of larger numbers, where
-            an input's mean is many times its spread or where a kernel nearly cancels on a smooth image.
+            an input's mean is many times its spread or where a kernel nearly cancels on a smooth image; a CPU sees that
+            and goes branch by branch, an accelerator or a compiled graph does not look.
     """
 
     form: choice.Form = "auto"

@@ -13,7 +13,8 @@ from ghostlib.models.branch_sum import choice
 from ghostlib.models.branch_sum.autocast import autocast_dtype, without_autocast
 from ghostlib.models.branch_sum.columns import ColumnSum
 from ghostlib.models.branch_sum.function import Branches, BranchSum
-from ghostlib.models.branch_sum.taps import Moments, laid_out_like
+from ghostlib.models.branch_sum.statistics import is_lost, statistics
+from ghostlib.models.branch_sum.taps import Moments, can_look_at, laid_out_like
 
 
 class Site(Protocol):
@@ -29,8 +30,8 @@ class Site(Protocol):
 def forward(site: Site, x: Tensor) -> Tensor | None:
     """(N, C_in, H, W) -> (N, C_out, H', W'), the sum over the branches; None where no exact form is for it.
 
-    That is so in evaluation mode (statistics are constants then), for one branch, and for convolutions other than 1×1
-    ones and depth-wise ones of the shapes that `choice` names.
+    That is so in evaluation mode (statistics are constants then), for one branch, for convolutions other than 1×1 ones
+    and depth-wise ones of the shapes that `choice` names, and where rounding would decide a branch's variance.
     """
     if not _applies(site, x):
         return None
@@ -54,13 +55,16 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
             total, mean, variance = ColumnSum.apply(values, branches, *parameters)
             count = len(values)
         else:
+            can_ask = reduce is None and can_look_at(x)
             with torch.no_grad():
                 values = taps.read(x)
-                moments = taps.moments(values, ask=reduce is None)
-                if moments is None:
-                    return None
+                moments = taps.moments(values, centre=not can_ask)
                 moments = moments if reduce is None else _over_processes(moments, reduce)
-            total, mean, variance = BranchSum.apply(x, values, moments, taps, branches, reduce, *parameters)
+                kernels = branches.kernels(parameters)
+                mean, variance = statistics(kernels, moments)
+                if can_ask and is_lost(variance, kernels, moments, branches.eps):
+                    return None
+            total = BranchSum.apply(x, values, moments, kernels, mean, variance, taps, branches, reduce, *parameters)
             count = moments.count
         total = taps.write(total, *taps.output_size(*x.shape[2:]))
     _track(norms, mean, variance * (count / (count - 1)))
@@ -68,7 +72,7 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
 
 
 def _applies(site: Site, x: Tensor) -> bool:
-    if not isinstance(x, Tensor) or _is_observed():
+    if type(x) not in (Tensor, nn.Parameter) or _is_observed():  # other tensors, fake ones say, have their own rules
         return False
     norms, convs = site.norms, [branch.conv for branch in site.branches]
     convs += [] if site.scale is None else [site.scale.conv]

@@ -88,34 +88,29 @@ class Branches:
 class BranchSum(torch.autograd.Function):
     """Σ_b γ_b (w_b * x - mean_b) / √(var_b + ε) + β_b, the statistics being those of the batch.
 
-    Also gives the branches' means and variances (G, B, O), which have no gradient.
+    Through the statistics, too, there is a gradient, so x and the parameters are given beside what follows from them.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, moments: Moments, taps: Taps, branches: Branches,
-                reduce: Callable[[Tensor], Tensor] | None, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, values: Tensor, moments: Moments, kernels: Tensor, mean: Tensor, variance: Tensor,
+                taps: Taps, branches: Branches, reduce: Callable[[Tensor], Tensor] | None,
+                *parameters: Tensor) -> Tensor:
         """Of x (N, C_in, H, W) and the branches' parameters, to values as the taps write them.
 
-        `values` are x as the taps read it, `moments` theirs; `reduce` adds up over processes.
+        `values` are x as the taps read it, `moments` theirs, `mean` and `variance` the branches' statistics (G, B, O);
+        `reduce` adds up over processes.
         """
-        kernels = branches.kernels(parameters)
         gamma, beta = branches.affine_parameters(parameters)
-        groups, count, outputs, size = kernels.shape
-        flat = kernels.reshape(groups, -1, size)
-        mean = torch.bmm(flat, moments.mean[:, :, None]).view(groups, count, outputs)
-        variance = (torch.bmm(flat, moments.covariance) * flat).sum(-1).view(groups, count, outputs).clamp_(min=0)
         rstd = (variance + branches.eps).rsqrt()
         scale = gamma * rstd
         bias = beta - scale * mean
-        kernel = _weighted(scale, kernels)
         ctx.save_for_backward(x, scale, rstd, mean, moments.mean, moments.covariance, *parameters)
         ctx.count, ctx.taps, ctx.branches, ctx.reduce = moments.count, taps, branches, reduce
-        ctx.mark_non_differentiable(mean, variance)
-        return taps.convolve(values, kernel, bias.sum(1)), mean, variance
+        return taps.convolve(values, _weighted(scale, kernels), bias.sum(1))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with without_autocast(gradient.device.type):
             return _gradients(ctx, gradient)
 
@@ -143,8 +138,8 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         by_x = ctx.taps.input_gradient(values, gradient, _weighted(scale, kernels),
                                        Moments(moments_mean, covariance, ctx.count), by_moments_mean, by_covariance)
         by_x = laid_out_like(ctx.taps.write(by_x, *x.shape[2:]), x)
-    return (by_x,) + (None,) * 5 + ctx.branches.unstack(parameters, by_kernels, by_scale * rstd,
-                                                         by_bias.expand_as(scale))
+    by_parameters = ctx.branches.unstack(parameters, by_kernels, by_scale * rstd, by_bias.expand_as(scale))
+    return (by_x, *(None,) * 8, *by_parameters)
 
 
 def _weighted(scale: Tensor, kernels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostlib.models.branch_sum.taps import Moments, at_least_float32, can_ask, is_far
+from ghostlib.models.branch_sum.taps import Moments, at_least_float32
 
 
 class LagTaps:
@@ -36,15 +36,13 @@ class LagTaps:
         """See `Taps`."""
         return values
 
-    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
+    def moments(self, x: Tensor, centre: bool = False) -> Moments:
         """See `Taps`."""
         x = at_least_float32(x)
         count = x.shape[0] * x.shape[2] * x.shape[3]
         moments = (_features(x) @ _assembly(x.device, x.dtype)) / count
         mean, second = moments[:, 81:], moments[:, :81].view(-1, 9, 9)
         covariance = torch.baddbmm(second, mean[:, :, None], mean[:, None], alpha=-1)
-        if ask and can_ask(x) and is_far(mean[:, 4], covariance[:, 4, 4]):
-            return None
         return Moments(mean, covariance, count)
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:

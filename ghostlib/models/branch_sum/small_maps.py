@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostlib.models.branch_sum.taps import Moments, at_least_float32, can_ask, is_far
+from ghostlib.models.branch_sum.taps import Moments, at_least_float32
 
 # Numbers in the constant that makes second moments of taps out of those of pixels.
 _LARGEST_CONSTANT = 300_000
@@ -60,7 +60,7 @@ class SmallMapTaps:
         """See `Taps`."""
         return values.permute(1, 2, 0).contiguous().view(values.shape[1], height, width, -1).permute(0, 3, 1, 2)
 
-    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
+    def moments(self, x: Tensor, centre: bool = False) -> Moments:
         """See `Taps`."""
         x = at_least_float32(x)
         count = x.shape[1] * self._places(x).shape[2]
@@ -68,8 +68,6 @@ class SmallMapTaps:
         second = torch.bmm(x.transpose(1, 2), x).view(self.groups, -1) @ _pairs(self, x.device, x.dtype)
         second = second.view(self.groups, self.taps, self.taps)
         covariance = torch.baddbmm(second, mean[:, :, None], mean[:, None], beta=1 / count, alpha=-1)
-        if ask and can_ask(x) and is_far(mean, covariance.diagonal(dim1=1, dim2=2)):
-            return None
         return Moments(mean, covariance, count)
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:

@@ -13,10 +13,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-# Where a mean is this many standard deviations from zero, the difference of second moment and squared mean loses
-# three of float32's seven digits.
-_FAR = 30.0
-
 
 class Moments(NamedTuple):
     """Of the taps, over all output positions of a batch.
@@ -51,10 +47,11 @@ class Taps(Protocol):
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Of an image of this size."""
 
-    def moments(self, values: Tensor, ask: bool = True) -> Moments | None:
-        """In float32 or better; None where a mean is so far above its spread that too little would be left of them.
+    def moments(self, values: Tensor, centre: bool = False) -> Moments:
+        """In float32 or better.
 
-        Without `ask`, and where to ask would cost much (`can_ask`), there is an answer in any case.
+        With `centre` the mean is taken off the values first where that is possible, at the price of a copy: for who
+        cannot ask afterwards whether rounding left enough (`statistics.is_lost`).
         """
 
     def convolve(self, values: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
@@ -86,17 +83,15 @@ class PointwiseTaps:
         """See `Taps`."""
         return values.view(-1, height, width, values.shape[1]).permute(0, 3, 1, 2)
 
-    def moments(self, x: Tensor, ask: bool = True) -> Moments | None:
+    def moments(self, x: Tensor, centre: bool = False) -> Moments:
         """See `Taps`."""
         x = at_least_float32(x)
         mean = column_sums(x) / len(x)
-        if not (ask and can_ask(x)):
+        if centre:
             x = x - mean
             covariance = (x.T @ x) / len(x)
         else:
             covariance = torch.addmm(torch.outer(mean, mean), x.T, x, beta=-1, alpha=1 / len(x))
-            if is_far(mean, covariance.diagonal()):
-                return None
         return Moments(mean[None], covariance[None], len(x))
 
     def convolve(self, x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
@@ -127,12 +122,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def is_far(mean: Tensor, variance: Tensor) -> bool:
-    """Whether any of the means is so far above its spread that squares must not be subtracted."""
-    return bool((mean.square() > _FAR**2 * variance).logical_and_(mean != 0).any())
-
-
-def can_ask(x: Tensor) -> bool:
+def can_look_at(x: Tensor) -> bool:
     """Whether a look at the values makes no accelerator wait and breaks no compiled graph."""
     return x.device.type == "cpu" and not is_compiling()
 
