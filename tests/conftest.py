@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first, so that it does not run alone in the end."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Profile:
     """48 digits, two stand-in teachers, GhostNetV2 at width 0.1, 3 epochs of 3 steps."""
