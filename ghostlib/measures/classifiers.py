@@ -78,22 +78,33 @@ def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
                           **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]])
 
 
+def correct(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """Which of the test images each cell and seed gets right; see `evaluate.packed`."""
+    import pandas as pd
+
+    return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
+                          "images": len(run.splits.test),
+                          "correct": store.metrics(run)["correct"][str(cell.recipe.ema_decay)]}
+                         for cell, run in experiment.runs()])
+
+
 def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
     """The digest of all that params.yaml and experiments.yaml say about a training; see `places.digest`."""
     teacher = recipe.teacher and profile.teachers[recipe.teacher]
-    resolved = _stand_in_recipe(profile, recipe.teacher).model_dump() if teacher and teacher.stand_in else None
-    return places.digest(recipe.model_dump(), places.scale_of(profile), seed, teacher and teacher.timm, resolved)
+    answering = (_teacher_settings(profile, recipe.teacher) if teacher.stand_in else teacher.timm) if teacher else None
+    return places.digest(recipe.model_dump(), places.scale_of(profile), seed, answering)
 
 
 def _provide(profile_name: str, name: str) -> None:
     """Measures one experiment if its files do not answer params.yaml and experiments.yaml."""
     experiment = Experiment.load(name, profile_name)
-    path, curves = places.runs_file(profile_name, name), places.curves_file(profile_name, name)
+    path, others = places.runs_file(profile_name, name), [
+        places.curves_file(profile_name, name), places.correct_file(profile_name, name)]
     wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))
               for cell in experiment.cells for seed in experiment.profile.seeds]
-    why = places.lacking(path, wanted)
-    if why or not curves.exists():
-        places.announce(path if why else curves, why or "does not exist")
+    why, absent = places.lacking(path, wanted), [other for other in others if not other.exists()]
+    if why or absent:
+        places.announce(path if why else absent[0], why or "does not exist")
         _measure(experiment.profile, [experiment])
 
 
@@ -108,6 +119,7 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     for experiment in experiments:
         places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
         places.write_csv(curves(experiment, store), places.curves_file(profile.name, experiment.name))
+        places.write_csv(correct(experiment, store), places.correct_file(profile.name, experiment.name))
     described = profile.model_dump(mode="json", exclude={"base"})
     write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)
@@ -159,8 +171,6 @@ def _teachers_lacking(profile: Profile) -> str:
 
 
 def _teacher_settings(profile: Profile, name: str) -> str:
-    return places.digest(_stand_in_recipe(profile, name).model_dump(), places.scale_of(profile))
-
-
-def _stand_in_recipe(profile: Profile, name: str) -> Recipe:
-    return profile.resolve(profile.teachers[name].stand_in, where=f"teachers.{name}.stand_in")
+    scaled = profile.of_stand_in(name)
+    recipe = scaled.resolve(profile.teachers[name].stand_in, where=f"teachers.{name}.stand_in")
+    return places.digest(recipe.model_dump(), places.scale_of(scaled))

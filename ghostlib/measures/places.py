@@ -33,6 +33,11 @@ def curves_file(profile_name: str, experiment: str) -> Path:
     return RESULTS / profile_name / "curves" / f"{experiment}.csv"
 
 
+def correct_file(profile_name: str, experiment: str) -> Path:
+    """Which test images each training gets right: experiment, row, column, seed, images, correct (packed, base64)."""
+    return RESULTS / profile_name / "correct" / f"{experiment}.csv"
+
+
 def losses_file(profile_name: str, experiment: str) -> Path:
     """The learning curves of detectors: experiment, row, column, seed, epoch, loss."""
     return RESULTS / profile_name / "losses" / f"{experiment}.csv"

@@ -182,8 +182,9 @@ def _libraries() -> dict[str, str]:
 
 def stand_in_run(profile: Profile, teacher: str) -> ClassifierRun:
     """The training of a profile's stand-in teacher; it answers with the average that `canonical` reports."""
-    recipe = profile.resolve(profile.teachers[teacher].stand_in, where=f"teachers.{teacher}.stand_in")
-    return ClassifierRun(recipe, profile, TEACHER_SEED, f"stand-in for {teacher}").canonical
+    scaled = profile.of_stand_in(teacher)
+    recipe = scaled.resolve(profile.teachers[teacher].stand_in, where=f"teachers.{teacher}.stand_in")
+    return ClassifierRun(recipe, scaled, TEACHER_SEED, f"stand-in for {teacher}").canonical
 
 
 def load_network(store: Finished, run: ClassifierRun, weights: str) -> nn.Module:

@@ -181,7 +181,9 @@ class Arm:
         names = {RAW: 0.0} | {str(decay): scaled for decay, scaled in self.scaled.items()}
         scores = {part: {metric: {name: of[decay] for name, decay in names.items()}
                          for metric, of in hits.scores().items()} for part, hits in self.hits.items()}
-        return {**scores, "steps": self.steps, "history": self.history}
+        correct = self.hits["test"].correct()
+        return {**scores, "correct": {name: correct[decay] for name, decay in names.items()},
+                "steps": self.steps, "history": self.history}
 
 
 def step_seed(run: Run, number: int) -> int:

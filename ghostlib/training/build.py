@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import torch
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 
 from ghostlib.models import catalog, reparam, zoo
+from ghostlib.models.rep_conv import RepConv
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -25,6 +28,10 @@ def build_network(recipe: Recipe, num_classes: int, width_scale: float = 1.0, im
                          patch_size=patch_size)
     if recipe.branches:
         reparam.add_branches(network, recipe.branches, recipe.scale, recipe.skip)
+    if recipe.branch_gamma == "shared":
+        with torch.no_grad():
+            for gamma, branches in _branch_parameters(network, "weight"):
+                gamma.mul_(branches**-0.5)
     return network
 
 
@@ -36,8 +43,20 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
         "rmsproptf": dict(momentum=recipe.momentum, eps=1e-3),
         "sgd": dict(momentum=recipe.momentum, nesterov=True),
     }[recipe.optimizer]
-    return create_optimizer_v2(model, recipe.optimizer, lr=recipe.effective_lr, weight_decay=recipe.weight_decay,
-                               **options)
+    groups = param_groups_weight_decay(model, recipe.weight_decay)
+    if recipe.branch_norm_lr == "shared":
+        share = {id(parameter): 1 / branches for parameter, branches in _branch_parameters(model, "weight", "bias")}
+        groups = [{**group, "params": [p for p in group["params"] if share.get(id(p), 1.0) == scale], "lr_scale": scale}
+                  for group in groups for scale in sorted({share.get(id(p), 1.0) for p in group["params"]})]
+    # A group's lr_scale multiplies what the schedule gives.
+    return create_optimizer_v2(groups, recipe.optimizer, lr=recipe.effective_lr, weight_decay=0.0, **options)
+
+
+def _branch_parameters(network: nn.Module, *names: str) -> Iterator[tuple[nn.Parameter, int]]:
+    """The parameters of parallel normalisations, each with how many are parallel to it."""
+    for site in network.modules():
+        if isinstance(site, RepConv):
+            yield from ((getattr(norm, name), len(site.norms)) for norm in site.norms for name in names)
 
 
 def build_scheduler(recipe: Recipe, optimizer: Optimizer, iterations: int) -> Scheduler:

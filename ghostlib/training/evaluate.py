@@ -1,11 +1,14 @@
-"""How good networks are on images: top-1 and top-5, folded as they would be deployed."""
+"""How good networks are on images: top-1, top-5 and log-loss, folded as they would be deployed."""
 
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Hashable, Mapping
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -13,7 +16,7 @@ from ghostlib.models.reparam import reparameterize
 
 
 class Hits:
-    """Counts what networks get right, batch by batch.
+    """What networks get right, batch by batch.
 
     Args:
         networks: any names -> networks in evaluation mode.
@@ -22,21 +25,46 @@ class Hits:
 
     def __init__(self, networks: Mapping[Hashable, nn.Module], device: torch.device):
         self.networks, self.images = networks, 0
-        self.hits = {name: torch.zeros(2, dtype=torch.long, device=device) for name in networks}
+        self.first: dict[Hashable, list[Tensor]] = {name: [] for name in networks}  # a batch of booleans each
+        self.sums = {name: torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+                     for name in networks}  # of hits among the first five, and of log-losses
 
     @torch.no_grad()
     def add(self, views: Tensor, labels: Tensor) -> None:
         """Takes in views (N, 3, H, W) and their labels (N,)."""
         self.images += len(labels)
         for name, network in self.networks.items():
-            logits = network(views)
+            logits = network(views).float()
             ranked = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-            self.hits[name] += torch.stack([ranked[:, 0].sum(), ranked.sum()])
+            self.first[name].append(ranked[:, 0])
+            sums = torch.stack([ranked.sum(), F.cross_entropy(logits, labels, reduction="sum")])
+            self.sums[name] += sums.to(self.sums[name])
 
     def scores(self) -> dict[str, dict[Hashable, float]]:
-        """Metric ("top1", "top5" in %) -> name of the network -> value. With five classes or fewer top5 is 100."""
-        scores = {name: (100 * hits / self.images).tolist() for name, hits in self.hits.items()}
-        return {metric: {name: score[i] for name, score in scores.items()} for i, metric in enumerate(("top1", "top5"))}
+        """Metric -> name of the network -> value: "top1" and "top5" in %, "loss" the mean log-loss in nats.
+
+        With five classes or fewer top5 is 100.
+        """
+        scores: dict[str, dict[Hashable, float]] = {"top1": {}, "top5": {}, "loss": {}}
+        for name, (five, loss) in ((name, sums.tolist()) for name, sums in self.sums.items()):
+            first = int(sum(batch.sum() for batch in self.first[name]))
+            for metric, value in zip(scores, (100 * first, 100 * five, loss), strict=True):
+                scores[metric][name] = value / self.images
+        return scores
+
+    def correct(self) -> dict[Hashable, str]:
+        """Which images each network gets right, in the data's order: `packed` booleans."""
+        return {name: packed(torch.cat(batches).cpu().numpy()) for name, batches in self.first.items()}
+
+
+def packed(booleans: np.ndarray) -> str:
+    """Eight a byte, the first one the highest bit, in base64."""
+    return base64.b64encode(np.packbits(booleans).tobytes()).decode()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+    """The first `count` booleans of what `packed` gave."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
 
 
 def evaluate(networks: Mapping[Hashable, nn.Module], loader: DataLoader,

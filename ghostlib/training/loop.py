@@ -28,8 +28,9 @@ def train(network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = 
     """Trains one network by itself; see `Arm` for the arguments and `train_together` for what is promised.
 
     Returns:
-        `test` and `val`, each metric -> weights ("raw" or an EMA decay) -> value in %, `steps`, and `history`, one
-        record an epoch.
+        `test` and `val`, each metric -> weights ("raw" or an EMA decay) -> value (see `evaluate.Hits.scores`),
+        `correct`, weights -> which test images they get right (`evaluate.packed`), `steps`, and `history`, one record
+        an epoch.
 
     Raises:
         NonFiniteLoss: names the run, the step and what may help.

@@ -17,11 +17,15 @@ class Teacher(Config):
 
     timm: str | None = Field(None, description="timm's name of a pretrained network, e.g. resnet101.tv_in1k")
     stand_in: dict[str, Any] | None = Field(None, description="the recipe of a small network trained in its place")
+    train_images: int | None = Field(None, ge=1, description="the stand-in's, where not the profile's")
+    width_scale: float | None = Field(None, gt=0, description="the same")
 
     @model_validator(mode="after")
     def _one_of(self) -> Teacher:
         if (self.timm is None) == (self.stand_in is None):
             raise ValueError("a teacher has either `timm` or `stand_in`")
+        if self.timm and (self.train_images or self.width_scale):
+            raise ValueError("train_images and width_scale are a stand-in's; `timm` names a trained network")
         return self
 
 
@@ -62,6 +66,11 @@ class Profile(Config):
         """What of a profile a training's result depends on besides its recipe, seed, teacher and data's digest."""
         return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "optimizers", "teachers",
                                         "base", "workers", "data_dir"}) | {"device": self.device_type}
+
+    def of_stand_in(self, teacher: str) -> Profile:
+        """The profile that a teacher's stand-in is trained at."""
+        own = self.teachers[teacher].model_dump(include={"train_images", "width_scale"}, exclude_none=True)
+        return self.model_copy(update=own)
 
     @property
     def device_type(self) -> str:
@@ -132,5 +141,5 @@ def load_profile(name: str, params: dict[str, Any]) -> Profile:
         profile.resolve({"optimizer": optimizer, **overrides}, where=f"{where}.optimizers.{optimizer}")
     for teacher, how in profile.teachers.items():
         if how.stand_in:
-            profile.resolve(how.stand_in, where=f"{where}.teachers.{teacher}.stand_in")
+            profile.of_stand_in(teacher).resolve(how.stand_in, where=f"{where}.teachers.{teacher}.stand_in")
     return profile

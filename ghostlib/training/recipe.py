@@ -31,6 +31,10 @@ class Recipe(Config):
     branches: int = Field(3, ge=0, description="N of Table 2; 0 trains the deployed network as it is")
     scale: bool = Field(True, description="the 1×1 depth-wise branch of Tables 2 and 5")
     skip: bool = Field(True, description="the BN-only branch of the authors' code")
+    branch_gamma: Literal["one", "shared"] = Field("one", description="where each of B parallel normalisations' γ "
+                                                   "begins: at 1, or at 1/√B")
+    branch_norm_lr: Literal["whole", "shared"] = Field("whole", description="the rate of their γ and β: the others', "
+                                                       "or 1/B of it")
     dropout: float = Field(0.0, ge=0, lt=1)
 
     # -- distillation (§4.2, §5.2)

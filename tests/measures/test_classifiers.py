@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, places
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
+from ghostlib.training.evaluate import packed, unpacked
 from ghostlib.training.profile import load_params
 from tests.params import write_params
 
@@ -33,11 +35,13 @@ def params(tiny):
 def finish(job, store: Store) -> None:
     """As if trained: each value says which seed and weights it is of."""
     scores = {metric: {"raw": 10 + job.seed, "0.9999": 20 + job.seed, "0.99999": 30 + job.seed}
-              for metric in ("top1", "top5")}
+              for metric in ("top1", "top5", "loss")}
+    correct = {name: packed(np.arange(40) < value) for name, value in scores["top1"].items()}
     history = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 10 * epoch} for epoch in (1, 2)]
     write_atomic(store.folder(job) / "ema.safetensors", b"weights of " + job.key.encode())
     write_atomic(store.folder(job) / "cost.json", json.dumps({"seconds": 1.5, "device": "a CPU", "date": "2026-01-02"}))
-    write_atomic(store.folder(job) / "metrics.json", json.dumps({"test": scores, "val": scores, "history": history}))
+    write_atomic(store.folder(job) / "metrics.json", json.dumps(
+        {"test": scores, "val": scores, "correct": correct, "history": history}))
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(
         finish(run, store)
     results = classifiers.results(experiment, store)
     assert list(results.columns) == COLUMNS
-    assert results["run"].nunique() == 2 and len(results) == 2 * 2 * 9
+    assert results["run"].nunique() == 2 and len(results) == 2 * 2 * 13
     assert results["data"].nunique() == 1
     assert results["settings"].nunique() == 4  # a cell, a seed
     values = results.set_index(["metric", "column", "seed"])["value"]
@@ -86,6 +90,9 @@ def test_everything_is_measured_once_and_written(repository, tiny):
     for teacher in teachers.itertuples():
         weights = folder / "teachers" / f"{teacher.stands_in_for}.safetensors"
         assert weights.read_bytes() == b"weights of " + teacher.run.encode()
+    correct = pd.read_csv(folder / "correct" / "decays.csv")
+    assert correct[["column", "seed"]].values.tolist() == [[0.9999, 0], [0.9999, 1], [0.99999, 0], [0.99999, 1]]
+    assert [int(unpacked(row.correct, row.images).sum()) for row in correct.itertuples()] == [20, 21, 30, 31]
     costs = pd.read_csv(folder / "costs" / "classifiers.csv")
     assert costs.columns.tolist() == ["run", "kind", "seconds", "device", "date"]
     assert sorted(costs["kind"]) == ["classifier", "classifier", "teacher", "teacher"]
@@ -95,7 +102,7 @@ def test_everything_is_measured_once_and_written(repository, tiny):
 
 
 def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, params, capsys):
-    assert len(classifiers.read("tiny", "decays")) == 36
+    assert len(classifiers.read("tiny", "decays")) == 52
     assert "decays.csv does not exist: measuring" in capsys.readouterr().err
     assert len(classifiers.read_curves("tiny", "decays")) == 8 and capsys.readouterr().err == ""
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001

@@ -22,9 +22,9 @@ MIXED = dict(dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999))
 # The fields of a recipe that decide what its batches are.
 DECISIVE = {"batch_size", "crop_scale", "hflip", "auto_augment", "rand_magnitude", "erasing", "mixup", "cutmix",
             "label_smoothing"}
-OTHERS = {"network", "branches", "scale", "skip", "dropout", "teacher", "alpha", "tau", "optimizer", "epochs", "lr",
-          "lr_scale", "momentum", "weight_decay", "max_grad_norm", "schedule", "min_lr", "warmup", "warmup_lr",
-          "step_interval", "step_rate", "ema_decay", "ema_decays"}
+OTHERS = {"network", "branches", "scale", "skip", "branch_gamma", "branch_norm_lr", "dropout", "teacher", "alpha",
+          "tau", "optimizer", "epochs", "lr", "lr_scale", "momentum", "weight_decay", "max_grad_norm", "schedule",
+          "min_lr", "warmup", "warmup_lr", "step_interval", "step_rate", "ema_decay", "ema_decays"}
 
 
 def three(make_run):

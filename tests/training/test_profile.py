@@ -179,6 +179,17 @@ def test_a_teacher_is_either_timms_or_a_stand_in(values):
         profile(teachers={"T": values})
 
 
+def test_a_stand_in_may_be_wider_and_see_more_images():
+    stand_in = {"network": "resnet10", "branches": 0, "teacher": None}
+    small = profile(width_scale=0.35, train_images=100, teachers={
+        "weak": {"stand_in": stand_in}, "strong": {"stand_in": stand_in, "train_images": 900, "width_scale": 1.0}})
+    assert small.of_stand_in("weak").decides_results == small.decides_results
+    strong = small.of_stand_in("strong")
+    assert (strong.train_images, strong.width_scale, strong.val_images) == (900, 1.0, small.val_images)
+    with pytest.raises(ConfigError, match="are a stand-in's"):
+        Teacher.parse({"timm": "resnet18", "width_scale": 1.0})
+
+
 @pytest.mark.parametrize("wrong", [
     {"teachers": {"BEiTv2-B": {"stand_in": {"network": "resnet10", "teacher": None, "epoch": 3}}}},
     {"networks": {"resnet10": {"epoch": 3}}}, {"recipe": {"epoch": 3}}], ids=["stand-in", "network", "recipe"])

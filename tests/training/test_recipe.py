@@ -29,8 +29,19 @@ PAPER = dict(
     schedule="cosine", min_lr=0.0, ema_decay=0.9999, ema_decays=(0.99, 0.999, 0.9999, 0.99995, 0.99999),  # §5.3
     auto_augment="randaugment", mixup=0.0, cutmix=0.0)  # §5.4
 OPEN = dict(
-    skip=True, dropout=0.0, lr_scale=1.0, max_grad_norm=1.0, warmup=5 / 600, warmup_lr=1e-6, step_interval=2.4 / 450,
-    step_rate=0.973, rand_magnitude=9, erasing=0.25, label_smoothing=0.0, crop_scale=(0.08, 1.0), hflip=0.5)
+    skip=True, branch_gamma="one", branch_norm_lr="whole", dropout=0.0, lr_scale=1.0, max_grad_norm=1.0,
+    warmup=5 / 600, warmup_lr=1e-6, step_interval=2.4 / 450, step_rate=0.973, rand_magnitude=9, erasing=0.25,
+    label_smoothing=0.0, crop_scale=(0.08, 1.0), hflip=0.5)
+
+
+class Branched(nn.Module):
+    """A 1×1 site of two branches and a 3×3 depth-wise one of four: two, the 1×1 one, the BN-only one."""
+
+    def __init__(self):
+        super().__init__()
+        self.narrow = RepConv(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), branches=2)
+        self.wide = RepConv(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(4), branches=2)
+        self.norm = nn.BatchNorm2d(4)
 
 
 class Tiny(nn.Module):
@@ -392,3 +403,35 @@ def test_a_recipe_builds_transformers_for_an_image_size_but_without_branches():
     assert network.pos_embed.shape[1] == 10
     with pytest.raises(ValueError, match="nothing to add branches to"):
         build_network(Recipe(network="deit_tiny"), 4, 0.1)
+
+
+# -- parallel normalisations
+
+
+def test_a_shared_gamma_begins_at_one_over_the_root_of_the_branches():
+    sites = {}
+    for gamma in ("one", "shared"):
+        network = build_network(Recipe(network="ghostnetv2_100", branch_gamma=gamma), 10, 0.25)
+        sites[gamma] = [site for site in network.modules() if isinstance(site, RepConv)]
+    assert {len(site.norms) for site in sites["shared"]} == {3, 4, 5}
+    for shared, one in zip(sites["shared"], sites["one"], strict=True):
+        for norm, other in zip(shared.norms, one.norms, strict=True):
+            torch.testing.assert_close(norm.weight, other.weight / math.sqrt(len(shared.norms)))
+
+
+def test_a_shared_rate_of_parallel_normalisations_is_the_others_divided_by_their_number():
+    network, recipe = Branched(), Recipe(branch_norm_lr="shared", warmup=0)
+    optimizer = build_optimizer(recipe, network)
+    build_scheduler(recipe, optimizer, 100).step_update(50)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(rates) == len(list(network.parameters()))
+    whole = rates[id(network.norm.weight)]
+    assert whole == pytest.approx(recipe.effective_lr / 2)
+    for site, branches in ((network.narrow, 2), (network.wide, 4)):
+        assert len(site.norms) == branches
+        assert {rates[id(parameter)] for norm in site.norms for parameter in norm.parameters()} == {whole / branches}
+        assert rates[id(site.branches[1].conv.weight)] == whole
+
+
+def test_whole_rates_leave_two_groups():
+    assert [group["weight_decay"] for group in build_optimizer(Recipe(), Branched()).param_groups] == [0.0, 0.05]
