@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 from collections.abc import Hashable, Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ghostlib.models.reparam import reparameterize
+from ghostlib.training.bits import packed
 
 
 class Hits:
@@ -55,16 +54,6 @@ class Hits:
     def correct(self) -> dict[Hashable, str]:
         """Which images each network gets right, in the data's order: `packed` booleans."""
         return {name: packed(torch.cat(batches).cpu().numpy()) for name, batches in self.first.items()}
-
-
-def packed(booleans: np.ndarray) -> str:
-    """Eight a byte, the first one the highest bit, in base64."""
-    return base64.b64encode(np.packbits(booleans).tobytes()).decode()
-
-
-def unpacked(text: str, count: int) -> np.ndarray:
-    """The first `count` booleans of what `packed` gave."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
 
 
 def evaluate(networks: Mapping[Hashable, nn.Module], loader: DataLoader,

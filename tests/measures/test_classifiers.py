@@ -17,7 +17,7 @@ from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, places
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
-from ghostlib.training.evaluate import packed, unpacked
+from ghostlib.training.bits import packed, unpacked
 from ghostlib.training.profile import load_params
 from tests.params import write_params
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ghostlib.training.evaluate import Hits, packed, unpacked
+from ghostlib.training.bits import packed, unpacked
+from ghostlib.training.evaluate import Hits
 
 
 class Fixed(nn.Module):
