@@ -43,13 +43,23 @@ def losses_file(profile_name: str, experiment: str) -> Path:
     return RESULTS / profile_name / "losses" / f"{experiment}.csv"
 
 
+def rates_file(profile_name: str) -> Path:
+    """The trainings that a profile's learning rates are chosen by; see `rates`."""
+    return RESULTS / profile_name / "tuning" / "rates.csv"
+
+
+def rates_curves_file(profile_name: str) -> Path:
+    """Their learning curves: kind, lr_scale, seed, epoch, loss, accuracy (%)."""
+    return RESULTS / profile_name / "tuning" / "curves.csv"
+
+
 def profile_file(profile_name: str) -> Path:
     """What experiments.yaml says of the profile: rendered pages repeat it, so they depend on it."""
     return RESULTS / profile_name / "profile.json"
 
 
 def costs_file(profile_name: str, kind: str) -> Path:
-    """What the trainings of a kind (`classifiers`, `detectors`) cost: run, kind, seconds, device, date."""
+    """What the trainings of a kind (`classifiers`, `detectors`, `rates`) cost: run, kind, seconds, device, date."""
     return RESULTS / profile_name / "costs" / f"{kind}.csv"
 
 

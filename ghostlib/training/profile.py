@@ -11,6 +11,9 @@ from ghostlib.config import Config, ConfigError
 from ghostlib.models import catalog
 from ghostlib.training.recipe import Recipe, Share
 
+Seeds = tuple[Annotated[int, Field(ge=0)], ...]
+Factor = Annotated[float, Field(gt=0)]
+
 
 class Teacher(Config):
     """A teacher of §5.2: a pretrained network of timm's, or a stand-in that the profile trains on its own data."""
@@ -29,6 +32,21 @@ class Teacher(Config):
         return self
 
 
+class Tune(Config):
+    """How a profile's learning rates are chosen on its validation images; see ghostlib.measures.rates."""
+
+    seeds: Seeds = Field(min_length=1, description="used for nothing else")
+    rates: tuple[Factor, ...] = Field(min_length=4, description="the values of lr_scale that every kind is trained at")
+
+    @model_validator(mode="after")
+    def _a_grid(self) -> Tune:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds} holds a seed twice; it would count as two measurements")
+        if list(self.rates) != sorted(set(self.rates)):
+            raise ValueError(f"rates = {self.rates} must ascend, each once")
+        return self
+
+
 class Profile(Config):
     """The data, sizes and seeds that recipes are run at."""
 
@@ -44,7 +62,7 @@ class Profile(Config):
     val_images: int = Field(ge=1, description="held out of the training images, for choosing")
     test_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
     crop_pct: Share = Field(0.875, description="share of the side that evaluation keeps")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    seeds: Seeds = Field((0,), min_length=1)
     workers: int = Field(0, ge=0, description="data loader processes a run")
     threads: int = Field(1, ge=1, description="CPU threads a run; sums, and so results, depend on it in the last bit")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -52,6 +70,9 @@ class Profile(Config):
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
     networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict, description="the same, by optimiser")
+    rates: dict[str, Factor] = Field(default_factory=dict, description="lr_scale by kind of recipe, see `kind_of`; "
+                                     "what `tune` chose, or by hand")
+    tune: Tune | None = Field(None, description="how `rates` are chosen; null where they are given")
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     base: dict[str, Any] = Field(default_factory=dict, description="params.yaml's recipe, which all of this changes")
 
@@ -59,13 +80,17 @@ class Profile(Config):
     def _distinct_seeds(self) -> Profile:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds = {self.seeds} holds a seed twice; it would count as two measurements")
+        if self.tune and (shared := set(self.seeds) & set(self.tune.seeds)):
+            raise ValueError(f"tune.seeds shares {', '.join(map(str, sorted(shared)))} with seeds; rates are chosen "
+                             "with seeds that measure nothing else")
         return self
 
     @property
     def decides_results(self) -> dict[str, Any]:
         """What of a profile a training's result depends on besides its recipe, seed, teacher and data's digest."""
-        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "optimizers", "teachers",
-                                        "base", "workers", "data_dir"}) | {"device": self.device_type}
+        return self.model_dump(exclude={"name", "scale", "seeds", "recipe", "networks", "optimizers", "rates",
+                                        "tune", "teachers", "base", "workers", "data_dir"}
+                               ) | {"device": self.device_type}
 
     def of_stand_in(self, teacher: str) -> Profile:
         """The profile that a teacher's stand-in is trained at."""
@@ -82,13 +107,18 @@ class Profile(Config):
         return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
     def resolve(self, *overrides: dict[str, Any], where: str = "recipe") -> Recipe:
-        """The paper's recipe, changed by params.yaml's, this profile, its network and optimiser, then the overrides."""
+        """The paper's recipe, changed by params.yaml's, this profile, its network and optimiser, then the overrides.
+
+        Where the overrides leave lr_scale alone, it is the rate of the recipe's kind, if `rates` has one.
+        """
         asked = {key: value for layer in overrides for key, value in layer.items()}
         scaled = {**self.base, **self.recipe}
         network = asked.get("network", scaled.get("network", Recipe.model_fields["network"].default))
         optimizer = asked.get("optimizer", scaled.get("optimizer", Recipe.model_fields["optimizer"].default))
         recipe = Recipe.parse({**scaled, **self.networks.get(network, {}), **self.optimizers.get(optimizer, {}),
                                **asked}, where)
+        if "lr_scale" not in asked and (rate := self.rates.get(kind_of(recipe))):
+            recipe = recipe.model_copy(update={"lr_scale": rate})
         if self.width_scale != 1 and catalog.find(recipe.network).width is None:
             raise ConfigError(f"{where}: network = {recipe.network!r} comes in its own sizes only, and profile "
                               f"{self.name!r} scales widths by {self.width_scale}")
@@ -96,6 +126,16 @@ class Profile(Config):
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
                               f"{', '.join(self.teachers) or 'it has none'}")
         return recipe
+
+
+def kind_of(recipe: Recipe) -> str:
+    """What a learning rate is chosen for: network family, optimiser, with branches or not, with a teacher or not.
+
+    For example "ghostnetv2, lamb, branches, teacher", or "mobilenetv2, rmsproptf".
+    """
+    family = catalog.find(recipe.network).family
+    return ", ".join([recipe.network if family == "timm" else family, recipe.optimizer,
+                      *(["branches"] if recipe.branches else []), *(["teacher"] if recipe.teacher is not None else [])])
 
 
 def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:

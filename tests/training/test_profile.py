@@ -10,7 +10,7 @@ import torch
 from ghostlib.config import ConfigError
 from ghostlib.models import zoo
 from ghostlib.training.build import build_network
-from ghostlib.training.profile import Profile, Teacher, load_params, load_profile
+from ghostlib.training.profile import Profile, Teacher, Tune, kind_of, load_params, load_profile
 from ghostlib.training.recipe import Recipe
 from tests.params import write_params
 
@@ -206,6 +206,49 @@ def test_what_differs_by_optimiser_comes_between_profile_and_experiment():
     assert (plain.lr_scale, plain.epochs) == (8, 3)
 
 
+def test_a_kind_is_family_optimiser_branches_and_teacher():
+    small = profile()
+    kinds = {kind_of(small.resolve(overrides)): overrides for overrides in (
+        {}, {"branches": 0}, {"teacher": None}, {"branches": 0, "teacher": None}, {"optimizer": "sgd"},
+        {"network": "mobilenetv2_100", "optimizer": "rmsproptf", "branches": 0, "teacher": None},
+        {"network": "mixnet_s", "branches": 0, "teacher": None})}
+    assert list(kinds) == [
+        "ghostnetv2, lamb, branches, teacher", "ghostnetv2, lamb, teacher", "ghostnetv2, lamb, branches",
+        "ghostnetv2, lamb", "ghostnetv2, sgd, branches, teacher", "mobilenetv2, rmsproptf", "mixnet_s, lamb"]
+    assert kind_of(small.resolve({"network": "ghostnetv2_050", "branches": 1, "lr": 0.1})) == next(iter(kinds))
+
+
+def test_the_rate_of_a_kind_replaces_what_the_profile_says_and_an_experiment_says_the_last_word():
+    plain = {"branches": 0, "teacher": None}
+    small = profile(recipe={"lr_scale": 20}, networks={"deit_tiny": {"lr_scale": 3}},
+                    optimizers={"rmsproptf": {"lr_scale": 8}}, rates={"ghostnetv2, lamb": 5, "deit, lamb": 6,
+                                                                      "ghostnetv2, rmsproptf": 7})
+    assert small.resolve(plain).lr_scale == 5
+    assert small.resolve({**plain, "network": "deit_tiny"}).lr_scale == 6
+    assert small.resolve({**plain, "optimizer": "rmsproptf"}).lr_scale == 7
+    assert small.resolve().lr_scale == 20  # with branches and a teacher: another kind
+    assert small.resolve(plain, {"lr_scale": 1}).lr_scale == 1
+    same = profile(recipe={"lr_scale": 5}).resolve(plain)
+    assert small.resolve(plain) == same
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    (dict(rates={"ghostnetv2, lamb": 0}), "rates.ghostnetv2, lamb = 0: .* greater than 0"),
+    (dict(tune={"seeds": [1], "rates": [1, 2, 3]}), "tune.rates = .* at least 4 items"),
+    (dict(tune={"seeds": [1], "rates": [0, 1, 2, 3]}), r"tune.rates.0 = 0"),
+    (dict(tune={"seeds": [1], "rates": [1, 2, 4, 3]}), "must ascend, each once"),
+    (dict(tune={"seeds": [1], "rates": [1, 2, 2, 3]}), "must ascend, each once"),
+    (dict(tune={"seeds": [], "rates": [1, 2, 3, 4]}), "tune.seeds = "),
+    (dict(tune={"seeds": [7, 7], "rates": [1, 2, 3, 4]}), "holds a seed twice"),
+    (dict(tune={"seeds": [7, 1, 2], "rates": [1, 2, 3, 4]}, seeds=[0, 1, 2]),
+     "tune.seeds shares 1, 2 with seeds; rates are chosen with seeds that measure nothing else"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_rates_and_how_they_are_chosen_are_checked(values, told):
+    assert profile(tune={"seeds": [7], "rates": [1, 2, 3, 4]}).tune == Tune(seeds=(7,), rates=(1, 2, 3, 4))
+    with pytest.raises(ConfigError, match=told):
+        profile(**values)
+
+
 def test_a_network_of_one_size_runs_at_full_width_and_nowhere_else():
     asked = {"network": "mobilenetv3_small_100", "branches": 0, "teacher": None}
     full = profile(width_scale=1.0).resolve(asked)
@@ -246,7 +289,8 @@ def test_a_result_depends_on(change):
 @pytest.mark.parametrize("change", [
     {"name": "other"}, {"scale": "other words"}, {"seeds": [1, 2]}, {"workers": 4}, {"data_dir": "/elsewhere"},
     {"recipe": {"epochs": 3}}, {"base": {"epochs": 3}}, {"teachers": {}}, {"networks": {"resnet10": {}}},
-    {"optimizers": {"sgd": {}}}], ids=str)
+    {"optimizers": {"sgd": {}}}, {"rates": {"ghostnetv2, lamb": 5}},
+    {"tune": {"seeds": [7], "rates": [1, 2, 3, 4]}}], ids=str)
 def test_a_result_does_not_depend_on(change):
     assert profile(**change).decides_results == profile().decides_results
 
