@@ -15,7 +15,7 @@ class Entry:
 
     Attributes:
         family: which of the zoo's builders makes it.
-        variant: timm's name for it, where timm builds it under a name of its own.
+        variant: which of the family it is; timm's name for it, where timm builds it under a name of its own.
         width: its channel multiplier; None for a network that comes in its own sizes only.
         image_size: the side (px) it was designed for.
     """
@@ -51,7 +51,8 @@ ENTRIES: dict[str, Entry] = {
             fbnetc_100="fbnetc_100", efficientnet_b0="efficientnet_b0"),
     "deit_tiny": Entry("deit", "deit_tiny_patch16_224", width=1.0),
     **_timm(pit_ti="pit_ti_224", pit_xs="pit_xs_224", convit_tiny="convit_tiny"),
-    "resnet10": Entry("resnet10", width=1.0),  # one basic block a stage: the small profiles' stand-in for a teacher
+    # One and two basic blocks a stage, of any width: the small profiles' stand-ins for teachers.
+    **{name: Entry("resnet", name, width=1.0) for name in ("resnet10", "resnet18")},
 }
 
 # A row "+ ours" deploys the network of its plain row; it differs in how that was trained.

@@ -92,9 +92,10 @@ def _deit(entry: Entry, size: Size) -> nn.Module:
                              embed_dim=heads * max(2, round(192 * size.width / heads)))
 
 
-def _resnet10(entry: Entry, size: Size) -> nn.Module:
+def _resnet(entry: Entry, size: Size) -> nn.Module:
+    blocks = {"resnet10": 1, "resnet18": 2}[entry.variant]
     channels = tuple(max(4, round(c * size.width)) for c in (64, 128, 256, 512))
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=size.num_classes, channels=channels, stem_width=channels[0],
+    return ResNet(BasicBlock, (blocks,) * 4, num_classes=size.num_classes, channels=channels, stem_width=channels[0],
                   drop_rate=size.dropout)
 
 
@@ -119,6 +120,6 @@ FAMILIES = {
     "mobileformer": Family(lambda entry, size: MobileFormer(entry.variant, size.num_classes, size.dropout),
                            "stem.0.0", "classifier"),
     "deit": Family(_deit),
-    "resnet10": Family(_resnet10, "conv1", "fc", ("act1", "layer1", "layer2", "layer3", "layer4")),
+    "resnet": Family(_resnet, "conv1", "fc", ("act1", "layer1", "layer2", "layer3", "layer4")),
     "timm": Family(_timm),
 }
