@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from ghostlib.config import Config, ConfigError
 from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe, scaled_decay
@@ -23,8 +25,15 @@ STEPS_METRIC = "steps"  # of the whole training
 
 
 class Grid(Config):
-    """An experiment of experiments.yaml: overrides of the recipe for all cells, for a row and for a column."""
+    """An experiment of experiments.yaml: overrides of the recipe for all cells, for a row and for a column.
 
+    Attributes:
+        profiles: at which alone it is run; at others it has no cells.
+        seeds: how many of the profile's seeds it takes, the first ones.
+    """
+
+    profiles: tuple[str, ...] | None = None
+    seeds: int | None = Field(None, ge=1)
     base: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]]
     columns: dict[str, dict[str, Any]]
@@ -41,11 +50,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The cells of one table or figure at one profile's scale."""
+    """The cells of one table or figure, or of an experiment of ours, at one profile's scale."""
 
     name: str
     profile: Profile
     cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
 
     @classmethod
     def load(cls, name: str, profile: str | None = None, params: dict[str, Any] | None = None) -> Experiment:
@@ -63,15 +73,16 @@ class Experiment:
         grid = Grid.parse(params["experiments"][name], where)
         cells = tuple(
             Cell(row, column, chosen.resolve(grid.base, of_row, of_column, where=f"{where} ({row}, {column})"))
-            for row, of_row in grid.rows.items() for column, of_column in grid.columns.items())
-        return cls(name, chosen, cells)
+            for row, of_row in grid.rows.items() for column, of_column in grid.columns.items()
+            if grid.profiles is None or chosen.name in grid.profiles)
+        return cls(name, chosen, cells, chosen.seeds[:grid.seeds])
 
     def runs(self) -> Iterator[tuple[Cell, ClassifierRun]]:
         """Every cell with every seed. Cells may share a run."""
         from ghostlib.runs.classifier import ClassifierRun
 
         for cell in self.cells:
-            for seed in self.profile.seeds:
+            for seed in self.seeds:
                 label = f"{self.name} ({cell.row}, {cell.column}), seed {seed}"
                 yield cell, ClassifierRun(cell.recipe, self.profile, seed, label)
 
@@ -83,7 +94,7 @@ class Experiment:
         """
         import pandas as pd
 
-        final, first = self.profile.resolve(), results[results["seed"] == self.profile.seeds[0]]
+        final, first = self.profile.resolve(), results[results["seed"] == self.seeds[0]]
         keys = first.groupby(["row", "column"])["run"].first()
         return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": keys[cell.row, cell.column],
                               "changes": ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pandas as pd
@@ -18,8 +19,11 @@ PARAMS = load_params()
 EXPERIMENTS = list(PARAMS["experiments"])
 
 
+OURS = {"rivals", "causes"}  # the paper has no such table
+
+
 @pytest.mark.parametrize("profile", PARAMS["profiles"])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in OURS])
 def test_every_experiment_has_the_paper_s_rows_and_columns(name, profile):
     cells = [(cell.row, cell.column) for cell in Experiment.load(name, profile).cells]
     published = [(row, column) for row in numbers.table(name).index for column in numbers.table(name).columns]
@@ -37,6 +41,27 @@ def test_table_9_trains_every_row_whose_training_the_paper_or_its_predecessor_de
         assert catalog.rows()[row].replace("v3", "v2") == recipe.network
     ordinary = trained["GhostNetV2 1.0×"].model_copy(update={"batch_size": 1024})
     assert ordinary.effective_lr == pytest.approx(0.064, rel=1e-3)  # GhostNetV2's command
+
+
+def test_a_rival_differs_from_the_strategy_in_its_branches_and_teacher_alone():
+    ours = {cell.recipe.network: cell.recipe for cell in Experiment.load("table_9", "imagenet").cells
+            if cell.recipe.optimizer == "lamb"}
+    for cell in Experiment.load("rivals", "imagenet").cells:
+        strategy = ours[cell.recipe.network]
+        assert cell.recipe == strategy.model_copy(update={"branches": 0, "teacher": None})
+
+
+def test_a_rival_at_table_1_s_widths_costs_no_run_of_its_own():
+    plain = {run.key for cell, run in Experiment.load("table_1", "digits").runs() if cell.row == "w/o ReP"}
+    assert plain < {run.key for _, run in Experiment.load("rivals", "digits").runs()}
+
+
+def test_an_experiment_may_be_of_one_profile_and_of_fewer_seeds():
+    params = copy.deepcopy(PARAMS)
+    params["experiments"]["few"] = {"profiles": ["fashion"], "seeds": 1, "rows": {"a": {}}, "columns": {"b": {}}}
+    params["profiles"]["fashion"]["seeds"] = [5, 6]
+    assert [run.seed for _, run in Experiment.load("few", "fashion", params).runs()] == [5]
+    assert Experiment.load("few", "digits", params).cells == ()
 
 
 def test_the_paper_s_final_recipe_is_one_run_in_every_table_that_holds_it():
@@ -82,7 +107,7 @@ def made_up(name: str, steps: int = 1000) -> pd.DataFrame:
     experiment = Experiment.load(name, "digits")
     return pd.DataFrame([{"row": cell.row, "column": cell.column, "seed": seed, "run": f"{i}-{seed}", "metric": metric,
                           "value": value} for i, cell in enumerate(experiment.cells)
-                         for seed in experiment.profile.seeds
+                         for seed in experiment.seeds
                          for metric, value in (("test_top1", 50.0), (STEPS_METRIC, float(steps)))])
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ghostlib.runs.classifier import ClassifierRun
     from ghostlib.runs.store import Store
 
+CURVES = ["experiment", "row", "column", "seed", "epoch", "loss", "accuracy"]
+CORRECT = ["experiment", "row", "column", "seed", "images", "correct"]
 TEACHERS = ["stands_in_for", "network", "epochs", "seed", "run", "test_top1", "data", places.SETTINGS]
 
 
@@ -75,7 +77,8 @@ def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
-                          **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]])
+                          **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]],
+                        columns=CURVES)
 
 
 def correct(experiment: Experiment, store: Store) -> pd.DataFrame:
@@ -85,7 +88,7 @@ def correct(experiment: Experiment, store: Store) -> pd.DataFrame:
     return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
                           "images": len(run.splits.test),
                           "correct": store.metrics(run)["correct"][str(cell.recipe.ema_decay)]}
-                         for cell, run in experiment.runs()])
+                         for cell, run in experiment.runs()], columns=CORRECT)
 
 
 def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
@@ -101,7 +104,7 @@ def _provide(profile_name: str, name: str) -> None:
     path, others = places.runs_file(profile_name, name), [
         places.curves_file(profile_name, name), places.correct_file(profile_name, name)]
     wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))
-              for cell in experiment.cells for seed in experiment.profile.seeds]
+              for cell in experiment.cells for seed in experiment.seeds]
     why, absent = places.lacking(path, wanted), [other for other in others if not other.exists()]
     if why or absent:
         places.announce(path if why else absent[0], why or "does not exist")

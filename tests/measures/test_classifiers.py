@@ -116,6 +116,16 @@ def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, par
     assert "curves/decays.csv does not exist" in capsys.readouterr().err and len(repository) == before + 2
 
 
+def test_an_experiment_without_cells_has_empty_files(repository, params):
+    params["experiments"]["decays"]["profiles"] = ["another"]
+    write_params(".", params)
+    classifiers.measure("tiny")
+    assert len(repository) == 2  # the teachers
+    assert classifiers.read("tiny", "decays").columns.tolist() == COLUMNS and len(repository) == 2
+    for file in (places.runs_file, places.curves_file, places.correct_file):
+        assert file("tiny", "decays").read_text().count("\n") == 1
+
+
 def test_another_teacher_makes_other_teachers_lacking(repository, params, capsys):
     classifiers.read_teachers("tiny")
     capsys.readouterr()
@@ -141,7 +151,7 @@ def test_whatever_decides_a_result_changes_what_is_asked(params, change):
     def settings():
         experiment = Experiment.load("decays", params=params)
         return {classifiers.settings_of(cell.recipe, experiment.profile, seed)
-                for cell in experiment.cells for seed in experiment.profile.seeds}
+                for cell in experiment.cells for seed in experiment.seeds}
 
     before = settings()
     change(params)
