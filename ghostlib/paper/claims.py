@@ -27,6 +27,8 @@ class Rule(Config):
     """The numbers of `rule:` in claims.yaml, which says there what each means."""
 
     confidence: _Share
+    margin: float = Field(gt=0, description="points of top-1 accuracy")
+    bounded_seeds: int = Field(ge=2)
     power: _Share
     significant_seeds: int = Field(ge=6, description="of five, no sign-flip p is below 0.06")
     tolerance: _Share
