@@ -29,6 +29,12 @@ from ghostlib.models.rep_conv import RepConv
 # Of one batch: images, side (px), width of the network.
 SETTINGS = [(8, 224, 1.0), (16, 112, 1.0), (64, 64, 0.5), (64, 33, 0.455)]
 LARGEST_SMALL_MAP = 3_000_000  # what is not even tried
+STRIDED = (
+    "Strided depth-wise sites have no form but on small maps. Of stride 2 the nine taps lie on four grids, of which "
+    "every pair has correlations of its own: their covariance takes five calls of a depth-wise weight gradient (one "
+    "for each grid, and one for the second diagonal) where four branches take three convolutions forward. What is "
+    "saved backward, two of three weight gradients and two of three input gradients, the gradient through that "
+    "covariance takes again.")
 
 
 def main() -> None:
@@ -40,7 +46,7 @@ def main() -> None:
     lines = ["# The forms of the sum of branches, timed", "",
              "Milliseconds of CPU time of one site, forward and backward, one thread. *plain* is the convolution and "
              "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes. "
-             "Made by `python benchmarks/branch_forms.py docs/branch-forms.md`.", "",
+             "Made by `python benchmarks/branch_forms.py docs/branch-forms.md`.", "", STRIDED, "",
              f"{cpu_name()}, torch {torch.__version__}.", ""]
     for images, size, width in SETTINGS:
         lines += [f"## {images} × {size} px, width × {width:g}", "",
