@@ -211,7 +211,8 @@ def test_what_timm_registers_is_no_name_of_the_module():
 @pytest.mark.parametrize(("name", "channels"), [
     ("ghostnetv1_100", [16, 24, 40, 112, 160]), ("ghostnetv2_100", [16, 24, 40, 112, 160]),
     ("ghostnetv3_100", [16, 24, 40, 112, 160]), ("mobilenetv2_100", [16, 24, 32, 96, 320]),
-    ("shufflenetv2_100", [24, 24, 116, 232, 464]), ("resnet10", [64, 64, 128, 256, 512]), ("resnet18", [64, 64, 128, 256, 512]),
+    ("shufflenetv2_100", [24, 24, 116, 232, 464]), ("resnet10", [64, 64, 128, 256, 512]),
+    ("resnet18", [64, 64, 128, 256, 512]),
     ("mobilenext_100", [32, 144, 192, 384, 960]), ("mobilenetv3_large_100", [16, 24, 40, 112, 960])])
 def test_a_backbone_gives_the_last_map_of_every_stride(name, channels):
     backbone = timm.create_model(f"ghostlib_{name}", features_only=True).eval()
