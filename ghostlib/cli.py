@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 import sys
 import tempfile
 from enum import Enum
@@ -12,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ghostlib import __version__, errors
+from ghostlib import __version__, errors, reproduction
 from ghostlib.machine import require
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated; and the "
                        "steps of the reproduction that `make repro` runs.")
 mmdet = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The networks in MMDetection.")
+app.add_typer(reproduction.app)
 app.add_typer(mmdet, name="mmdet")
 
 # The keys of deploy.export.FORMATS, stated here so that --help needs no library.
@@ -166,69 +165,6 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
                + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
 
 
-# -- the reproduction
-
-# The modules of ghostlib.measures, stated here so that --help needs no library.
-What = Enum("What", {name: name for name in ("classifiers", "counts", "latencies", "bottleneck", "detectors")},
-            type=str)
-Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
-ROOT_HELP = "Run it in the repository's root."
-
-
-@app.command(epilog=ROOT_HELP)
-def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
-            profile: Profile) -> None:
-    """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
-    from ghostlib.training.profile import load_params, load_profile
-
-    load_profile(profile, load_params())  # an unknown one would get a folder of results
-    importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
-
-
-@app.command(epilog=ROOT_HELP)
-def execute(notebook: Annotated[Path, typer.Argument(help="the notebook")],
-            output: Annotated[Path, typer.Argument(help="the executed copy to write")],
-            parameter: Annotated[list[str] | None, typer.Option(
-                "--parameter", "-p", metavar="NAME=VALUE", help="of the notebook; may be repeated")] = None) -> None:
-    """Execute a notebook and store it without what changes from one execution to the next."""
-    import yaml
-
-    from ghostlib import notebook as notebooks
-
-    parameters = {}
-    for text in parameter or ():
-        name, found, value = text.partition("=")
-        if not found:
-            raise typer.BadParameter(f"-p {text} has no value; write -p {text}=VALUE")
-        parameters[name] = yaml.safe_load(value)
-    notebooks.execute(notebook, output, parameters)
-
-
-@app.command(epilog=ROOT_HELP)
-def profile(name: Profile) -> None:
-    """Choose the profile that `dvc repro` runs: its line in params.yaml, and nothing else there."""
-    choose_profile(name)
-
-
-@app.command(epilog=ROOT_HELP)
-def site(profile: Profile) -> None:
-    """Build the pages of the results there are, results/PROFILE/site."""
-    from ghostlib.site.build import build
-
-    typer.echo(build(Path("results", profile)))
-
-
-@app.command(epilog=ROOT_HELP)
-def readme(profile: Profile = "digits") -> None:
-    """Put the summary of a profile's report into README.md."""
-    from ghostlib.evidence.report import insert
-    from ghostlib.files import write_atomic
-
-    path = Path("README.md")
-    summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
-    write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
-
-
 # Whatever stands behind the script is the script's, --help too.
 @mmdet.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True,
                                         "allow_interspersed_args": False})
@@ -247,24 +183,6 @@ def check(config: Annotated[Path, typer.Argument(help="a configuration of MMDete
 
     check_config(config)
     typer.echo(f"{config}: every annotation file, category and image is there")
-
-
-def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
-    """Sets the `profile:` line of params.yaml, and nothing else in it.
-
-    Raises:
-        ConfigError: the profile is unknown or broken, or there is no such line; then nothing changes.
-    """
-    from ghostlib.config import ConfigError
-    from ghostlib.files import write_atomic
-    from ghostlib.training.profile import load_params, load_profile
-
-    load_profile(name, load_params(path))
-    text, lines = re.subn(r"^profile:.*$", f"profile: {name}", path.read_text(encoding="utf-8"), count=1,
-                          flags=re.MULTILINE)
-    if not lines:
-        raise ConfigError(f"{path} has no line that begins with 'profile:'; add `profile: {name}`")
-    write_atomic(path, text)
 
 
 def _check_device(device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -14,19 +15,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 import ghostlib
-from ghostlib import cli, measures
+from ghostlib import cli, measures, reproduction
+from ghostlib.config import ConfigError
 from ghostlib.deploy import export, latency
+from ghostlib.measures import places, rates
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
+from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate", "measure", "execute", "profile", "site", "readme",
-            "mmdet")
+COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate", "measure", "rates", "execute", "profile", "site",
+            "readme", "mmdet")
 
 
 def invoke(*arguments) -> str:
@@ -48,7 +53,7 @@ def test_the_formats_are_those_that_can_be_exported():
 def test_what_can_be_measured_are_the_modules_that_measure():
     modules = [module.name for module in pkgutil.iter_modules(measures.__path__)]
     measuring = [name for name in modules if hasattr(import_module(f"ghostlib.measures.{name}"), "measure")]
-    assert sorted(cli.What) == sorted(measuring)
+    assert sorted(reproduction.What) == sorted(measuring)
 
 
 def test_zoo_lists_names_with_their_rows():
@@ -212,12 +217,103 @@ def test_choosing_a_profile_changes_its_line_and_nothing_else(tmp_path):
         shutil.copy(file, tmp_path)
     path = tmp_path / "params.yaml"
     before = path.read_text().splitlines()
-    cli.choose_profile("fashion", path)
+    reproduction.choose_profile("fashion", path)
     after = path.read_text().splitlines()
     assert [(a, b) for a, b in zip(before, after, strict=True) if a != b] == [("profile: digits", "profile: fashion")]
     with pytest.raises(ValueError, match="unknown profile 'fashon'"):
-        cli.choose_profile("fashon", path)
+        reproduction.choose_profile("fashon", path)
     assert path.read_text().splitlines() == after
+
+
+TUNED = """\
+  tuned:
+    scale: none
+    data: digits
+    num_classes: 10
+    image_size: 33
+    val_images: 20
+    recipe: {lr_scale: 20}
+    tune:
+      seeds: [90, 91]  # of nothing else
+      rates: [5, 10, 20, 40]
+"""
+REST = """\
+    teachers: {ResNet-101: {timm: a}, DeiT-B: {timm: b}, BEiTv2-B: {timm: c}}
+"""
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """The project's own files with one more profile; the function writes trainings, by kind and best rate."""
+    for file in ROOT.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "experiments.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("profiles:\n", f"profiles:\n{TUNED}{REST}", 1), encoding="utf-8")
+    monkeypatch.setattr(rates, "lacking", lambda profile, params: "")
+
+    def write(**kinds):
+        frame = pd.DataFrame([(kind, rate, 90, 50 - abs(rate - best)) for kind, best in kinds.items()
+                              for rate in (5, 10, 20, 40)], columns=["kind", "lr_scale", "seed", "val_top1"])
+        places.write_csv(frame, places.rates_file("tuned"))
+        return path
+    return write
+
+
+def test_rates_are_frozen_in_their_profile_and_no_other_line_changes(tuned):
+    path = tuned(**{"ghostnetv2, lamb, branches, teacher": 10, "deit, lamb, teacher": 40})
+    before = path.read_text(encoding="utf-8")
+    told = invoke("rates", "tuned")
+    assert path.read_text(encoding="utf-8") == before
+    assert re.search(r"\| deit, lamb, teacher +\| 5, 10, 20, 40 +\| +40 +\|.*\| True +\| +nan \|", told)
+    told = invoke("rates", "tuned", "--freeze")
+    assert re.search(r"\| deit, lamb, teacher +\| 5, 10, 20, 40 +\| +40 +\|.*\| True +\| +40 \|", told)
+    frozen = "    rates:\n      ghostnetv2, lamb, branches, teacher: 10\n      deit, lamb, teacher: 40\n"
+    assert path.read_text(encoding="utf-8") == before.replace(TUNED, TUNED + frozen)
+    params = load_params()
+    assert load_profile("tuned", params).resolve().lr_scale == 10
+    assert load_profile("digits", params).resolve().lr_scale == 20
+    tuned(**{"ghostnetv2, lamb": 20})
+    invoke("rates", "tuned", "--freeze")
+    assert path.read_text(encoding="utf-8") == before.replace(TUNED, f"{TUNED}    rates:\n      ghostnetv2, lamb: 20\n")
+
+
+@pytest.mark.parametrize("text", [
+    "profiles:\n  p: {tune: {seeds: [1]}, rates: {a: 1}}\n", "profiles: {p: {tune: {}}}\n",
+    "profiles:\n  p:\n    tune: {a: 1}\n    rates:\n      {a: 1,\n       b: 2}\nx: 1\n",
+    "profiles:\n  p:\n    rates:\n      a: 1\n\n    # of what follows\n    tune:\n      seeds:\n        - 1\nx: 1\n",
+    "profiles:\n  p:\n    tune:\n      seeds:\n        - 1  # one\n\n  # another\n  q: {}\n"])
+def test_rates_are_written_right_or_not_at_all(text):
+    wanted = yaml.safe_load(text)
+    wanted["profiles"]["p"]["rates"] = {"b, c": 2.5}
+    try:
+        changed = reproduction.with_rates(text, "p", {"b, c": 2.5})
+    except ConfigError as error:
+        assert "profiles.p: write it as a block" in str(error) and "{tune" in text
+    else:
+        assert yaml.safe_load(changed) == wanted and changed.count("#") == text.count("#")
+
+
+@pytest.mark.parametrize(("best", "told"), [
+    (None, "profile 'digits' are given in experiments.yaml.* There is nothing to freeze"),
+    (float("nan"), "profile 'tuned': 'deit, lamb, teacher' diverged with a seed at every rate")])
+def test_rates_that_were_not_found_are_not_frozen(best, told, tuned):
+    path = tuned(**{"deit, lamb, teacher": best} if best else {})
+    before = path.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match=told):
+        invoke("rates", "tuned" if best else "digits", "--freeze")
+    assert path.read_text(encoding="utf-8") == before
+    assert "given in experiments.yaml; none was chosen here" in invoke("rates", "digits")
+
+
+def test_a_kind_that_nothing_is_of_is_found_before_anything_is_measured(tuned, monkeypatch):
+    path = tuned(**{"deit, lamp, teacher": 5})
+    invoke("rates", "tuned", "--freeze")
+    assert "deit, lamp, teacher: 5" in path.read_text(encoding="utf-8")
+    monkeypatch.setattr(measures.counts, "measure", pytest.fail)
+    with pytest.raises(ConfigError, match="no recipe is of the kind 'deit, lamp, teacher'; known: 'ghostnetv2, lamb'"):
+        invoke("measure", "counts", "tuned")
 
 
 def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_path):

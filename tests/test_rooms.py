@@ -15,7 +15,7 @@ PACKAGE = digest.PACKAGE
 # From the ground up. A module imports of its own line and of lines above it here.
 ROOMS = (("files", "config", "machine"), ("models",), ("mmdet",), ("deploy",), ("training",), ("runs",), ("detection",),
          ("experiments",), ("measures",), ("paper",), ("exhibits",), ("evidence",), ("site",), ("notebook",),
-         ("errors", "cli", "__main__"))
+         ("errors", "reproduction", "cli", "__main__"))
 LIBRARY = {"models", "mmdet", "deploy", "files", "machine"}  # what those install who have a network of their own
 
 

@@ -1,0 +1,213 @@
+"""The trainings that learning rates are chosen by: every kind of recipe at the same few rates, on validation images.
+
+Arms that an experiment compares may be of different kinds (`profile.kind_of`), and a good rate for one may be a bad one
+for the other. So each kind gets the same budget: the grid of `Profile.tune`, with seeds that measure nothing else. The
+best rate by mean validation top-1 is frozen in experiments.yaml (`ghostlib rates PROFILE --freeze`); recipes have it
+from there. The choice looks at no test image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostlib.config import ConfigError
+from ghostlib.detection.scale import backbone_recipes
+from ghostlib.experiments import Experiment
+from ghostlib.measures import places
+from ghostlib.measures.classifiers import settings_of
+from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
+from ghostlib.training.progress import NonFiniteLoss
+from ghostlib.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ghostlib.runs.classifier import ClassifierRun
+    from ghostlib.runs.store import Store
+
+# A row a training. Its validation top-1 (%) and loss, of the averaged weights, are missing where it diverged.
+COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
+CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy"]
+
+
+def measure(profile_name: str) -> None:
+    """Trains what is not in the run store, and writes all; nothing is trained where the profile has no `tune`.
+
+    A training that diverges is a result: its rate is too large.
+
+    Raises:
+        ConfigError: experiments.yaml has no such profile, or what it says of it cannot be meant.
+        GridError: after all the others have finished, where a training failed but did not diverge.
+    """
+    from ghostlib.runs.store import Store
+
+    params = load_params()
+    profile = load_profile(profile_name, params)
+    check(profile, params)
+    trials, store = _trials(profile, params), Store()
+    _train([run for _, run in trials], store, f"rates of {profile_name}")
+    # As text, since a rate must come back as it is and not to four decimals.
+    places.write_csv(results(trials, store).astype({"lr_scale": str}), places.rates_file(profile_name))
+    places.write_csv(curves(trials, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
+    places.write_csv(costs(trials, store), places.costs_file(profile_name, "rates"))
+
+
+def read(profile_name: str) -> pd.DataFrame:
+    """The trainings, with the columns `COLUMNS`; they are measured if their files do not answer the settings of now."""
+    params = load_params()
+    if why := lacking(load_profile(profile_name, params), params):
+        places.announce(places.rates_file(profile_name), why)
+        measure(profile_name)
+    return places.read_csv(places.rates_file(profile_name))
+
+
+def measured(profile_name: str) -> tuple[Profile, pd.DataFrame]:
+    """The profile and its trainings, with the columns `COLUMNS`; none is started.
+
+    Raises:
+        ConfigError: their file does not answer the settings of now.
+    """
+    import pandas as pd
+
+    params = load_params()
+    profile, path = load_profile(profile_name, params), places.rates_file(profile_name)
+    if profile.tune is None:
+        return profile, pd.DataFrame(columns=COLUMNS)
+    if why := lacking(profile, params):
+        raise ConfigError(f"{path} {why}; run `ghostlib measure rates {profile_name}` first")
+    return profile, places.read_csv(path)
+
+
+def lacking(profile: Profile, params: dict[str, Any]) -> str:
+    """Why the files are not what params.yaml and experiments.yaml ask for; empty where they are."""
+    path = places.rates_file(profile.name)
+    if absent := [file for file in (path, places.rates_curves_file(profile.name)) if not file.exists()]:
+        return "does not exist" if path in absent else f"is there without {absent[0].name}"
+    found = places.read_csv(path)
+    wanted = {(kind, settings_of(recipe, profile, seed)) for kind, recipe, seed in _grid(profile, params)}
+    there = set(found[["kind", places.SETTINGS]].itertuples(index=False, name=None))
+    return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
+
+
+def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
+    """For each kind of recipe that the profile trains, the recipe that most of its cells have, lr_scale aside.
+
+    Counted are the cells of all experiments and the backbones of Table 10; of equally frequent ones it is the first.
+    """
+    experiments = [Experiment.load(name, profile.name, params) for name in params["experiments"]]
+    recipes = [cell.recipe for experiment in experiments for cell in experiment.cells]
+    if "detection" in params:
+        recipes += backbone_recipes(profile, params).values()
+    counts: dict[str, Counter[Recipe]] = {}
+    for recipe in recipes:
+        counts.setdefault(kind_of(recipe), Counter())[recipe.model_copy(update={"lr_scale": 1.0})] += 1
+    return {kind: of_kind.most_common(1)[0][0] for kind, of_kind in counts.items()}
+
+
+def check(profile: Profile, params: dict[str, Any]) -> None:
+    """Compares the kinds that the profile has rates for with those that it trains.
+
+    Raises:
+        ConfigError: there is no recipe of such a kind; the message names those there are.
+    """
+    if profile.rates and (unknown := profile.rates.keys() - (known := representatives(profile, params)).keys()):
+        raise ConfigError(f"experiments.yaml: profiles.{profile.name}.rates: no recipe is of the kind "
+                          f"{' or '.join(map(repr, sorted(unknown)))}; known: {', '.join(map(repr, known))}")
+
+
+def results(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+    """What is in the store, with the columns `COLUMNS`."""
+    import pandas as pd
+
+    records = []
+    for kind, run in trials:
+        val = (store.metrics(run) or {}).get("val")
+        top1, loss = (val[metric][str(run.recipe.ema_decay)] if val else None for metric in ("top1", "loss"))
+        records.append((kind, run.recipe.network, run.recipe.lr_scale, run.seed, run.key, top1, loss, run.data,
+                        settings_of(run.recipe, run.profile, run.seed)))
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def curves(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+    """Loss and accuracy (%) on the training views, one row per training and epoch."""
+    import pandas as pd
+
+    return pd.DataFrame([{"kind": kind, "lr_scale": run.recipe.lr_scale, "seed": run.seed, **epoch}
+                         for kind, run in trials for epoch in (store.metrics(run) or {"history": []})["history"]],
+                        columns=CURVES)
+
+
+def costs(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+    """A row a training."""
+    import pandas as pd
+
+    records = [{"run": run.key, "kind": "rate", **cost} for _, run in trials if (cost := store.cost(run))]
+    return pd.DataFrame(records, columns=["run", "kind", "seconds", "device", "date"])
+
+
+def chosen(trained: pd.DataFrame) -> pd.DataFrame:
+    """The best rate of each kind: the highest mean validation top-1 over the seeds, of equal ones the lower rate.
+
+    A rate at which a seed diverged is not chosen; a kind without any other is left out.
+
+    Args:
+        trained: with the columns `COLUMNS`.
+
+    Returns:
+        By `kind`: `lr_scale`; `val_top1` (%), the mean over the seeds; `sd`, their standard deviation (NaN for one
+        seed); `at_edge`, whether it is the least or the greatest rate tried, so that a better one may lie outside.
+    """
+    of_rate = trained.groupby(["kind", "lr_scale"])["val_top1"]
+    scores = of_rate.mean().where(of_rate.count() == of_rate.size()).round(6)  # equal means may differ in the last bit
+    scores = scores.to_frame().assign(sd=of_rate.std()).dropna(subset="val_top1").reset_index()
+    ranked = scores.sort_values(["val_top1", "lr_scale"], ascending=[False, True])
+    best = ranked.drop_duplicates("kind").set_index("kind")
+    best = best.loc[[kind for kind in trained["kind"].unique() if kind in best.index]]  # in the order of the file
+    tried = trained.groupby("kind")["lr_scale"].agg(["min", "max"]).loc[best.index]
+    return best.assign(at_edge=best["lr_scale"].eq(tried["min"]) | best["lr_scale"].eq(tried["max"]))
+
+
+def beside_frozen(trained: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """For a reader, by kind: `tried`, the rates; what `chosen` says; `frozen`, the rate in experiments.yaml or NaN."""
+    tried = trained.groupby("kind", sort=False)["lr_scale"].agg(
+        lambda rates: ", ".join(f"{rate:g}" for rate in sorted(set(rates))))
+    frozen = tried.index.to_series().map(profile.rates).astype(float)
+    return tried.to_frame("tried").join(chosen(trained)).assign(frozen=frozen)
+
+
+def given(profile: Profile) -> str:
+    """What there is to say of a profile that chooses no rates: a sentence."""
+    return f"The learning rates of profile {profile.name!r} are given in experiments.yaml; none was chosen here."
+
+
+def _grid(profile: Profile, params: dict[str, Any]) -> list[tuple[str, Recipe, int]]:
+    """Kind, recipe and seed of everything that is to be trained."""
+    if profile.tune is None:
+        return []
+    return [(kind, recipe.model_copy(update={"lr_scale": rate}), seed)
+            for kind, recipe in representatives(profile, params).items()
+            for rate in profile.tune.rates for seed in profile.tune.seeds]
+
+
+def _trials(profile: Profile, params: dict[str, Any]) -> list[tuple[str, ClassifierRun]]:
+    from ghostlib.runs.classifier import ClassifierRun
+
+    return [(kind, ClassifierRun(recipe, profile, seed, f"rates ({kind}), x {recipe.lr_scale:g}, seed {seed}"))
+            for kind, recipe, seed in _grid(profile, params)]
+
+
+def _train(runs: list[ClassifierRun], store: Store, title: str) -> None:
+    from ghostlib.runs import engines
+
+    try:
+        engines.run(runs, store=store, title=title)
+    except engines.GridError:
+        if not all(store.metrics(run) or _diverged(store.folder(run) / engines.LOG) for run in runs):
+            raise
+
+
+def _diverged(log: Path) -> bool:
+    """Whether the last error that a run's log tells of is a loss or a weight that is not finite."""
+    return log.exists() and NonFiniteLoss.__name__ in log.read_text(encoding="utf-8").rpartition("Traceback")[2]

@@ -1,0 +1,172 @@
+"""The commands of the reproduction: what the pipeline runs, and what it is set to by hand."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import textwrap
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+# The modules of ghostlib.measures, stated here so that --help needs no library.
+What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors")},
+            type=str)
+Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
+ROOT_HELP = "Run it in the repository's root."
+
+
+@app.command(epilog=ROOT_HELP)
+def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
+            profile: Profile) -> None:
+    """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
+    from ghostlib.measures import rates
+    from ghostlib.training.profile import load_params, load_profile
+
+    params = load_params()
+    rates.check(load_profile(profile, params), params)  # an unknown profile would get a folder of results
+    importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
+
+
+@app.command("rates", epilog=ROOT_HELP)
+def show_rates(profile: Profile,
+               freeze: Annotated[bool, typer.Option("--freeze", help="write the best into experiments.yaml")] = False,
+               ) -> None:
+    """Print what `ghostlib measure rates` tried, the best rate of each kind of recipe, and experiments.yaml's."""
+    from ghostlib.measures import rates
+
+    if freeze:
+        freeze_rates(profile)
+    loaded, trained = rates.measured(profile)
+    table = rates.beside_frozen(trained, loaded).reset_index()
+    typer.echo(table.to_markdown(index=False, floatfmt="g") if loaded.tune else rates.given(loaded))
+
+
+@app.command(epilog=ROOT_HELP)
+def execute(notebook: Annotated[Path, typer.Argument(help="the notebook")],
+            output: Annotated[Path, typer.Argument(help="the executed copy to write")],
+            parameter: Annotated[list[str] | None, typer.Option(
+                "--parameter", "-p", metavar="NAME=VALUE", help="of the notebook; may be repeated")] = None) -> None:
+    """Execute a notebook and store it without what changes from one execution to the next."""
+    import yaml
+
+    from ghostlib import notebook as notebooks
+
+    parameters = {}
+    for text in parameter or ():
+        name, found, value = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"-p {text} has no value; write -p {text}=VALUE")
+        parameters[name] = yaml.safe_load(value)
+    notebooks.execute(notebook, output, parameters)
+
+
+@app.command(epilog=ROOT_HELP)
+def profile(name: Profile) -> None:
+    """Choose the profile that `dvc repro` runs: its line in params.yaml, and nothing else there."""
+    choose_profile(name)
+
+
+@app.command(epilog=ROOT_HELP)
+def site(profile: Profile) -> None:
+    """Build the pages of the results there are, results/PROFILE/site."""
+    from ghostlib.site.build import build
+
+    typer.echo(build(Path("results", profile)))
+
+
+@app.command(epilog=ROOT_HELP)
+def readme(profile: Profile = "digits") -> None:
+    """Put the summary of a profile's report into README.md."""
+    from ghostlib.evidence.report import insert
+    from ghostlib.files import write_atomic
+
+    path = Path("README.md")
+    summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
+    write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
+
+
+def freeze_rates(name: str) -> None:
+    """Writes the best rate of each kind into the profile's `rates` in experiments.yaml, and nothing else there.
+
+    Raises:
+        ConfigError: the profile chooses no rates, they are not measured as the settings of now ask, or a kind has none
+            at which it trains; then nothing changes.
+    """
+    from ghostlib.config import ConfigError
+    from ghostlib.files import write_atomic
+    from ghostlib.measures import rates
+
+    loaded, trained = rates.measured(name)
+    if loaded.tune is None:
+        raise ConfigError(f"{rates.given(loaded)} There is nothing to freeze.")
+    best = rates.chosen(trained)["lr_scale"]
+    if diverged := [kind for kind in trained["kind"].unique() if kind not in best]:
+        raise ConfigError(f"profile {name!r}: {', '.join(map(repr, diverged))} diverged with a seed at every rate; "
+                          "give tune.rates smaller ones")
+    path = Path("experiments.yaml")
+    write_atomic(path, with_rates(path.read_text(encoding="utf-8"), name, best.to_dict()))
+
+
+def with_rates(text: str, name: str, rates: dict[str, float]) -> str:
+    """The text of experiments.yaml with other `rates` of a profile; all other lines stay as they are.
+
+    Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in other places.
+
+    Raises:
+        ConfigError: the profile is not written as a block.
+    """
+    import yaml
+
+    from ghostlib.config import ConfigError
+
+    keys = {key.value: (key, value) for key, value in _value(_value(yaml.compose(text), "profiles"), name).value}
+    key, value = keys.get("rates") or keys["tune"]
+    lines, end = text.splitlines(keepends=True), _last_line(value) + 1
+    start = key.start_mark.line if "rates" in keys else end  # they stand below `tune`
+    short = {kind: int(rate) if rate == int(rate) else rate for kind, rate in rates.items()}
+    block = textwrap.indent(yaml.safe_dump({"rates": short}, sort_keys=False), " " * key.start_mark.column)
+    changed = "".join([*lines[:start], block, *lines[end:]])
+    wanted = yaml.safe_load(text)
+    wanted["profiles"][name]["rates"] = rates
+    try:
+        if yaml.safe_load(changed) == wanted:
+            return changed
+    except yaml.YAMLError:
+        pass
+    raise ConfigError(f"experiments.yaml: profiles.{name}: write it as a block, each key on a line of its own")
+
+
+def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
+    """Sets the `profile:` line of params.yaml, and nothing else in it.
+
+    Raises:
+        ConfigError: the profile is unknown or broken, or there is no such line; then nothing changes.
+    """
+    from ghostlib.config import ConfigError
+    from ghostlib.files import write_atomic
+    from ghostlib.training.profile import load_params, load_profile
+
+    load_profile(name, load_params(path))
+    text, lines = re.subn(r"^profile:.*$", f"profile: {name}", path.read_text(encoding="utf-8"), count=1,
+                          flags=re.MULTILINE)
+    if not lines:
+        raise ConfigError(f"{path} has no line that begins with 'profile:'; add `profile: {name}`")
+    write_atomic(path, text)
+
+
+def _value(mapping: Any, wanted: str) -> Any:
+    """The node of a key in a node of YAML."""
+    return next(value for key, value in mapping.value if key.value == wanted)
+
+
+def _last_line(node: Any) -> int:
+    """The line that a node of YAML ends in; a block's own mark stands at what follows it."""
+    if isinstance(node.value, list) and node.value and not node.flow_style:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.line
