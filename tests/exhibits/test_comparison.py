@@ -23,7 +23,9 @@ def compared():
     accuracies = pd.DataFrame([(row, "test_top1", value) for row, values in {
         "GhostNetV3 1.0×": [80.0, 82.0], "MobileNetV2 1.0× + ours": [70.0]}.items() for value in values]
         + [("GhostNetV3 1.0×", "test_top5", 99.0)], columns=["row", "metric", "value"])
-    return comparison.compare(complexity, times, accuracies)
+    rivals = pd.DataFrame([("MobileNetV2 1.0×", "test_top1", value) for value in (60.0, 61.0)],
+                          columns=["row", "metric", "value"])
+    return comparison.compare(complexity, times, accuracies, rivals)
 
 
 def cell(compared, row, quantity):
@@ -49,5 +51,8 @@ def test_the_table_keeps_published_and_measured_apart(compared):
     assert table.loc["GhostNetV3 1.0×", (TOP1, "paper, ImageNet")] == "77.1"
     assert table.loc["GhostNetV3 1.0×", (TOP1, "ours, digits")] == "81.00 ± 1.41"
     assert table.loc["DeiT-tiny", (TOP1, "ours, digits")] == "—"
+    rival = (TOP1, "ours, without branches and teacher, digits")
+    assert table.loc["MobileNetV2 1.0×", rival] == "60.50 ± 0.71" and table.loc["GhostNetV3 1.0×", rival] == "—"
+    assert table.columns.get_loc(rival) == table.columns.get_loc((TOP1, "ours, digits")) + 1
     assert (CPU, "ONNX Runtime, 1 thread, Some CPU") in table.columns
     assert table[MOBILE].columns.tolist() == ["paper, Kirin 9000"]
