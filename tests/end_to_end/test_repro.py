@@ -43,6 +43,7 @@ def copy(tmp_path_factory) -> Path:
     stand_in = {"network": "resnet10", "branches": 0, "teacher": None, "epochs": 1}
     params["profiles"]["digits"] |= {
         "train_images": 48, "val_images": 20, "test_images": 40, "width_scale": 0.1, "networks": {},
+        "rates": {}, "tune": None,
         "recipe": {"batch_size": 16, "epochs": 3, "lr_scale": 22.6, "rand_magnitude": 5, "hflip": 0},
         "teachers": {name: {"stand_in": stand_in} for name in params["profiles"]["digits"]["teachers"]}}
     table_9 = params["experiments"]["table_9"]
@@ -62,7 +63,7 @@ def copy(tmp_path_factory) -> Path:
 
 def shortened(pipeline: dict, experiments: set[str]) -> dict:
     """The pipeline without stages that take minutes and are tested by themselves, and without the other experiments."""
-    for stage in ("counts", "latencies", "detectors", "complexity", "latency", "detection"):
+    for stage in ("rates", "counts", "latencies", "detectors", "tuning", "complexity", "latency", "detection"):
         del pipeline["stages"][stage]
 
     def is_left(path: str | dict) -> bool:
