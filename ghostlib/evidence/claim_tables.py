@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from ghostlib.evidence.quantities import number, with_interval
 from ghostlib.exhibits import complexity
-from ghostlib.paper import exhibits
+from ghostlib.paper import claims, exhibits
 
 # Experiments of claims that are no exhibit of the paper; each has a notebook of its own name.
 TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency"}
@@ -43,8 +43,10 @@ def quantities(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_short(judged: pd.DataFrame) -> pd.Series:
-    """The verdicts without their reasons, but with what a reader must know of those that hold."""
-    return judged["verdict"] + judged["but"].map(lambda but: f", but {but}" if but else "")
+    """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
+    rule, _ = claims.load()
+    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + (f", but {row.but}" if row.but else "")
+                      for row in judged.itertuples()], judged.index)
 
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:

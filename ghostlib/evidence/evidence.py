@@ -1,6 +1,6 @@
 """What the runs of a profile say about each claim's comparisons.
 
-    claims.load()  +  results/<profile>/runs/*.csv
+    claims.load()  +  results/<profile>/runs/*.csv, correct/*.csv
       -> evidence()             a row a comparison
       -> verdicts.judge()       a row a claim
 """
@@ -8,101 +8,120 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ghostlib.evidence import measured, stats, times
+from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
 from ghostlib.exhibits import complexity
 from ghostlib.paper import exhibits, numbers
 from ghostlib.paper.claims import Aside, Claim, Counts, Rule, load
 
-COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "bca_low", "bca_high", "seeds",
-           "p", "p_holm", "detectable", "unit", "test", "bound", "note"]
-_UNTESTED = ["p", "detectable"]  # what a comparison that decides nothing has not: it is not tested
+COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "half_seeds", "half_images",
+           "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "p", "p_holm", "detectable", "loss",
+           "loss_low", "loss_high", "unit", "margin", "test", "bound", "note"]
+_UNTESTED = ["p", "detectable", "most"]  # what a comparison that decides nothing has not: it is not tested
 
 
 def evidence(folder: str | Path) -> pd.DataFrame:
     """What was measured for every comparison of every claim: one row each, with the columns `COLUMNS`.
 
-    `decides` is true for the comparisons that a verdict follows from, and false for a claim's asides, of which there
-    are rows only where they were measured. `paper` and `ours` are a difference of accuracies in points, a count in
-    millions (M), a ratio of counts or of times (×) or a rank correlation (ρ); `low` and `high` are the interval of
-    ours: of a difference Student's, of a ratio of times that of the percentiles, which is no confidence interval.
-    `most` is the upper end of a difference's interval widened for the number of the claim's comparisons. `test` and
+    `decides` is true for the comparisons that a verdict follows from. It is false for the mean over a claim's
+    comparisons within a seed (`note` is "mean contrast") and for a claim's asides; of these there are rows only where
+    they were measured. `paper` and `ours` are a difference of accuracies in points, a count in millions (M), a ratio of
+    counts or of times (×) or a rank correlation (ρ); `low` and `high` are the interval of ours, which decides: of a
+    difference over seeds and test images where correct/*.csv tells these, else Student's over the seeds; of a ratio of
+    times that of the percentiles, which is no confidence interval. `half_seeds` and `half_images` are the two parts of
+    a difference's half-width, the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's
+    interval is `crossed_low` and `crossed_high`. `most` is the upper end of a difference's interval widened for the
+    number of the claim's comparisons. `margin` is within which a difference is bounded; only top-1 has one. `test` and
     `bound` are what is claimed of ours, and `note` is what else a reader must know, e.g. why there is nothing; of an
-    aside, what it says. `p` is the sign-flip test's, corrected for all rows in `p_holm`.
+    aside, what it says. `p` is the sign-flip test's, of at least `significant_seeds`, corrected for all rows in
+    `p_holm`. `loss` is the difference of log-losses on the test images (nats, below zero in the claim's favour), with
+    Student's interval over the seeds.
 
     Args:
-        folder: results/<profile>; of its runs/*.csv whatever is there.
+        folder: results/<profile>; of its runs/*.csv and correct/*.csv whatever is there.
 
     Raises:
-        ValueError: an experiment's file holds one seed of a cell twice.
+        ValueError: an experiment's file holds one seed of a cell twice, or correct/ is of other trainings than runs/.
     """
     rule, claims = load()
     files = measured.read(folder)
-    values, records = measured.accuracies(files), []
+    values, records = Measured.load(folder, files), []
     for claim in claims:
         if claim.not_attempted:
             found = [{"comparison": "", "note": claim.not_attempted}]
         elif claim.better:
-            found = [_difference(claim.locate(pair.cell), claim.locate(pair.than), values, rule, len(claim.better))
-                     for pair in claim.better]
+            found = _differences(claim, values, rule)
         elif claim.counts:
             found = _counts(claim.counts, files.get("complexity"))
         else:
             found = times.compare(claim, files.get("latency"), rule)
-        records += [{"claim": claim.id, "decides": True, **record} for record in found]
+        records += [{"claim": claim.id, "decides": record.get("note") != MEAN, **record} for record in found]
         records += [{"claim": claim.id, "decides": False, **record}
                     for aside in claim.asides for record in _aside(aside, claim, values, rule)]
     rows = pd.DataFrame(records, columns=COLUMNS).fillna({"seeds": 0, "unit": "", "test": "", "note": ""})
     return rows.assign(p_holm=stats.holm(rows["p"])).astype({"seeds": int})
 
 
-def _difference(cell: tuple[str, ...], than: tuple[str, ...], values: Mapping[str, pd.DataFrame],
-                rule: Rule, comparisons: int) -> dict[str, Any]:
-    """`cell` minus `than`, both (table, row, column), paired over the seeds that both have; one of so many."""
-    differences = _paired(cell, than, values)
-    record = {"comparison": _label(cell, than), "paper": numbers.value(*cell) - numbers.value(*than), "unit": "points",
-              "seeds": len(differences), "test": "at least", "bound": 0.0}
-    if differences.empty:
-        absent = [table for table in dict.fromkeys((cell[0], than[0])) if table not in values]
-        return record | {"note": _no_file(*absent) if absent else f"runs/{cell[0]}.csv: no seed has both cells."}
-    low, high = stats.t_interval(differences, rule.confidence)
-    _, most = stats.t_interval(differences, 1 - rule.alpha / comparisons)  # Bonferroni's
-    bca_low, bca_high = stats.bca_interval(differences, rule.confidence)
-    return record | {"ours": differences.mean(), "low": low, "high": high, "most": most,
-                     "bca_low": bca_low, "bca_high": bca_high,
-                     "p": stats.sign_flip_p(differences),
-                     "detectable": stats.smallest_detectable(differences, rule.alpha, rule.power)}
+def _differences(claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[str, Any]]:
+    """A record a comparison of the claim and, if any seed has all their cells, one of their mean within a seed."""
+    cells = [(claim.locate(pair.cell), claim.locate(pair.than)) for pair in claim.better]
+    contrasts = [Contrast.between(cell, than, values) for cell, than in cells]
+    for (cell, than), contrast in zip(cells, contrasts, strict=True):
+        yield _difference(cell, than, contrast, values, rule, len(cells))
+    mean = Contrast.mean(contrasts)
+    if len(mean.seeds):
+        yield {"comparison": f"mean of {len(cells)}", "note": MEAN, "paper": _paper(cells),
+               **_kind(cells[0][0], rule), **_untested(mean, rule)}
 
 
-def _aside(aside: Aside, claim: Claim, values: Mapping[str, pd.DataFrame], rule: Rule) -> Iterator[dict[str, Any]]:
+def _difference(cell: Cell, than: Cell, contrast: Contrast, values: Measured, rule: Rule,
+                comparisons: int) -> dict[str, Any]:
+    """`cell` minus `than`, one of so many comparisons."""
+    record = {"comparison": _label(cell, than), "paper": _paper([(cell, than)]), "seeds": len(contrast.seeds),
+              **_kind(cell[0], rule)}
+    if len(contrast.seeds):
+        return record | contrast.record(rule, comparisons)
+    absent = [table for table in dict.fromkeys((cell[0], than[0])) if table not in values.accuracies]
+    return record | {"note": _no_file(*absent) if absent else f"runs/{cell[0]}.csv: no seed has both cells."}
+
+
+def _aside(aside: Aside, claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[str, Any]]:
     """What was measured of an aside: a record a pair, or one of the mean of all pairs within a seed."""
     cells = [(claim.locate(pair.cell), claim.locate(pair.than)) for pair in aside.pairs]
-    if not aside.average:
-        for pair, (cell, than) in zip(aside.pairs, cells, strict=True):
-            record = _difference(cell, than, values, rule, 1)
-            if record["seeds"]:
-                yield {key: value for key, value in record.items() if key not in _UNTESTED} | {
-                    "comparison": pair.label, "note": aside.says}
-        return
-    differences = pd.concat([_paired(cell, than, values) for cell, than in cells], axis=1).dropna()
-    if len(differences):
-        within = differences.mean(axis=1)
-        low, high = stats.t_interval(within, rule.confidence)
-        ahead = int((differences > 0).to_numpy().sum())
-        yield {"comparison": f"{ahead} of {differences.size} pairs are ahead", "unit": "points", "seeds": len(within),
-               "ours": within.mean(), "low": low, "high": high, "test": "at least", "bound": 0.0, "note": aside.says}
+    contrasts = [Contrast.between(cell, than, values) for cell, than in cells]
+    if aside.average:
+        mean = Contrast.mean(contrasts)
+        ahead = sum(int((part.seeds.loc[mean.seeds.index] > 0).sum()) for part in contrasts)
+        labels, contrasts = [f"{ahead} of {len(cells) * len(mean.seeds)} pairs are ahead"], [mean]
+    else:
+        labels = [pair.label for pair in aside.pairs]
+    for label, (cell, than), contrast in zip(labels, cells, contrasts, strict=False):
+        if len(contrast.seeds):
+            paper = _paper(cells if aside.average else [(cell, than)])
+            yield {"comparison": label, "note": aside.says, "paper": paper, **_kind(cell[0], rule),
+                   **_untested(contrast, rule)}
 
 
-def _paired(cell: tuple[str, ...], than: tuple[str, ...], values: Mapping[str, pd.DataFrame]) -> pd.Series:
-    """`cell` minus `than` for each seed that both have."""
-    a, b = (values.get(table, pd.DataFrame()).get((row, column), pd.Series(dtype=float))
-            for table, row, column in (cell, than))
-    return (a - b).dropna()
+def _kind(table: str, rule: Rule) -> dict[str, Any]:
+    """What the rule asks of a difference; detectors' mAP has no margin."""
+    return {"unit": "points", "margin": math.nan if table == "table_10" else rule.margin, "test": "at least",
+            "bound": 0.0}
+
+
+def _untested(contrast: Contrast, rule: Rule) -> dict[str, Any]:
+    return {key: value for key, value in contrast.record(rule).items() if key not in _UNTESTED}
+
+
+def _paper(cells: Sequence[tuple[Cell, Cell]]) -> float:
+    """The mean of the paper's own differences."""
+    return statistics.fmean(numbers.value(*cell) - numbers.value(*than) for cell, than in cells)
 
 
 def _label(cell: tuple[str, ...], than: tuple[str, ...]) -> str:

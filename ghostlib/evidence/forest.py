@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,10 +14,14 @@ from matplotlib.lines import Line2D
 
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits.figures import STYLE
+from ghostlib.paper import claims as paper
+from ghostlib.paper.claims import Rule
 
 
 def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     """A row a claim. Small dots are its comparisons, the large one decides; in colour the verdict.
+
+    A verdict by few seeds is written out with their number. The grey band is the rule's margin.
 
     Args:
         claims: as `verdicts.judge` gives it.
@@ -25,6 +30,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     """
     claims = claims[claims["unit"] == "points"].reset_index(drop=True)
     claims = claims.assign(y=claims.index)
+    rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
     with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE, "font.size": 8}):
         figure, axes = plt.subplots(1, 2, figsize=(10, 1.6 + 0.36 * len(claims)), sharey=True, layout="constrained")
@@ -34,7 +40,8 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
             axis.set_title(title if claims[source].notna().any() else f"{title}: nothing", loc="left")
         intervals = claims.dropna(subset=["low", "high"])
         axes[1].hlines(intervals["y"], intervals["low"], intervals["high"], _colors(intervals), lw=2)
-        axes[0].set_yticks(claims["y"], [textwrap.fill(statement, 62) for statement in claims["statement"]])
+        axes[1].axvspan(-rule.margin, rule.margin, color="0.93", zorder=0)
+        axes[0].set_yticks(claims["y"], [_label(claim, rule) for claim in claims.itertuples()])
         axes[0].set_ylim(len(claims) - 0.4, -0.6)
         handles = [Line2D([], [], color=verdict.color, marker="o", ls="", label=str(verdict))
                    for verdict in Verdict if verdict in set(claims["verdict"])]
@@ -43,6 +50,12 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
                                       f"Measured at: {scale}", 130), x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
+
+
+def _label(claim: Any, rule: Rule) -> str:
+    """The statement, and the verdict where few seeds gave it."""
+    verdict = claim.verdict.with_seeds(claim.seeds, rule)
+    return textwrap.fill(claim.statement if verdict == claim.verdict else f"{claim.statement} – {verdict}", 62)
 
 
 def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:

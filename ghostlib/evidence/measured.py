@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ghostlib.exhibits import latency
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.measures import places
 from ghostlib.paper import numbers
+from ghostlib.training.bits import unpacked
+
+LOSS_METRIC = "test_loss"
 
 
 def read(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -27,14 +31,39 @@ def accuracies(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: an experiment's file holds one seed of a cell twice.
     """
-    values = {}
-    for name in measured.keys() & numbers.load().keys():
-        metric = numbers.MAP if name == "table_10" else TOP1_METRIC
-        rows = measured[name][measured[name]["metric"] == metric]
-        if rows.duplicated(["row", "column", "seed"]).any():
-            raise ValueError(f"runs/{name}.csv holds one seed of a cell twice; it would count as two measurements")
-        values[name] = rows.pivot(index="seed", columns=["row", "column"], values="value")
-    return {name: values[name] for name in numbers.load() if name in values}
+    return {name: _by_cell(name, rows, numbers.MAP if name == "table_10" else TOP1_METRIC)
+            for name, rows in _experiments(measured).items()}
+
+
+def losses(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Each experiment's log-losses on the test images (nats), as `accuracies` gives those; older files have none."""
+    return {name: _by_cell(name, rows, LOSS_METRIC) for name, rows in _experiments(measured).items()}
+
+
+def correct(folder: str | Path, accuracies: Mapping[str, pd.DataFrame]
+            ) -> dict[tuple[str, str, str], dict[int, np.ndarray]]:
+    """Which test images each training gets right, from whatever there is of correct/*.csv in results/<profile>.
+
+    Args:
+        folder: results/<profile>.
+        accuracies: as `accuracies` gives them: the shares of right images must be these.
+
+    Returns:
+        (table, row, column) -> seed -> (images,) booleans in the data's order.
+
+    Raises:
+        ValueError: a file is not of the trainings whose accuracies are given.
+    """
+    found: dict[tuple[str, str, str], dict[int, np.ndarray]] = {}
+    for path in sorted(Path(folder, "correct").glob("*.csv")):
+        for row in places.read_csv(path).itertuples():
+            right = unpacked(row.correct, row.images)
+            measured = accuracies.get(path.stem, pd.DataFrame()).get((row.row, row.column), pd.Series(dtype=float))
+            if not abs(100 * right.mean() - measured.get(row.seed, np.nan)) < 1e-3:  # runs/ have four decimals
+                raise ValueError(f"correct/{path.stem}.csv is not of the trainings in runs/{path.stem}.csv: "
+                                 f"{row.row}, {row.column}, seed {row.seed} differ")
+            found.setdefault((path.stem, row.row, row.column), {})[row.seed] = right
+    return found
 
 
 def runs(measured: Mapping[str, pd.DataFrame]) -> set[str]:
@@ -45,3 +74,16 @@ def runs(measured: Mapping[str, pd.DataFrame]) -> set[str]:
 def machine(measured: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """What the latencies were timed on: cpu, cpus, system, engines and date; empty if none were."""
     return latency.machine(measured["latency"]) if "latency" in measured else {}
+
+
+def _experiments(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """What there is of the paper's tables and figures, in its order."""
+    return {name: measured[name] for name in numbers.load() if name in measured}
+
+
+def _by_cell(name: str, rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A metric of an experiment: a row a seed, a column a (row, column)."""
+    rows = rows[rows["metric"] == metric]
+    if rows.duplicated(["row", "column", "seed"]).any():
+        raise ValueError(f"runs/{name}.csv holds one seed of a cell twice; it would count as two measurements")
+    return rows.pivot(index="seed", columns=["row", "column"], values="value")

@@ -15,3 +15,8 @@ def number(value: float, unit: str) -> str:
 def with_interval(value: float, low: float, high: float, unit: str) -> str:
     """A value and, if it has one, its interval in brackets."""
     return number(value, unit) + ("" if math.isnan(low) else f" [{number(low, unit)}, {number(high, unit)}]")
+
+
+def nats(value: float, low: float, high: float) -> str:
+    """A difference of log-losses with its interval."""
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}] nats".replace("-", "−")

@@ -16,14 +16,17 @@ from ghostlib.training.profile import load_params, load_profile
 
 BEGIN, END = "<!-- summary of the digits results: begin -->", "<!-- summary of the digits results: end -->"
 _READING = """\
-The numbers of a claim are those of its weakest comparison, which decides. Differences of accuracy are points in the
-claim's favour, with Student's {confidence:g} % interval over paired seeds, which covers what differs between trainings
-of the network compared: not its teachers, which are trained once, nor the test images. The interval of a ratio of times
-runs from the 10th percentile of the one network over the 90th of the other to the reverse. These are percentiles of the
-calls that are kept: the fastest and the slowest tenth of each network's calls (48 in the default eight rounds) are
-left out, so single calls spread more. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs
-every comparison, *contradicted* one; *exact* is within {tolerance:g} % of the printed number. Below {significant} seeds
-nothing is called significant, and no p is shown. The rule and its reasons are in `ghostlib/paper/claims.yaml`.
+The numbers of a claim are those of its weakest comparison, which decides; the mean of all stands in the reason.
+Differences of accuracy are points in the claim's favour, with a {confidence:g} % interval over paired seeds and, where
+it is recorded which test images each training gets right, over these, too. It covers what differs between trainings of
+the network compared: not its teachers, which are trained once. The interval of a ratio of times runs from the 10th
+percentile of the one network over the 90th of the other to the reverse. These are percentiles of the calls that are
+kept: the fastest and the slowest tenth of each network's calls (48 in the default eight rounds) are left out, so single
+calls spread more. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every comparison,
+*contradicted* one; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least {bounded}
+seeds, smaller than {margin:g} points, of whichever sign; *exact* is within {tolerance:g} % of the printed number. Below
+{significant} seeds nothing is called significant, and no p is shown. The protocol and the rule are in
+`ghostlib/paper/claims.yaml`.
 
 {history}"""
 
@@ -72,7 +75,8 @@ class Report(Findings):
         """report.md."""
         rule = claims.load()[0]
         reading = _READING.format(confidence=100 * rule.confidence, tolerance=100 * rule.tolerance,
-                                  significant=rule.significant_seeds, history=claims.history())
+                                  significant=rule.significant_seeds, bounded=rule.bounded_seeds, margin=rule.margin,
+                                  history=claims.history())
         experiments = (chapter(judged, self.folder) for _, judged in self.claims.groupby("experiment", sort=False))
         return "\n\n".join((
             self.introduction, "## Every claim", reading, *experiments,
@@ -100,16 +104,20 @@ class Report(Findings):
         chosen = self.claims[self.claims["id"].isin(headline) | decided]
         table = quantities(chosen)[["Claim", "What decides", "Paper", "Ours"]].assign(Verdict=in_short(chosen))
         weak = self.claims[(self.claims["verdict"] == Verdict.CONFIRMED) & (self.claims["but"] != "")]
-        notes = "".join(f"- {claim.statement} *Confirmed, but {claim.but}:* {claim.caveat}\n"
-                        for claim in weak.itertuples())
+        notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
+                        for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
         return (f"{total['all']} claims of the paper at this scale: {counted}.\n\n{markdown(table)}\n"
                 + (f"\n{notes}" if notes else ""))
 
     def write(self) -> None:
-        """Writes report.md, summary.md, report.json, metrics.json and tables/claims.csv, evidence.csv and proxy.csv."""
+        """Writes report.md, summary.md, report.json, metrics.json and tables/claims.csv, evidence.csv and proxy.csv.
+
+        Where no comparison has seeds enough for a p, the tables have no column for it.
+        """
+        untested = [] if self.evidence["p"].notna().any() else ["p", "p_holm"]
         for name in ("claims", "evidence", "proxy"):
-            write_atomic(self.folder / "tables" / f"{name}.csv",
-                         getattr(self, name).to_csv(index=False, float_format="%.6g"))
+            table = getattr(self, name).drop(columns=untested, errors="ignore")
+            write_atomic(self.folder / "tables" / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         write_atomic(self.folder / "report.md", self.markdown)
         write_atomic(self.folder / "summary.md", self.summary)
         for name, content in (("report", record.full(self)), ("metrics", record.metrics(self))):

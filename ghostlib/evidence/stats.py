@@ -6,6 +6,7 @@ accuracy, ms). A NaN among the differences makes a result NaN: to drop it would 
 
 from __future__ import annotations
 
+import functools
 import math
 from itertools import combinations
 
@@ -36,6 +37,81 @@ def t_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[float,
         return float(d.mean()), float(d.mean())
     low, high = stats.t.interval(confidence, len(d) - 1, loc=d.mean(), scale=stats.sem(d))
     return float(low), float(high)
+
+
+def crossed_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean difference over seeds and test images, both drawn at random and crossed.
+
+    A difference is that of a seed's mean, of an image's, and their interaction: Var(mean) = σ²ₛ/S + σ²ᵢ/I + σ²ₛᵢ/(S·I)
+    for crossed random effects, as in Searle, Casella and McCulloch (1992), "Variance components", ch. 5. Student's
+    half-width of the seeds' means is of the first and the third term, the spread over images of the seeds' mean of the
+    second and the third; the half-width is the root of the sum of their squares. It holds the interaction twice and so
+    is conservative.
+
+    Args:
+        differences: (S, I), seed by image: for one seed and one test image, whether arm A is right minus whether B is,
+            in any unit.
+        confidence: as in `t_interval`.
+
+    Returns:
+        (low, high) in the unit of the differences; NaNs for S < 2 or I < 2.
+    """
+    d = np.asarray(differences, dtype=float)
+    low, high = t_interval(d.mean(axis=1), confidence)
+    half = math.hypot((high - low) / 2, quantile(confidence) * image_error(d))
+    return float(d.mean()) - half, float(d.mean()) + half
+
+
+def image_error(differences: ArrayLike) -> float:
+    """The standard error of the mean difference as far as it comes from the test images: sd / √I of the seeds' mean.
+
+    Args:
+        differences: (S, I), as `crossed_interval` takes them.
+
+    Returns:
+        In the unit of the differences; NaN for I < 2.
+    """
+    d = np.asarray(differences, dtype=float)
+    return float(stats.sem(d.mean(axis=0))) if d.shape[1] > 1 else math.nan
+
+
+def quantile(confidence: float) -> float:
+    """How many standard errors the normal interval of that confidence reaches to either side."""
+    return float(stats.norm.isf((1 - confidence) / 2))
+
+
+def pigeonhole_interval(differences: ArrayLike, confidence: float = 0.95, resamples: int = 2000,
+                        seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean difference by a bootstrap that draws seeds and test images independently.
+
+    Owen (2007), "The pigeonhole bootstrap": a difference counts as often as its seed was drawn times as often as its
+    image was. With many of both its variance is, as that of `crossed_interval`, never too small; with a handful of
+    seeds the interval is too narrow, as a bootstrap's is.
+
+    Args:
+        differences: (S, I), as `crossed_interval` takes them.
+        confidence: as in `t_interval`.
+        resamples: how many times S seeds and I images are drawn, with replacement.
+        seed: of these draws. Equal seeds give equal intervals.
+
+    Returns:
+        (low, high) in the unit of the differences. NaNs for S < 3, as in `bca_interval`, and for I < 2.
+    """
+    d = np.asarray(differences, dtype=np.float32)
+    if d.shape[0] < 3 or d.shape[1] < 2 or np.isnan(d).any():
+        return math.nan, math.nan
+    seeds, images = (_shares(count, resamples, seed + i) for i, count in enumerate(d.shape))
+    means = ((images @ d.T) * seeds).sum(axis=1)  # (resamples, images) @ (images, seeds) -> (resamples, seeds)
+    low, high = np.quantile(means.astype(float), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4)
+def _shares(count: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, count): which share of a sample of `count` each of `count` things is, drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples)]
+    return np.array(drawn, dtype=np.float32) / count
 
 
 def bca_interval(differences: ArrayLike, confidence: float = 0.95, resamples: int = 9999,

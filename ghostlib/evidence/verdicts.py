@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
 from ghostlib.evidence import caveats
+from ghostlib.evidence.contrast import MEAN
+from ghostlib.evidence.quantities import nats, with_interval
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Rule
 
 COLUMNS = ["id", "statement", "place", "subject", "exhibit", "experiment", "comparison", "paper", "ours", "low", "high",
-           "unit", "seeds", "p", "p_holm", "detectable", "verdict", "but", "reason", "caveat"]
+           "unit", "seeds", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high", "mean_word", "loss",
+           "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
 
 
 class Verdict(StrEnum):
@@ -20,12 +24,13 @@ class Verdict(StrEnum):
 
     Attributes:
         sign: stands beside the word, so that no reader depends on the colour alone.
-        color: blue and vermilion of Okabe and Ito, which the colour-blind tell apart, for what is decided.
+        color: blue, bluish green and vermilion of Okabe and Ito, which the colour-blind tell apart, for what is found.
         precedence: of the verdicts on a claim's comparisons the one with the lowest is the claim's.
     """
 
-    EXACT = "exact", "=", "#0072b2", 4
-    CONFIRMED = "confirmed", "✓", "#0072b2", 3
+    EXACT = "exact", "=", "#0072b2", 5
+    CONFIRMED = "confirmed", "✓", "#0072b2", 4
+    BOUNDED = "bounded", "±", "#009e73", 3
     CONTRADICTED = "contradicted", "✗", "#d55e00", 0
     INCONCLUSIVE = "inconclusive", "?", "#555555", 2
     NOT_ATTEMPTED = "not attempted", "–", "#949494", 1
@@ -44,12 +49,18 @@ class Verdict(StrEnum):
         """The claim was found to be so."""
         return self in (Verdict.EXACT, Verdict.CONFIRMED)
 
+    def with_seeds(self, seeds: int, rule: Rule) -> str:
+        """The word and, where few seeds tell an effect's sign, how many: as a verdict is shown without its reason."""
+        few = self in (Verdict.CONFIRMED, Verdict.CONTRADICTED) and 0 < seeds < rule.significant_seeds
+        return f"{self} ({seeds} seeds)" if few else str(self)
+
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
 
-    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides. `caveat` is the
-    end of `reason`, and `but` the same in a few words, where the claim holds.
+    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides, but for `mean`,
+    the mean over all comparisons within a seed, and `mean_word`, where its interval lies. `caveat` is the end of
+    `reason`, and `but` the same in a few words, where the claim holds.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -64,10 +75,12 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             deciding = _weakest(decided)
             tried = deciding["verdict"] != Verdict.NOT_ATTEMPTED
             caveat = caveats.caveat(claim, asides, comparisons, rule) if tried else ""
+            mean = _mean(asides[asides["note"] == MEAN], rule)
+            reason = filter(None, [_reason(decided, deciding, rule), _averaged(mean, decided, deciding), caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
-                            "subject": claim.subject, "exhibit": claim.shown_at, **deciding, "caveat": caveat,
+                            "subject": claim.subject, "exhibit": claim.shown_at, **deciding, **mean, "caveat": caveat,
                             "but": caveats.but(claim, rule) if deciding["verdict"].holds else "",
-                            "reason": f"{_reason(decided, deciding, rule)} {caveat}".strip()})
+                            "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
 
 
@@ -88,7 +101,9 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
     holds, fails = (above, below) if comparison["test"] == "at least" else (below, above)
     if comparison["seeds"]:
         fails = comparison["most"] < comparison["bound"]
-    return Verdict.CONFIRMED if holds else Verdict.CONTRADICTED if fails else Verdict.INCONCLUSIVE
+    if holds or fails:
+        return Verdict.CONFIRMED if holds else Verdict.CONTRADICTED
+    return Verdict.BOUNDED if _small(comparison, rule) else Verdict.INCONCLUSIVE
 
 
 def _weakest(decided: pd.DataFrame) -> pd.Series:
@@ -110,7 +125,36 @@ def _deviation(comparison: pd.Series) -> float:
 
 
 def _all_alike(comparison: pd.Series) -> bool:
-    return comparison["seeds"] > 1 and comparison["low"] == comparison["high"]
+    return comparison["seeds"] > 1 and comparison["half_seeds"] == 0
+
+
+def _small(comparison: pd.Series, rule: Rule) -> bool:
+    """The interval, of enough seeds, lies within the margin, if there is one."""
+    farthest = max(abs(comparison["low"]), abs(comparison["high"]))
+    return comparison["seeds"] >= rule.bounded_seeds and farthest < comparison["margin"]
+
+
+def _mean(rows: pd.DataFrame, rule: Rule) -> dict[str, Any]:
+    """The mean over a claim's comparisons, from the row that holds it, if there is one."""
+    if rows.empty:
+        return {}
+    mean = rows.iloc[0]
+    if mean["seeds"] == 1 or _all_alike(mean):
+        word = ""
+    elif mean["low"] > 0 or mean["high"] < 0:
+        word = "above zero" if mean["low"] > 0 else "below zero"
+    else:
+        word = "within the margin" if _small(mean, rule) else "holds zero"
+    return {"mean": mean["ours"], "mean_low": mean["low"], "mean_high": mean["high"], "mean_word": word}
+
+
+def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series) -> str:
+    if not mean or len(decided) == 1 or deciding["verdict"] == Verdict.NOT_ATTEMPTED:
+        return ""
+    value = with_interval(mean["mean"], mean["mean_low"], mean["mean_high"], "points")
+    where = {"": "without a width to judge by", "holds zero": "which holds zero"}.get(mean["mean_word"],
+                                                                                     mean["mean_word"])
+    return f"Averaged over the {len(decided)} comparisons within a seed: {value} points, {where}."
 
 
 def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
@@ -118,7 +162,9 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         return deciding["note"]
     sentences, holds = [], Verdict.EXACT if deciding["test"] == "equal" else Verdict.CONFIRMED
     if len(decided) > 1 and not (decided["seeds"] == 1).all():
-        sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}.")
+        bounded = (decided["verdict"] == Verdict.BOUNDED).sum()
+        sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}"
+                         f"{f', {bounded} {Verdict.BOUNDED}' if bounded else ''}.")
     if deciding["test"] == "equal":
         expected = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
         why = f": {deciding['note']}" if deciding["note"] else "."
@@ -130,7 +176,7 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         sentences.append(f"The interval must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it. "
                          f"{deciding['note']}")
     else:
-        sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule)]
+        sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule), _losses(decided)]
         if opposed := list(decided.loc[decided["paper"] < 0, "comparison"]):
             sentences.append(f"The paper's own numbers say the opposite of {', and of '.join(opposed)}.")
     return " ".join(filter(None, sentences))
@@ -143,12 +189,16 @@ def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         return f"One seed cannot tell a difference from chance ({ahead})."
     if _all_alike(deciding):
         return f"All {seeds} seeds gave the same difference: the interval has no width and says nothing."
-    interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds"
+    over = "seeds alone" if math.isnan(deciding["half_images"]) else "seeds and test images"
+    interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds, over {over},"
     widened = f"when widened for the claim's {len(decided)} comparisons" if len(decided) > 1 else ""
+    small = f" All of it lies within ±{rule.margin:g} points, the margin." if _small(deciding, rule) else ""
     if deciding["verdict"] == Verdict.CONFIRMED:
-        return f"{interval} lies above zero."
+        return f"{interval} lies above zero.{small}"
     if deciding["verdict"] == Verdict.CONTRADICTED:
-        return f"{interval} lies below zero" + (f", also {widened}." if widened else ".")
+        return f"{interval} lies below zero" + (f", also {widened}." if widened else ".") + small
+    if deciding["verdict"] == Verdict.BOUNDED:
+        return f"{interval} lies within ±{rule.margin:g} points: any effect at this scale is smaller than that."
     where = f"lies below zero, but not {widened}" if deciding["high"] < 0 else "holds zero"
     return (f"{interval} {where}; the smallest difference that they detect with {100 * rule.power:g} % power is "
             f"{deciding['detectable']:.2f} {deciding['unit']}.")
@@ -161,5 +211,14 @@ def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str
     backing = decided if deciding["verdict"] == Verdict.CONFIRMED else decided.loc[[deciding.name]]
     p = backing["p_holm"].max()
     backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
-    word = "Significant, p" if backed and deciding["verdict"] != Verdict.INCONCLUSIVE else "p"
+    word = "Significant, p" if backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED) else "p"
     return f"{word} = {p:.2g} after Holm's correction."
+
+
+def _losses(decided: pd.DataFrame) -> str:
+    """The comparisons whose log-losses differ the other way, with an interval off zero; empty if there are none."""
+    worse = (decided["ours"] > 0) & (decided["loss_low"] > 0)
+    better = (decided["ours"] < 0) & (decided["loss_high"] < 0)
+    opposed = [f"{row.comparison} ({nats(row.loss, row.loss_low, row.loss_high)})"
+               for row in decided[worse | better].itertuples()]
+    return f"Test log-loss says the opposite of {', and of '.join(opposed)}." if opposed else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ghostlib.evidence.verdicts import Verdict
+from ghostlib.paper import claims
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class Results:
 
     @cached_property
     def claims(self) -> list[dict[str, Any]]:
-        """The claims of the report, each with its `Verdict`; a number that is not there is None."""
-        return [{**claim, "verdict": Verdict(claim["verdict"])} for claim in self.report.get("claims", ())]
+        """The claims of the report, each with its `Verdict`, and with it `in_short`; a number not there is None."""
+        rule = claims.load()[0]
+        return [{**claim, "verdict": (verdict := Verdict(claim["verdict"])),
+                 "in_short": verdict.with_seeds(claim["seeds"], rule)} for claim in self.report.get("claims", ())]
 
     @cached_property
     def by_verdict(self) -> dict[Verdict, list[dict[str, Any]]]:

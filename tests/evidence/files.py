@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ghostlib.experiments import COLUMNS, TOP1_METRIC
 from ghostlib.measures import counts
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
+from ghostlib.training.bits import packed
 
 
 def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float]], metric: str = TOP1_METRIC) -> None:
@@ -19,6 +21,29 @@ def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float
                for name in (metric, f"{metric}_raw")]
     (folder / "runs").mkdir(exist_ok=True)
     pd.DataFrame(records, columns=COLUMNS).to_csv(folder / "runs" / f"{experiment}.csv", index=False)
+
+
+def write_right(folder: Path, experiment: str, cells: dict[tuple[str, str], np.ndarray],
+                losses: dict[tuple[str, str], list[float]] | None = None) -> None:
+    """Which test images are right, (seeds, images) booleans a cell, with their accuracies and, if given, log-losses."""
+    values = [(row, column, seed, metric, value) for (row, column), right in cells.items()
+              for metric, of in (("test_top1", 100 * right.mean(axis=1)), ("test_loss", (losses or {}).get(
+                  (row, column), []))) for seed, value in enumerate(of)]
+    runs = pd.DataFrame([(experiment, row, column, seed, "key", metric, value, "data", "settings")
+                         for row, column, seed, metric, value in values], columns=COLUMNS)
+    correct = pd.DataFrame([(experiment, row, column, seed, right.shape[1], packed(right[seed]))
+                            for (row, column), right in cells.items() for seed in range(len(right))],
+                           columns=["experiment", "row", "column", "seed", "images", "correct"])
+    for place, frame in (("runs", runs), ("correct", correct)):
+        (folder / place).mkdir(exist_ok=True)
+        frame.to_csv(folder / place / f"{experiment}.csv", index=False, float_format="%.4f")
+
+
+def right(gains: list[float], images: int = 4000, noise: float = 0.003, seed: int = 0) -> np.ndarray:
+    """(seeds, images): four of five images are right; a seed errs on some others, and gains a share of all of them."""
+    easy, rng = np.arange(images) % 5 > 0, np.random.default_rng(seed)
+    flipped = easy ^ (rng.random((len(gains), images)) < noise)
+    return flipped | ((np.arange(images) % 5 == 0) & (np.arange(images) < np.array(gains)[:, None] * images * 5))
 
 
 def write_times(folder: Path, **times: float) -> None:

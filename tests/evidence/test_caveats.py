@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from ghostlib.evidence import evidence, measured, stats, times, verdicts
+from ghostlib.evidence import evidence, stats, times, verdicts
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.paper import claims
 from tests.evidence.files import write, write_counts, write_times
@@ -84,24 +83,14 @@ def test_without_a_fairer_rival_the_caveat_says_so_and_what_the_optimiser_does_e
 
 def test_an_average_over_the_widths_is_taken_within_each_seed(tmp_path):
     less = {"1.0×": [5.0, 1.0, 3.0], "1.3×": [1.0, 5.0, 4.0], "1.6×": [3.0, 3.5, 2.0]}
-    write(tmp_path, "table_1", {("w/o ReP", width): [80.0] * 3 for width in WIDTHS}
-          | {("w/ ReP", width): [80 - value for value in less[width]] for width in WIDTHS})
-    row = judged(tmp_path, "reparam-helps")
+    write(tmp_path, "table_1", {("w/o ReP", width): [80.0] * 3 for width in WIDTHS})
+    write(tmp_path, "table_9", {(f"{network} {width}", TOP1): [80 - value for value in less[width]]
+                                for width in WIDTHS for network in ("GhostNetV2", "GhostNetV3")})
+    row = judged(tmp_path, "v3-beats-v2")
     low, high = stats.t_interval([-3, -9.5 / 3, -3])
-    assert row["verdict"] == "inconclusive"
-    assert (f"Averaged over the three widths within a seed, the difference is "
+    assert (f"Averaged over the three widths within a seed, that difference is "
             f"{with_interval(-27.5 / 9, low, high, 'points')} points (0 of 9 pairs are ahead): "
             "the interval lies below zero.") in row["caveat"]
-
-
-def test_the_mean_of_the_widths_at_the_committed_scale_is_computed():
-    folder = Path(__file__).parents[2] / "results" / "fashion"
-    values = measured.accuracies(measured.read(folder)).get("table_1")
-    if values is None:
-        pytest.skip("Table 1 was not run with this profile")
-    within = (values["w/ ReP"] - values["w/o ReP"]).mean(axis=1)
-    told = with_interval(within.mean(), *stats.t_interval(within), "points")
-    assert told in judged(folder, "reparam-helps")["reason"]
 
 
 # -- times

@@ -17,7 +17,7 @@ from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import figures
 from ghostlib.paper import claims
 from ghostlib.training.profile import load_params, load_profile
-from tests.evidence.files import cosine, write, write_counts, write_times
+from tests.evidence.files import cosine, right, write, write_counts, write_right, write_times
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,8 +102,10 @@ def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
     assert {"report.md", "summary.md", "report.json", "metrics.json", "figures/claims.png", "figures/claims.svg",
             *(f"tables/{of}.csv" for of in ("claims", "evidence", "proxy"))} <= set(written[0])
     read = pd.read_csv(tmp_path / "first" / "tables" / "claims.csv")
-    assert list(read.columns) == verdicts.COLUMNS and len(read) == len(claims.load()[1])
-    assert list(pd.read_csv(tmp_path / "first" / "tables" / "evidence.csv").columns) == evidence.COLUMNS
+    assert list(read.columns) == [column for column in verdicts.COLUMNS if column not in ("p", "p_holm")]
+    assert len(read) == len(claims.load()[1])
+    read = pd.read_csv(tmp_path / "first" / "tables" / "evidence.csv")
+    assert list(read.columns) == [column for column in evidence.COLUMNS if column not in ("p", "p_holm")]
 
 
 def test_a_bar_in_a_text_does_not_end_its_cell():
@@ -144,6 +146,38 @@ def test_no_table_shows_a_p_below_six_seeds(three_seeds):
     judged(three_seeds.folder).write()
     told = json.loads((three_seeds.folder / "report.json").read_bytes())["claims"]
     assert {claim["experiment"] for claim in told if claim["p"] is not None} == {"table_6"}
+    for name, columns in (("claims", verdicts.COLUMNS), ("evidence", evidence.COLUMNS)):
+        assert list(pd.read_csv(three_seeds.folder / "tables" / f"{name}.csv").columns) == columns
+
+
+def test_a_verdict_by_few_seeds_is_shown_with_their_number_wherever_it_is_shown_in_short(tmp_path):
+    for seeds, said in ((3, "confirmed (3 seeds)"), (6, "confirmed")):
+        step = [70 + i / 10 for i in range(seeds)]
+        write(tmp_path, "table_6", cosine(step, [80 + i / 5 for i in range(seeds)], [74.9] * seeds))
+        found = judged(tmp_path)
+        row = next(line for line in found.summary.splitlines() if line.startswith("| A cosine schedule, to zero"))
+        assert row.endswith(f"| {said} |")
+        drawn = forest.draw(found.claims, found.evidence, "tiny").axes[0].get_yticklabels()
+        text = " ".join(next(of.get_text() for of in drawn if "A cosine schedule, to zero" in of.get_text()).split())
+        assert text.endswith("– confirmed (3 seeds)") == (seeds == 3)
+
+
+def test_what_is_bounded_is_counted_and_told_as_data(tmp_path):
+    write_right(tmp_path, "table_6", {("w/ ReP&KD", column): right([gain] * 6, seed=i) for i, (column, gain) in
+                                      enumerate([("step", 0), ("cosine_0", 0), ("cosine_1e-5", 0.02)])})
+    found = judged(tmp_path)
+    assert found.counts.loc["accuracy", "bounded"] == found.counts.loc["accuracy", "contradicted"] == 1
+    write_right(tmp_path, "table_6", {("w/ ReP&KD", column): right([gain] * 6, seed=i) for i, (column, gain) in
+                                      enumerate([("step", 0), ("cosine_0", 0), ("cosine_1e-5", 0)])})
+    found = judged(tmp_path)
+    found.write()
+    assert found.counts.loc["accuracy", "bounded"] == 2 and "2 bounded" in found.summary
+    assert json.loads((tmp_path / "metrics.json").read_bytes())["verdicts"]["bounded"] == 2
+    told = {claim["id"]: claim for claim in json.loads((tmp_path / "report.json").read_bytes())["claims"]}
+    claim = told["cosine-beats-step"]
+    assert claim["verdict"] == "bounded" and claim["mean_word"] == "within the margin"
+    assert -0.5 < claim["mean_low"] < claim["mean"] < claim["mean_high"] < 0.5
+    assert Verdict.BOUNDED.color in claim_tables.html(found.claims)
 
 
 def test_the_report_as_data_says_what_the_documents_say(three_seeds):

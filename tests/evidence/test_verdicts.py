@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from ghostlib.evidence import evidence, proxy, verdicts
+from ghostlib.evidence import evidence, proxy, stats, verdicts
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
-from tests.evidence.files import cosine, write, write_counts, write_times
+from tests.evidence.files import cosine, right, write, write_counts, write_right, write_times
 
 RULE, CLAIMS = claims.load()
 NAN = math.nan
@@ -24,7 +25,8 @@ def verdict(folder: Path, claim: str) -> pd.Series:
 
 
 def test_a_verdict_has_a_sign_a_color_and_a_precedence():
-    assert [str(found) for found in Verdict] == ["exact", "confirmed", "contradicted", "inconclusive", "not attempted"]
+    assert [str(found) for found in Verdict] == ["exact", "confirmed", "bounded", "contradicted", "inconclusive",
+                                                 "not attempted"]
     assert len({found.sign for found in Verdict}) == len(Verdict) == len({found.precedence for found in Verdict})
     assert min(Verdict, key=lambda found: found.precedence) is Verdict.CONTRADICTED  # by one comparison
     held, open_or_not = [v for v in Verdict if v.holds], [v for v in Verdict if not v.holds]
@@ -152,6 +154,151 @@ def test_the_reason_says_where_the_paper_s_own_numbers_disagree(tmp_path):
     assert said in verdict(tmp_path, "randaug-beats-autoaug")["reason"]
 
 
+# -- over seeds and test images, and within the margin
+
+STEP, ZERO, FIVE = (("w/ ReP&KD", column) for column in ("step", "cosine_0", "cosine_1e-5"))
+
+
+def write_table_6(folder: Path, step: list[float], zero: list[float], five: list[float], noise: float = 0.003,
+                  losses: dict[tuple[str, str], list[float]] | None = None) -> None:
+    """The cells of Table 6 with these gains, by image, and log-losses."""
+    write_right(folder, "table_6", {cell: right(gains, noise=noise, seed=i) for i, (cell, gains) in
+                                    enumerate([(STEP, step), (ZERO, zero), (FIVE, five)])}, losses)
+
+
+def test_the_interval_covers_the_test_images_where_these_are_known_and_the_reason_says_so(tmp_path):
+    write_table_6(tmp_path, [0, 0.001, 0], [0.02, 0.023, 0.02], [0.02, 0.024, 0.023])
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "confirmed" and "of 3 seeds, over seeds and test images, lies above zero." in row["reason"]
+    wide = evidence.evidence(tmp_path).query("decides and claim == 'cosine-beats-step'")
+    (tmp_path / "correct" / "table_6.csv").unlink()
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "confirmed" and "of 3 seeds, over seeds alone, lies above zero." in row["reason"]
+    narrow = evidence.evidence(tmp_path).query("decides and claim == 'cosine-beats-step'")
+    assert (wide["low"] < narrow["low"]).all() and (wide["most"] > narrow["most"]).all()
+    assert (wide["half_images"] > 0).all() and narrow[["half_images", "crossed_low"]].isna().all(axis=None)
+    assert wide["half_seeds"].to_numpy() == pytest.approx(narrow["half_seeds"].to_numpy(), abs=1e-3)
+
+
+def test_few_images_leave_open_what_seeds_alone_would_confirm(tmp_path):
+    """Of 400 images each seed gains the same two: other images could as well have shown a loss."""
+    one = {STEP: right([0] * 6, 400, 0), ZERO: right([0.005] * 6, 400, 0), FIVE: right([0.005] * 6, 400, 0)}
+    one[ZERO][0, 5] = False  # or else the seeds were all alike
+    write_right(tmp_path, "table_6", one)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "inconclusive" and row["low"] < 0 < row["ours"]
+    (tmp_path / "correct" / "table_6.csv").unlink()
+    claim = evidence.evidence(tmp_path).query("comparison == 'cosine_0 over step (w/ ReP&KD)'").iloc[0]
+    assert verdicts.decide(claim, RULE) is Verdict.CONFIRMED
+
+
+def test_seeds_that_are_all_alike_say_nothing_however_the_images_differ(tmp_path):
+    write_right(tmp_path, "table_6", {STEP: right([0] * 6, noise=0), ZERO: right([0.02] * 6, noise=0)})
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "not attempted"  # without cosine_1e-5
+    claim = evidence.evidence(tmp_path).query("comparison == 'cosine_0 over step (w/ ReP&KD)'").iloc[0]
+    assert claim["low"] > 0 and verdicts.decide(claim, RULE) is Verdict.INCONCLUSIVE
+
+
+def test_bounded_needs_six_seeds_and_the_whole_interval_within_the_margin(tmp_path):
+    write_table_6(tmp_path, [0] * 6, [0] * 6, [0] * 6)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "bounded" and -0.5 < row["low"] < 0 < row["high"] < 0.5
+    assert "0 of 2 comparisons are confirmed, 2 bounded." in row["reason"] and "Significant" not in row["reason"]
+    assert "lies within ±0.5 points: any effect at this scale is smaller than that." in row["reason"]
+    write_table_6(tmp_path, [0] * 5, [0] * 5, [0] * 5)
+    assert verdict(tmp_path, "cosine-beats-step")["verdict"] == "inconclusive"
+    write_table_6(tmp_path, [0] * 6, [0] * 6, [0, 0.01] * 3)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "inconclusive" and row["high"] > 0.5
+
+
+def test_bounded_and_confirmed_comparisons_make_a_claim_bounded_and_a_contradicted_one_goes_first(tmp_path):
+    write_table_6(tmp_path, [0] * 6, [0.02] * 6, [0] * 6)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "bounded" and row["comparison"].startswith("cosine_1e-5")
+    assert "1 of 2 comparisons are confirmed, 1 bounded." in row["reason"]
+    assert verdict(tmp_path, "cosine-to-zero")["verdict"] == "confirmed"
+    write_table_6(tmp_path, [0.02] * 6, [0.02] * 6, [0] * 6)
+    assert verdict(tmp_path, "cosine-beats-step")["verdict"] == "contradicted"
+
+
+def test_an_effect_that_is_certain_and_small_is_decided_and_called_small(tmp_path):
+    write_table_6(tmp_path, [0] * 6, [0.0025] * 6, [0.0025] * 6, noise=0.001)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "confirmed" and "All of it lies within ±0.5 points, the margin." in row["reason"]
+    write_table_6(tmp_path, [0.0025] * 6, [0] * 6, [0] * 6, noise=0.001)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["verdict"] == "contradicted" and "All of it lies within ±0.5 points, the margin." in row["reason"]
+
+
+def test_map_has_no_margin(tmp_path):
+    write(tmp_path, "table_10", {(row, "mAP"): [20 + i / 100 + seed * (1 + (i + seed) % 2 / 50) for seed in range(6)]
+                                 for i, row in enumerate(numbers.table("table_10").index)}, metric="mAP")
+    rows = evidence.evidence(tmp_path).query("claim == 'detection-v3-beats-v2' and decides")
+    assert rows["margin"].isna().all() and (rows["high"].abs() < 0.5).all()
+    assert verdict(tmp_path, "detection-v3-beats-v2")["verdict"] != "bounded"
+
+
+# -- the mean contrast
+
+def test_the_mean_of_a_claim_s_comparisons_is_taken_within_each_seed_and_decides_nothing(tmp_path):
+    write(tmp_path, "table_6", cosine([70, 71, 72, 73], [80, 81.5, 82, NAN], [65, 66.5, 67, 68]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    # Within a seed (10 - 5) / 2, (10.5 - 4.5) / 2 and (10 - 5) / 2; the fourth lacks a cell.
+    low, high = stats.t_interval([2.5, 3, 2.5])
+    assert (row["mean"], row["mean_low"], row["mean_high"]) == pytest.approx((8 / 3, low, high))
+    assert row["mean_word"] == "above zero" and row["verdict"] == "contradicted"
+    told = "Averaged over the 2 comparisons within a seed: +2.67 [+1.95, +3.38] points, above zero."
+    assert told in row["reason"]
+    rows = evidence.evidence(tmp_path).query("note == 'mean contrast'").set_index("claim")
+    assert not rows["decides"].any() and rows[["p", "p_holm", "most", "detectable"]].isna().all(axis=None)
+    assert rows.loc["cosine-beats-step", "seeds"] == 3 and rows.loc["cosine-to-zero", "seeds"] == 3
+    assert rows.loc["cosine-beats-step", "paper"] == pytest.approx((79.13 + 78.97) / 2 - 78.40)
+    assert "Averaged" not in verdict(tmp_path, "cosine-to-zero")["reason"]  # it has one comparison
+
+
+@pytest.mark.parametrize(("five", "word"), [([76.5, 78.5, 77], "below zero"), ([91, 80, 85], "holds zero"),
+                                            ([60, 60.5, 60], "")])
+def test_the_mean_has_a_word_of_its_own(tmp_path, five, word):
+    """`step` is at 80, and so is `cosine_0`, or as far above it as `cosine_1e-5` is below: a mean without any width."""
+    zero = [80.0] * 3 if word else [160 - value for value in five]
+    write(tmp_path, "table_6", cosine([80.0] * 3, zero, five))
+    assert verdict(tmp_path, "cosine-beats-step")["mean_word"] == word
+
+
+def test_the_mean_has_the_interval_over_seeds_and_images_that_its_comparisons_have(tmp_path):
+    write_table_6(tmp_path, [0] * 6, [0] * 6, [0] * 6)
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert row["mean_word"] == "within the margin"
+    assert "[" in row["reason"] and "points, within the margin." in row["reason"]
+    by_image = np.mean([right([0] * 6, seed=i).astype(float) for i in (1, 2)], axis=0) - right([0] * 6, seed=0)
+    assert (row["mean_low"], row["mean_high"]) == pytest.approx(stats.crossed_interval(100 * by_image))
+
+
+# -- log-loss
+
+def test_log_loss_stands_beside_and_is_told_where_it_says_the_opposite(tmp_path):
+    def write_losses(zero: list[float]) -> None:
+        write_table_6(tmp_path, [0] * 6, [0.02] * 6, [0.02] * 6,
+                      losses={STEP: [0.5, 0.51, 0.5, 0.49, 0.5, 0.51], ZERO: zero})
+
+    write_losses([0.6, 0.62, 0.6, 0.59, 0.61, 0.6])
+    rows = evidence.evidence(tmp_path).set_index("comparison")
+    row = rows.loc["cosine_0 over step (w/ ReP&KD)"]
+    differences = [0.1, 0.11, 0.1, 0.1, 0.11, 0.09]
+    low, high = stats.t_interval(differences)
+    assert (row["loss"], row["loss_low"], row["loss_high"]) == pytest.approx((np.mean(differences), low, high))
+    assert math.isnan(rows.loc["cosine_1e-5 over step (w/ ReP&KD)", "loss"])
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert (f"Test log-loss says the opposite of cosine_0 over step (w/ ReP&KD) (+0.1017 [+{low:.4f}, +{high:.4f}] "
+            "nats).") in row["reason"] and row["verdict"] == "confirmed"
+    write_losses([0.4, 0.42, 0.4, 0.39, 0.41, 0.4])
+    assert "log-loss" not in verdict(tmp_path, "cosine-beats-step")["reason"]
+    write_losses([0.4, 0.82, 0.4, 0.79, 0.41, 0.4])
+    assert "log-loss" not in verdict(tmp_path, "cosine-beats-step")["reason"]  # its interval holds zero
+
+
 # -- the word
 
 def large_gain(seeds: int) -> dict[tuple[str, str], list[float]]:
@@ -161,6 +308,7 @@ def large_gain(seeds: int) -> dict[tuple[str, str], list[float]]:
 def test_holm_corrects_for_the_comparisons_of_all_claims(tmp_path):
     write(tmp_path, "table_6", large_gain(8))  # three comparisons in two claims, each with the smallest p of 8 seeds
     rows = evidence.evidence(tmp_path).dropna(subset="p")
+    assert rows["decides"].all()
     assert rows["p"].to_list() == pytest.approx([2 / 2**8] * 3) and rows["claim"].nunique() == 2
     assert rows["p_holm"].to_list() == pytest.approx([3 * 2 / 2**8] * 3)
 

@@ -28,10 +28,12 @@ IN_THE_PAPER_S_ORDER = ["figure_1", "figure_2", "table_1", "table_2", "table_3",
 TITLE = "Table 1: GhostNetV2 at three widths, trained with and without re-parameterization."
 CLAIMS = [("reparam-helps", "accuracy", "table_1", "confirmed", 1.5, "points"),
           ("three-branches-peak", "accuracy", "table_2", "inconclusive", -0.5, "points"),
+          ("three-branches-suffice", "accuracy", "table_4", "bounded", 0.1, "points"),
           ("v3-counts", "sizes and operations", "table_9", "exact", 6.15, "M"),
           ("detection-counts", "sizes and operations", "table_10", "contradicted", 400.0, "M"),
           ("latency-mobile", "CPU time", "table_9", "not attempted", None, "")]
-BADGE = {"exact": "=", "confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not attempted": "–"}
+BADGE = {"exact": "=", "confirmed": "✓", "bounded": "±", "contradicted": "✗", "inconclusive": "?",
+         "not attempted": "–"}
 
 
 def png(width: int = 60, height: int = 40) -> bytes:
@@ -205,6 +207,7 @@ def test_a_notebook_has_the_title_of_what_it_shows(name, title):
 
 @pytest.mark.parametrize("exhibit, badges", [
     ("table_1", ["confirmed"]), ("table_2", ["inconclusive"]), ("table_3", []), ("table_10", ["contradicted"]),
+    ("table_4", ["bounded"]),
     ("table_9", ["exact", "not attempted"])])
 def test_an_exhibit_has_the_verdicts_of_the_claims_tested_there(pages, exhibit, badges):
     text = pages["index.html"].articles[exhibit]
@@ -217,6 +220,19 @@ def test_the_summary_tells_counts_scale_seeds_and_machine(pages):
     assert "48 digits, seven seeds. The teachers are stand-ins. 2 trainings behind the tables" in text
     assert "7 paired seeds" in text
     assert "80 % power are 0.8 points" in text and "Some CPU, 2 CPUs, Linux, with An Engine 1.0" in text
+
+
+def test_the_bounded_claims_stand_under_their_margin(pages):
+    text = " ".join(pages["index.html"].articles[""].split())
+    assert "What makes less than 0.5 points of difference here ± bounded It says three-branches-suffice." in text
+
+
+def test_a_verdict_by_few_seeds_has_their_number_wherever_it_is_shown(pages, folder):
+    assert "seeds)" not in pages["index.html"].text
+    told = report_of(CLAIMS)["claims"]
+    change_report(folder, claims=[claim | {"seeds": 3 if claim["seeds"] else 0} for claim in told])
+    text = " ".join(Page(build.build(folder)).text.split())
+    assert text.count("✓ confirmed (3 seeds)") == 3 and "inconclusive (" not in text and "bounded (" not in text
 
 
 def test_a_claim_has_its_numbers_in_its_unit(pages):

@@ -1,0 +1,121 @@
+"""Differences of two cells over the seeds and the test images that both have, and the mean of several of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ghostlib.evidence import measured, stats
+from ghostlib.paper.claims import Rule
+
+MEAN = "mean contrast"  # the note of the evidence's row that holds the mean over a claim's comparisons
+Cell = tuple[str, str, str]  # table, row, column
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the cells of a profile hold.
+
+    Attributes:
+        accuracies: table -> a row a seed, a column a (row, column); %, or mAP.
+        losses: the same of the log-loss on the test images, in nats.
+        correct: cell -> seed -> which test images are right, (images,) booleans.
+    """
+
+    accuracies: Mapping[str, pd.DataFrame]
+    losses: Mapping[str, pd.DataFrame]
+    correct: Mapping[Cell, Mapping[int, np.ndarray]]
+
+    @classmethod
+    def load(cls, folder: str | Path, files: Mapping[str, pd.DataFrame]) -> Self:
+        """Of results/<profile>, whose runs/*.csv `measured.read` gave.
+
+        Raises:
+            ValueError: a file holds a seed of a cell twice, or correct/ is of other trainings than runs/.
+        """
+        accuracies = measured.accuracies(files)
+        return cls(accuracies, measured.losses(files), measured.correct(folder, accuracies))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One cell minus another, or a mean of such differences.
+
+    Attributes:
+        seeds: a value a seed that has all cells, in points.
+        images: (seeds, images), the same for each test image; None where it is not known of all.
+        losses: in nats, a value for each of the seeds, NaN where it is not known.
+    """
+
+    seeds: pd.Series
+    images: np.ndarray | None
+    losses: pd.Series
+
+    @classmethod
+    def between(cls, cell: Cell, than: Cell, values: Measured) -> Self:
+        """`cell` minus `than`."""
+        seeds = _difference(cell, than, values.accuracies).dropna()
+        return cls(seeds, _by_image(cell, than, values.correct, list(seeds.index)),
+                   _difference(cell, than, values.losses).reindex(seeds.index))
+
+    @classmethod
+    def mean(cls, parts: Sequence[Self]) -> Self:
+        """The mean of several within each seed that has all of them."""
+        frame = pd.concat([part.seeds for part in parts], axis=1).dropna()
+        images = None
+        if len(frame) and all(part.images is not None for part in parts):
+            kept = [part.images[part.seeds.index.get_indexer(frame.index)] for part in parts]
+            images = sum(kept) / len(kept) if len({part.shape for part in kept}) == 1 else None
+        losses = pd.concat([part.losses for part in parts], axis=1).reindex(frame.index)
+        return cls(frame.mean(axis=1), images, losses.mean(axis=1, skipna=False))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The one that decides: over seeds and test images where these are known, else Student's over the seeds."""
+        if self.images is None:
+            return stats.t_interval(self.seeds, confidence)
+        return stats.crossed_interval(self.images, confidence)
+
+    def record(self, rule: Rule, comparisons: int = 1) -> dict[str, Any]:
+        """What the evidence holds of it, as one of so many comparisons; see `evidence.evidence`."""
+        low, high = self.interval(rule.confidence)
+        _, most = self.interval(1 - rule.alpha / comparisons)  # Bonferroni's
+        left, right = stats.t_interval(self.seeds, rule.confidence)
+        bca_low, bca_high = stats.bca_interval(self.seeds, rule.confidence)
+        crossed_low, crossed_high, error = math.nan, math.nan, math.nan
+        detectable = stats.smallest_detectable(self.seeds, rule.alpha, rule.power)
+        if self.images is not None:
+            crossed_low, crossed_high = stats.pigeonhole_interval(self.images, rule.confidence)
+            error = stats.image_error(self.images)
+            detectable = math.hypot(detectable, error * (stats.quantile(rule.confidence) + stats.quantile(
+                2 * rule.power - 1)))
+        loss_low, loss_high = stats.t_interval(self.losses, rule.confidence)
+        tested = len(self.seeds) >= rule.significant_seeds
+        return {"seeds": len(self.seeds), "ours": self.seeds.mean(), "low": low, "high": high, "most": most,
+                "half_seeds": (right - left) / 2, "half_images": error * stats.quantile(rule.confidence),
+                "crossed_low": crossed_low, "crossed_high": crossed_high, "bca_low": bca_low, "bca_high": bca_high,
+                "p": stats.sign_flip_p(self.seeds) if tested else math.nan, "detectable": detectable,
+                "loss": self.losses.mean(skipna=False), "loss_low": loss_low, "loss_high": loss_high}
+
+
+def _difference(cell: Cell, than: Cell, values: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """`cell` minus `than`, a value a seed, NaN where one of them lacks it."""
+    a, b = (values.get(table, pd.DataFrame()).get((row, column), pd.Series(dtype=float))
+            for table, row, column in (cell, than))
+    return a - b
+
+
+def _by_image(cell: Cell, than: Cell, correct: Mapping[Cell, Mapping[int, np.ndarray]],
+              seeds: list[int]) -> np.ndarray | None:
+    """`cell` minus `than` in points, (seeds, images): -100, 0 or 100 each; None if a seed's images are not known."""
+    pairs = [(correct.get(cell, {}).get(seed), correct.get(than, {}).get(seed)) for seed in seeds]
+    if not pairs or any(a is None or b is None for a, b in pairs):
+        return None
+    if len({array.shape for pair in pairs for array in pair}) > 1:
+        return None  # not the same test images
+    return np.array([100 * (a.astype(float) - b) for a, b in pairs])
