@@ -14,8 +14,12 @@ from scipy.stats import norm, ttest_1samp
 
 from ghostlib.evidence.stats import (
     bca_interval,
+    crossed_interval,
     holm,
+    image_error,
     noise_ceiling,
+    pigeonhole_interval,
+    quantile,
     rank_correlation,
     sign_flip_p,
     smallest_detectable,
@@ -101,6 +105,86 @@ def test_bca_is_efron_s_formula_over_all_resamples():
 
 def test_bca_depends_on_its_seed():
     assert bca_interval(DARWIN, resamples=99, seed=1) != bca_interval(DARWIN, resamples=99, seed=2)
+
+
+# -- over seeds and test images
+
+def crossed(seeds: float, images: float, both: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Differences around zero: standard deviations over seeds, over images, and of what is of both."""
+    return (rng.normal(0, seeds, (shape[0], 1)) + rng.normal(0, images, (1, shape[1]))
+            + rng.normal(0, both, shape))
+
+
+@pytest.mark.parametrize(("seeds", "images", "both"), [(1, 0, 0.5), (0.05, 2, 0.5), (0.3, 3, 3), (0, 0, 3)])
+def test_the_crossed_interval_holds_the_truth_as_often_as_it_says(seeds, images, both):
+    rng = np.random.default_rng(0)
+    found = [crossed_interval(crossed(seeds, images, both, (6, 100), rng)) for _ in range(400)]
+    assert np.mean([low < 0 < high for low, high in found]) > 0.95 - 2 * (0.95 * 0.05 / 400) ** 0.5
+
+
+def test_student_s_interval_alone_misses_what_is_of_the_test_images():
+    rng = np.random.default_rng(0)
+    found = [t_interval(crossed(0.05, 2, 0.5, (6, 100), rng).mean(axis=1)) for _ in range(400)]
+    assert np.mean([low < 0 < high for low, high in found]) < 0.7
+
+
+def test_the_crossed_interval_is_student_s_where_images_do_not_differ_and_normal_where_seeds_do_not():
+    d = np.repeat(np.array(SLEEP)[:, None], 7, axis=1)
+    assert crossed_interval(d) == pytest.approx(t_interval(SLEEP)) and image_error(d) == pytest.approx(0, abs=1e-12)
+    low, high = crossed_interval(np.tile([1.0, 0.0, 0.0, -1.0, 1.0], (6, 1)))  # sd √0.7, standard error √(0.7 / 5)
+    assert (low, high) == pytest.approx((0.2 - 1.959964 * 0.14**0.5, 0.2 + 1.959964 * 0.14**0.5))
+    # Ever more images of the same kind leave what is of the seeds.
+    halves = [np.diff(crossed_interval(np.tile(crossed(1, 1, 0, (6, 50), np.random.default_rng(0)), (1, times))))[0]
+              for times in (1, 10, 1000)]
+    seeds = np.diff(t_interval(crossed(1, 1, 0, (6, 50), np.random.default_rng(0)).mean(axis=1)))[0]
+    assert halves[0] > halves[1] > halves[2] == pytest.approx(seeds, rel=1e-3)
+
+
+def test_the_crossed_interval_by_hand():
+    # Seeds' means 1/2 and 1: t(0.975; 1) = 12.706 times 1/4. Images' means 1, 1/2, 1, 1/2: sd √(1/12), over √4.
+    d = [[1, 0, 1, 0], [1, 1, 1, 1]]
+    half = ((12.7062 / 4) ** 2 + 1.959964**2 / 48) ** 0.5
+    assert crossed_interval(d) == pytest.approx((0.75 - half, 0.75 + half), abs=1e-4)
+    assert image_error(d) == pytest.approx(1 / 48**0.5) and quantile(0.95) == pytest.approx(1.959964)
+
+
+@pytest.mark.parametrize(("interval", "least"), [(crossed_interval, 2), (pigeonhole_interval, 3)])
+def test_both_need_seeds_and_images_and_all_of_them(interval, least):
+    d = crossed(1, 1, 1, (4, 6), np.random.default_rng(0))
+    assert np.isfinite(interval(d[:least])).all() and np.isnan(interval(d[:least - 1])).all()
+    assert np.isnan(interval(d[:, :1])).all()
+    d[1, 2] = np.nan
+    assert np.isnan(interval(d)).all()
+
+
+@pytest.mark.parametrize("interval", [crossed_interval, pigeonhole_interval])
+def test_both_turn_with_the_sign_and_do_not_see_the_order_of_the_images_or_the_unit(interval):
+    d = np.random.default_rng(0).integers(-1, 2, (6, 400)).astype(float)
+    low, high = interval(d)
+    exact = interval is crossed_interval
+    assert interval(-d) == pytest.approx((-high, -low), abs=1e-9 if exact else 0.005)
+    assert interval(100 * d[:, ::-1]) == pytest.approx((100 * low, 100 * high), abs=1e-6 if exact else 0.5)
+
+
+def test_the_pigeonhole_bootstrap_is_owen_s_over_all_resamples():
+    d = np.array([[0.0, 1.0, 4.0], [2.0, 0.5, 1.0], [3.0, 0.0, 7.0]])
+    draws = [np.array(draw) for draw in product(range(3), repeat=3)]
+    means = [d[np.ix_(seeds, images)].mean() for seeds in draws for images in draws]
+    for confidence in (0.5, 0.8):
+        expected = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+        assert pigeonhole_interval(d, confidence, resamples=20_000) == pytest.approx(expected, abs=0.06)
+
+
+def test_the_two_intervals_agree_where_seeds_are_many():
+    d = crossed(1, 5, 1, (60, 500), np.random.default_rng(0))
+    (low, high), (lower, higher) = crossed_interval(d), pigeonhole_interval(d)
+    assert higher - lower == pytest.approx(high - low, rel=0.1) and lower == pytest.approx(low, abs=0.1 * (high - low))
+
+
+def test_the_pigeonhole_bootstrap_draws_the_same_again_and_depends_on_its_seed():
+    d = crossed(1, 1, 1, (5, 30), np.random.default_rng(0))
+    assert pigeonhole_interval(d, resamples=99) == pigeonhole_interval(d, resamples=99)
+    assert pigeonhole_interval(d, resamples=99) != pigeonhole_interval(d, resamples=99, seed=7)
 
 
 def test_sign_flips_of_darwin_s_maize_as_fisher_counted_them():
