@@ -7,11 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ghostlib.evidence import report
 from ghostlib.experiments import COLUMNS, TOP1_METRIC
 from ghostlib.measures import counts
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.training.bits import packed
+from ghostlib.training.profile import load_params, load_profile
+
+ROOT = Path(__file__).parents[2]
+
+
+def judged(folder: Path) -> report.Report:
+    """As `report.load`, of a folder that may lie anywhere."""
+    return report.Report.gather(folder, load_profile("digits", load_params(ROOT / "params.yaml")))
 
 
 def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float]], metric: str = TOP1_METRIC) -> None:

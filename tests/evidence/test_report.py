@@ -16,15 +16,9 @@ from ghostlib.evidence import claim_tables, cost, evidence, forest, report, verd
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import figures
 from ghostlib.paper import claims
-from ghostlib.training.profile import load_params, load_profile
-from tests.evidence.files import cosine, right, write, write_counts, write_right, write_times
+from tests.evidence.files import cosine, judged, right, write, write_counts, write_right, write_times
 
 ROOT = Path(__file__).parents[2]
-
-
-def judged(folder: Path) -> report.Report:
-    """As `report.load`, of a folder that may lie anywhere."""
-    return report.Report.gather(folder, load_profile("digits", load_params(ROOT / "params.yaml")))
 
 
 @pytest.fixture
