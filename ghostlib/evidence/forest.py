@@ -45,9 +45,10 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
         axes[0].set_ylim(len(claims) - 0.4, -0.6)
         handles = [Line2D([], [], color=verdict.color, marker="o", ls="", label=str(verdict))
                    for verdict in Verdict if verdict in set(claims["verdict"])]
-        figure.legend(handles=handles, loc="outside lower right", ncols=5, frameon=False)
-        figure.suptitle(textwrap.fill("Differences of accuracy that the paper claims, the one that decides large. "
-                                      f"Measured at: {scale}", 130), x=0.01, ha="left", fontsize=9)
+        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+        title = ("Differences of accuracy that the paper claims, the one that decides large, and in grey the margin of "
+                 f"±{rule.margin:g} points of top-1. Measured at: {scale}")
+        figure.suptitle(textwrap.fill(title, 130), x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
 

@@ -219,6 +219,10 @@ def _losses(decided: pd.DataFrame) -> str:
     """The comparisons whose log-losses differ the other way, with an interval off zero; empty if there are none."""
     worse = (decided["ours"] > 0) & (decided["loss_low"] > 0)
     better = (decided["ours"] < 0) & (decided["loss_high"] < 0)
-    opposed = [f"{row.comparison} ({nats(row.loss, row.loss_low, row.loss_high)})"
-               for row in decided[worse | better].itertuples()]
-    return f"Test log-loss says the opposite of {', and of '.join(opposed)}." if opposed else ""
+    opposed = decided[worse | better]
+    if opposed.empty:
+        return ""
+    if len(opposed) > 2:
+        return f"Test log-loss says the opposite of {len(opposed)} of the {len(decided)} comparisons."
+    named = [f"{row.comparison} ({nats(row.loss, row.loss_low, row.loss_high)})" for row in opposed.itertuples()]
+    return f"Test log-loss says the opposite of {', and of '.join(named)}."

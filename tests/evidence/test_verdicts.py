@@ -299,6 +299,17 @@ def test_log_loss_stands_beside_and_is_told_where_it_says_the_opposite(tmp_path)
     assert "log-loss" not in verdict(tmp_path, "cosine-beats-step")["reason"]  # its interval holds zero
 
 
+def test_many_comparisons_that_log_loss_opposes_are_counted(tmp_path):
+    rates = {"0.005": (0.02, 0.6), "0.001": (0, 0.5), "0.02": (0, 0.5)}
+    cells = {(row, rate): values for row in ("w/ ReP&KD", "w/o ReP&KD") for rate, values in rates.items()}
+    write_right(tmp_path, "figure_3", {cell: right([gain] * 6, seed=i) for i, (cell, (gain, _)) in
+                                       enumerate(cells.items())},
+                {cell: [loss + seed % 2 / 100 * (cell[1] == "0.005") for seed in range(6)]
+                 for cell, (_, loss) in cells.items()})
+    reason = verdict(tmp_path, "learning-rate-between")["reason"]
+    assert "Test log-loss says the opposite of 4 of the 4 comparisons." in reason
+
+
 # -- the word
 
 def large_gain(seeds: int) -> dict[tuple[str, str], list[float]]:
