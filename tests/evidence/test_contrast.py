@@ -100,3 +100,10 @@ def test_one_seed_has_a_difference_and_no_interval(tmp_path):
     record = Contrast.between(ZERO, STEP, load(tmp_path)).record(RULE)
     assert record["ours"] == pytest.approx(10, abs=5) and record["loss"] == pytest.approx(-0.1)
     assert np.isnan([record[name] for name in ("low", "high", "most", "crossed_low", "detectable", "loss_low")]).all()
+
+
+def test_a_loss_that_one_seed_lacks_is_not_that_of_the_others(tmp_path):
+    cells = {STEP[1:]: right([0] * 3, 40, 0.1, seed=1), ZERO[1:]: right([0.1] * 3, 40, 0.1, seed=2)}
+    write_right(tmp_path, "table_6", cells, {STEP[1:]: [0.5, 0.51, 0.5], ZERO[1:]: [0.4, 0.4]})
+    record = Contrast.between(ZERO, STEP, load(tmp_path)).record(RULE)
+    assert record["seeds"] == 3 and np.isnan([record["loss"], record["loss_low"], record["loss_high"]]).all()
