@@ -44,9 +44,8 @@ def crossed_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[
 
     A difference is that of a seed's mean, of an image's, and their interaction: Var(mean) = σ²ₛ/S + σ²ᵢ/I + σ²ₛᵢ/(S·I)
     for crossed random effects, as in Searle, Casella and McCulloch (1992), "Variance components", ch. 5. Student's
-    half-width of the seeds' means is of the first and the third term, the spread over images of the seeds' mean of the
-    second and the third; the half-width is the root of the sum of their squares. It holds the interaction twice and so
-    is conservative.
+    half-width of the seeds' means is of the first and the third term, `image_error` of the second; the half-width is
+    the root of the sum of their squares.
 
     Args:
         differences: (S, I), seed by image: for one seed and one test image, whether arm A is right minus whether B is,
@@ -63,16 +62,24 @@ def crossed_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[
 
 
 def image_error(differences: ArrayLike) -> float:
-    """The standard error of the mean difference as far as it comes from the test images: sd / √I of the seeds' mean.
+    """The standard error σᵢ/√I of the mean difference that comes from the test images alone, whatever the seeds.
+
+    The variance over images of the seeds' mean estimates σ²ᵢ + σ²ₛᵢ/S; the residual mean square, σ²ₛᵢ. Where their
+    difference is negative, as it is by chance where images differ by the seed alone, it is 0.
 
     Args:
         differences: (S, I), as `crossed_interval` takes them.
 
     Returns:
-        In the unit of the differences; NaN for I < 2.
+        In the unit of the differences; NaN for S < 2 or I < 2.
     """
     d = np.asarray(differences, dtype=float)
-    return float(stats.sem(d.mean(axis=0))) if d.shape[1] > 1 else math.nan
+    count, images = d.shape
+    if count < 2 or images < 2:
+        return math.nan
+    of_seed, of_image = d.mean(axis=1, keepdims=True), d.mean(axis=0)
+    interaction = ((d - of_seed - of_image + d.mean())**2).sum() / ((count - 1) * (images - 1))
+    return math.sqrt(max(0.0, of_image.var(ddof=1) - interaction / count) / images)
 
 
 def quantile(confidence: float) -> float:

@@ -58,7 +58,10 @@ def compare(profile: Profile, cell: tuple[str, ...], than: tuple[str, ...], comp
     if all(x is not None and y is not None for x, y in right):
         by_image = 100 * np.array([x - y for x, y in right])  # (seeds, images)
         assert by_image.mean() == pytest.approx(mean, abs=1e-3)
-        from_images = by_image.mean(axis=0).std(ddof=1) / math.sqrt(by_image.shape[1])
+        seeds, images = by_image.shape
+        rows, columns = (by_image.mean(axis=axis).var() for axis in (1, 0))  # the rest of the variance is interaction
+        interaction = (by_image.var() - rows - columns) * seeds * images / ((seeds - 1) * (images - 1))
+        from_images = math.sqrt(max(0, columns * images / (images - 1) - interaction / seeds) / images)
 
     def half(level: float) -> float:
         return math.hypot(stats.t.ppf(1 - level / 2, n - 1) * from_seeds, stats.norm.ppf(1 - level / 2) * from_images)

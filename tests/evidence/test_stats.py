@@ -141,11 +141,18 @@ def test_the_crossed_interval_is_student_s_where_images_do_not_differ_and_normal
 
 
 def test_the_crossed_interval_by_hand():
-    # Seeds' means 1/2 and 1: t(0.975; 1) = 12.706 times 1/4. Images' means 1, 1/2, 1, 1/2: sd √(1/12), over √4.
-    d = [[1, 0, 1, 0], [1, 1, 1, 1]]
-    half = ((12.7062 / 4) ** 2 + 1.959964**2 / 48) ** 0.5
-    assert crossed_interval(d) == pytest.approx((0.75 - half, 0.75 + half), abs=1e-4)
-    assert image_error(d) == pytest.approx(1 / 48**0.5) and quantile(0.95) == pytest.approx(1.959964)
+    # Seeds' means 1/2 and 3/4: t(0.975; 1) = 12.706 times 1/8. Images' means 1, 0, 1, 1/2: variance 11/48, of which the
+    # residual mean square, 1/8, over two seeds is 3/48; what is left, 1/6, over four images.
+    d = [[1, 0, 1, 0], [1, 0, 1, 1]]
+    half = ((12.7062 / 8) ** 2 + 1.959964**2 / 24) ** 0.5
+    assert crossed_interval(d) == pytest.approx((0.625 - half, 0.625 + half), abs=1e-4)
+    assert image_error(d) == pytest.approx(1 / 24**0.5) and quantile(0.95) == pytest.approx(1.959964)
+
+
+def test_images_that_differ_by_the_seed_alone_add_nothing():
+    assert image_error([[1, 0, 1, 0], [0, 1, 0, 1]]) == 0
+    noise = np.random.default_rng(0).normal(size=(6, 5000))
+    assert image_error(noise) < 0.5 * noise.mean(axis=0).std() / 5000**0.5
 
 
 @pytest.mark.parametrize(("interval", "least"), [(crossed_interval, 2), (pigeonhole_interval, 3)])
