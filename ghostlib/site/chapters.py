@@ -22,6 +22,8 @@ _SECTIONS = {
 _TIMED = "table_9"  # whose networks are timed; which tables' are counted, complexity.py says
 _DRAWN_FROM = {"figure_1": "table_9", "figure_5": "table_9"}
 _REPORT = "What became of the paper's claims"
+_OURS = {"rates": "Learning rates chosen on validation images",
+         "causes": "Why branches cost accuracy in short trainings"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def articles() -> dict[str, Article]:
 
 def notebook_title(name: str) -> str:
     """The title of an executed notebook: of the first exhibit that it shows, or of what it counts, times or reports."""
-    titles = {"report": _REPORT, **claim_tables.TITLES}
+    titles = {"report": _REPORT, **_OURS, **claim_tables.TITLES}
     for exhibit in reversed(exhibits.load().values()):
         titles[exhibit.notebook] = articles()[exhibit.name].heading
     return titles.get(name, name)

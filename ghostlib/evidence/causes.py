@@ -1,0 +1,106 @@
+"""Why branches cost accuracy in short trainings: what each remedy makes of the difference to the plain network."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ghostlib.evidence import stats
+from ghostlib.evidence.quantities import with_interval
+from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
+from ghostlib.experiments import TOP1_METRIC
+from ghostlib.paper import claims
+from ghostlib.training.profile import Profile
+
+EXPERIMENT, PLAIN, BRANCHED = "causes", "w/o ReP", "w/ ReP"
+TITLE = "Why branches cost accuracy in short trainings."
+
+
+def gains(results: pd.DataFrame) -> pd.DataFrame:
+    """What branches bring over the plain network of the same column and seed: row, column, ours, low, high, seeds.
+
+    `ours` is the mean in points of top-1, low and high Student's interval over the seeds.
+
+    Args:
+        results: of the experiment `causes`, with the columns `experiments.COLUMNS`; here and below.
+    """
+    rule, _ = claims.load()
+    top1 = results[results["metric"] == TOP1_METRIC]
+    values = top1.pivot(index="seed", columns=["row", "column"], values="value")
+    records = []
+    for row, column in top1[["row", "column"]].drop_duplicates().itertuples(index=False):
+        if row != PLAIN:
+            differences = (values[row, column] - values[PLAIN, column]).dropna()
+            low, high = stats.t_interval(differences, rule.confidence)
+            records.append((row, column, differences.mean(), low, high, len(differences)))
+    return pd.DataFrame(records, columns=["row", "column", "ours", "low", "high", "seeds"])
+
+
+def conclusion(results: pd.DataFrame) -> str:
+    """What turns a loss into a gain, in sentences that hold no more than the intervals do."""
+    found = gains(results)
+    gained, lost = found[found["low"] > 0], found[found["high"] < 0]
+    sentences = [f"{_listed(lost) or 'Nowhere'}: branches are behind the plain network." if len(lost) else
+                 "Nowhere are branches behind the plain network by more than chance.",
+                 f"{_listed(gained)}: branches are ahead of it." if len(gained) else
+                 "Nowhere are they ahead of it by more than chance."]
+    left = len(found) - len(gained) - len(lost)
+    return " ".join([*sentences, f"In the other {left} of {len(found)} cells the interval holds zero."] if left else
+                    sentences)
+
+
+def document(results: pd.DataFrame, profile: Profile) -> str:
+    """The accuracies, the gains and the conclusion in Markdown; one sentence where the profile runs none of it."""
+    if results.empty:
+        return f"**{TITLE}**\n\n{not_run(profile)}\n"
+    found = gains(results)
+    cells = [with_interval(row.ours, row.low, row.high, "points") for row in found.itertuples()]
+    shown = found.assign(cell=cells).pivot(index="row", columns="column", values="cell")
+    shown = shown.reindex(found["row"].unique())[found["column"].unique()]
+    means = results[results["metric"] == TOP1_METRIC].pivot_table(index="row", columns="column", values="value")
+    plain = means.loc[[PLAIN], shown.columns].map("{:.2f} %".format).set_axis([f"{PLAIN}, top-1"])
+    seeds = int(found["seeds"].min())
+    notes = [f"Measured at: {profile.scale}; here the first {seeds} seeds.",
+             f"First row: mean top-1 of the plain network. Below: what the row has over it in the same column, in "
+             f"points, with Student's interval over {seeds} seeds.",
+             "γ = 1/√B: the γ of B parallel normalisations begin at 1/√B, so that the sum begins with the variance of "
+             "one. BN rates ÷ B: their γ and β learn at 1/B of the rate. Neither is the paper's."]
+    table = pd.concat([plain, shown]).to_markdown(disable_numparse=True)
+    return "\n".join([f"**{TITLE}**", "", conclusion(results), "", table, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def figure(results: pd.DataFrame, profile: Profile) -> Figure:
+    """The gains with their intervals, a colour a row."""
+    if results.empty:
+        with plt.rc_context(STYLE):
+            empty = plt.figure(figsize=(8.0, 0.6))
+            empty.text(0.01, 0.5, not_run(profile), va="center")
+        plt.close(empty)
+        return empty
+    found = gains(results)
+    columns, rows = list(found["column"].unique()), list(found["row"].unique())
+    with plt.rc_context({**GRID_STYLE, **STYLE}):
+        drawn, axis = plt.subplots(figsize=(7.0, 3.4), layout="constrained")
+        axis.axhline(0, color="0.4", lw=1)
+        for index, (row, color) in enumerate(zip(rows, colors(len(rows)), strict=True)):
+            own = found[found["row"] == row]
+            places = own["column"].map(columns.index) + 0.12 * (index - (len(rows) - 1) / 2)
+            axis.vlines(places, own["low"], own["high"], color=color, lw=1.5)
+            axis.plot(places, own["ours"], "o", color=color, ms=5, label=row)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_ylabel(f"points of top-1 over {PLAIN}")
+        axis.grid(axis="x", visible=False)
+        axis.legend(frameon=False, fontsize=8)
+        axis.set_title(TITLE, loc="left", fontsize=9)
+    plt.close(drawn)
+    return drawn
+
+
+def not_run(profile: Profile) -> str:
+    """Why there is nothing to show."""
+    return f"Profile {profile.name!r} does not run this experiment; experiments.yaml says which profiles do."
+
+
+def _listed(cells: pd.DataFrame) -> str:
+    return "; ".join(f"{row} at {', '.join(of_row['column'])}" for row, of_row in cells.groupby("row", sort=False))
