@@ -58,7 +58,7 @@ class DetectorRun:
     def key(self) -> str:
         """16 hexadecimal digits of all that decides the result."""
         decides = {"config": meaning(self.file.read_text(encoding="utf-8")),
-                   "scale": self.scale.model_dump(exclude={"scale"}), "backbone": self.backbone.key, "data": self.data,
+                   "scale": self.scale.decides_results, "backbone": self.backbone.key, "data": self.data,
                    "code": self.code, "libraries": library_versions(*_LIBRARIES)}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -144,7 +144,7 @@ class DetectorRun:
 
 
 def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[DetectorRun]:
-    """A run for every row of Table 10 and seed of the profile.
+    """A run for every row of Table 10 and seed of the profile's scale.
 
     Raises:
         ConfigError: experiments.yaml has no scale or no recipe for one of them, or an impossible one.
@@ -154,7 +154,8 @@ def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[Detect
     scale, recipes = load_scale(profile, params), backbone_recipes(profile, params)
     return [DetectorRun(row, arch, side, scale, _backbone(recipes[arch], arch, profile, seed),
                         f"table_10 ({row}), seed {seed}")
-            for row, (arch, side) in catalog.backbones().items() for seed in profile.seeds]
+            for row, (arch, side) in catalog.backbones().items()
+            for seed in (range(scale.seeds) if scale.seeds else profile.seeds)]
 
 
 def _backbone(recipe: Recipe, arch: str, profile: Profile, seed: int) -> ClassifierRun:

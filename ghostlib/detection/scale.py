@@ -21,6 +21,12 @@ class Scale(Config):
     scenes: Layout | None = Field(None, description="how scenes are drawn; null for COCO in data/coco")
     without: tuple[str, ...] = Field((), description="the augmentations of MMDetection's pipeline to leave out")
     options: dict[str, Any] = Field(default_factory=dict, description="changes, written as MMDetection's --cfg-options")
+    seeds: int | None = Field(None, ge=1, description="how many, from 0 on; null for the profile's own")
+
+    @property
+    def decides_results(self) -> dict[str, Any]:
+        """What of it a detector's result depends on besides its seed, as JSON can hold it."""
+        return self.model_dump(mode="json", exclude={"scale", "seeds"})
 
 
 def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:

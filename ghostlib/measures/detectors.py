@@ -139,7 +139,7 @@ def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str
 
 def _settings(run: DetectorRun) -> str:
     """The digest of all that params.yaml and experiments.yaml say about a detector; see `places.digest`."""
-    return places.digest(run.scale.model_dump(mode="json", exclude={"scale"}),
+    return places.digest(run.scale.decides_results,
                          settings_of(run.backbone.recipe, run.profile, run.seed))
 
 

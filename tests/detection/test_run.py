@@ -31,9 +31,16 @@ PARAMS = load_params()
 @pytest.mark.parametrize("profile", PARAMS["profiles"])
 def test_every_profile_has_a_run_for_every_row_and_seed(profile):
     runs = detection.runs(profile)
-    loaded = load_profile(profile, PARAMS)
+    asked = PARAMS["detection"]["scales"][profile].get("seeds")
+    seeds = range(asked) if asked else load_profile(profile, PARAMS).seeds
     assert [(run.row, run.seed) for run in runs] == [
-        (row, seed) for row in numbers.table("table_10").index for seed in loaded.seeds]
+        (row, seed) for row in numbers.table("table_10").index for seed in seeds]
+
+
+def test_the_number_of_seeds_decides_no_result():
+    scale = Scale(scale="small")
+    assert scale.decides_results == Scale(scale="other words", seeds=3).decides_results
+    assert scale.decides_results != Scale(scale="small", resize=0.5).decides_results
 
 
 def test_v3_begins_with_weights_of_the_strategy_and_the_others_do_not():
