@@ -41,11 +41,10 @@ def _beside(aside: Aside, rows: pd.DataFrame) -> str:
     if rows["low"].isna().any():
         return f"{sentence}, without an interval: one seed."
     above = int((rows["low"] > 0).sum())
-    otherwise = f" {aside.otherwise}" if aside.otherwise and above < len(rows) else ""
     if len(rows) == 1:
         where = "lies above" if above else "lies below" if rows["high"].item() < 0 else "holds"
-        return f"{sentence}: the interval {where} zero.{otherwise}"
-    return f"{sentence}: {above} of the {len(rows)} intervals lie above zero.{otherwise}"
+        return f"{sentence}: the interval {where} zero."
+    return f"{sentence}: {above} of the {len(rows)} intervals lie above zero."
 
 
 def _sessions(claim: Claim, ours: pd.DataFrame, rule: Rule) -> list[str]:

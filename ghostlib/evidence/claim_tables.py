@@ -36,10 +36,16 @@ def chapter(judged: pd.DataFrame, folder: Path) -> str:
 def quantities(judged: pd.DataFrame) -> pd.DataFrame:
     """Claims with the numbers of the comparison that decides, as texts."""
     return pd.DataFrame({
-        "Claim": judged["statement"], "Where": judged["place"], "What decides": judged["comparison"].replace("", "—"),
+        "Claim": judged["statement"], "Where": judged["place"] + _ours(judged),
+        "What decides": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
         "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
         "Seeds": judged["seeds"].map(lambda seeds: str(seeds) if seeds else "—")}, index=judged.index)
+
+
+def statements(judged: pd.DataFrame) -> pd.Series:
+    """The claims in words, for a table without their places."""
+    return judged["statement"] + _ours(judged)
 
 
 def in_short(judged: pd.DataFrame) -> pd.Series:
@@ -71,6 +77,11 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of texts in Markdown, not padded: a longer cell changes its own line only."""
     rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _ours(judged: pd.DataFrame) -> pd.Series:
+    """What stands beside a claim that is ours."""
+    return judged["claimed_by"].map({"us": " (ours)"}).fillna("")
 
 
 def _correlation(value: float) -> str:

@@ -26,11 +26,13 @@ class Measured:
         accuracies: table -> a row a seed, a column a (row, column); %, or mAP.
         losses: the same of the log-loss on the test images, in nats.
         correct: cell -> seed -> which test images are right, (images,) booleans.
+        teachers: a teacher -> the top-1 (%) of its stand-in.
     """
 
     accuracies: Mapping[str, pd.DataFrame]
     losses: Mapping[str, pd.DataFrame]
     correct: Mapping[Cell, Mapping[int, np.ndarray]]
+    teachers: Mapping[str, float]
 
     @classmethod
     def load(cls, folder: str | Path, files: Mapping[str, pd.DataFrame]) -> Self:
@@ -40,12 +42,12 @@ class Measured:
             ValueError: a file holds a seed of a cell twice, or correct/ is of other trainings than runs/.
         """
         accuracies = measured.accuracies(files)
-        return cls(accuracies, measured.losses(files), measured.correct(folder, accuracies))
+        return cls(accuracies, measured.losses(files), measured.correct(folder, accuracies), measured.teachers(folder))
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One cell minus another, or a mean of such differences.
+    """One cell minus another, or another sum of cells times weights that add up to 0, or a mean of such.
 
     Attributes:
         seeds: a value a seed that has all cells, in points.
@@ -58,11 +60,16 @@ class Contrast:
     losses: pd.Series
 
     @classmethod
+    def of(cls, weights: Mapping[Cell, float], values: Measured) -> Self:
+        """The sum of the cells times their weights."""
+        seeds = _sum(weights, values.accuracies).dropna()
+        return cls(seeds, _by_image(weights, values.correct, list(seeds.index)),
+                   _sum(weights, values.losses).reindex(seeds.index))
+
+    @classmethod
     def between(cls, cell: Cell, than: Cell, values: Measured) -> Self:
         """`cell` minus `than`."""
-        seeds = _difference(cell, than, values.accuracies).dropna()
-        return cls(seeds, _by_image(cell, than, values.correct, list(seeds.index)),
-                   _difference(cell, than, values.losses).reindex(seeds.index))
+        return cls.of({cell: 1.0, than: -1.0}, values)
 
     @classmethod
     def mean(cls, parts: Sequence[Self]) -> Self:
@@ -81,8 +88,8 @@ class Contrast:
             return stats.t_interval(self.seeds, confidence)
         return stats.crossed_interval(self.images, confidence)
 
-    def record(self, rule: Rule, comparisons: int = 1) -> dict[str, Any]:
-        """What the evidence holds of it, as one of so many comparisons; see `evidence.evidence`."""
+    def record(self, rule: Rule, comparisons: int = 1, bound: float = 0.0) -> dict[str, Any]:
+        """What the evidence holds of it, as one of so many comparisons with a bound; see `evidence.evidence`."""
         low, high = self.interval(rule.confidence)
         _, most = self.interval(1 - rule.alpha / comparisons)  # Bonferroni's
         left, right = stats.t_interval(self.seeds, rule.confidence)
@@ -99,23 +106,23 @@ class Contrast:
         return {"seeds": len(self.seeds), "ours": self.seeds.mean(), "low": low, "high": high, "most": most,
                 "half_seeds": (right - left) / 2, "half_images": error * stats.quantile(rule.confidence),
                 "crossed_low": crossed_low, "crossed_high": crossed_high, "bca_low": bca_low, "bca_high": bca_high,
-                "p": stats.sign_flip_p(self.seeds) if tested else math.nan, "detectable": detectable,
+                "p": stats.sign_flip_p(self.seeds - bound) if tested else math.nan, "detectable": detectable,
                 "loss": self.losses.mean(skipna=False), "loss_low": loss_low, "loss_high": loss_high}
 
 
-def _difference(cell: Cell, than: Cell, values: Mapping[str, pd.DataFrame]) -> pd.Series:
-    """`cell` minus `than`, a value a seed, NaN where one of them lacks it."""
-    a, b = (values.get(table, pd.DataFrame()).get((row, column), pd.Series(dtype=float))
-            for table, row, column in (cell, than))
-    return a - b
+def _sum(weights: Mapping[Cell, float], values: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """A value a seed, NaN where it lacks a cell."""
+    return sum(weight * values.get(table, pd.DataFrame()).get((row, column), pd.Series(dtype=float))
+               for (table, row, column), weight in weights.items())
 
 
-def _by_image(cell: Cell, than: Cell, correct: Mapping[Cell, Mapping[int, np.ndarray]],
+def _by_image(weights: Mapping[Cell, float], correct: Mapping[Cell, Mapping[int, np.ndarray]],
               seeds: list[int]) -> np.ndarray | None:
-    """`cell` minus `than` in points, (seeds, images): -100, 0 or 100 each; None if a seed's images are not known."""
-    pairs = [(correct.get(cell, {}).get(seed), correct.get(than, {}).get(seed)) for seed in seeds]
-    if not pairs or any(a is None or b is None for a, b in pairs):
+    """The sum in points, (seeds, images), each image right (100) or not (0); None if a seed's images are not known."""
+    found = [[correct.get(cell, {}).get(seed) for cell in weights] for seed in seeds]
+    if not found or any(array is None for arrays in found for array in arrays):
         return None
-    if len({array.shape for pair in pairs for array in pair}) > 1:
+    if len({array.shape for arrays in found for array in arrays}) > 1:
         return None  # not the same test images
-    return np.array([100 * (a.astype(float) - b) for a, b in pairs])
+    return np.array([100 * sum(weight * array.astype(float) for weight, array in zip(weights.values(), arrays,
+                                                                                    strict=True)) for arrays in found])

@@ -1,6 +1,6 @@
 """What the runs of a profile say about each claim's comparisons.
 
-    claims.load()  +  results/<profile>/runs/*.csv, correct/*.csv
+    claims.load()  +  results/<profile>/runs/*.csv, correct/*.csv, teachers.csv
       -> evidence()             a row a comparison
       -> verdicts.judge()       a row a claim
 """
@@ -19,7 +19,7 @@ from ghostlib.evidence import measured, stats, times
 from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
 from ghostlib.exhibits import complexity
 from ghostlib.paper import exhibits, numbers
-from ghostlib.paper.claims import Aside, Claim, Counts, Rule, load
+from ghostlib.paper.claims import OWN, Aside, Claim, Counts, Rule, load, published
 
 COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "half_seeds", "half_images",
            "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "p", "p_holm", "detectable", "loss",
@@ -56,8 +56,10 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     for claim in claims:
         if claim.not_attempted:
             found = [{"comparison": "", "note": claim.not_attempted}]
-        elif claim.better:
+        elif claim.better or claim.not_better:
             found = _differences(claim, values, rule)
+        elif claim.correlates:
+            found = [_slope(claim, values, rule)]
         elif claim.counts:
             found = _counts(claim.counts, files.get("complexity"))
         else:
@@ -72,24 +74,50 @@ def evidence(folder: str | Path) -> pd.DataFrame:
 def _differences(claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[str, Any]]:
     """A record a comparison of the claim and, if any seed has all their cells, one of their mean within a seed."""
     cells = [(claim.locate(pair.cell), claim.locate(pair.than)) for pair in claim.better]
+    # That a cell is not better than another by the margin is that the other is behind by less: in the claim's favour.
+    cells += [(claim.locate(pair.than), claim.locate(pair.cell)) for pair in claim.not_better]
+    bound = -rule.margin if claim.not_better else 0.0
     contrasts = [Contrast.between(cell, than, values) for cell, than in cells]
     for (cell, than), contrast in zip(cells, contrasts, strict=True):
-        yield _difference(cell, than, contrast, values, rule, len(cells))
+        record = {"comparison": _label(cell, than), "paper": _paper([(cell, than)]), **_kind(cell[0], rule, bound)}
+        yield record | _measured(contrast, (cell, than), values, rule, len(cells), bound)
     mean = Contrast.mean(contrasts)
     if len(mean.seeds):
         yield {"comparison": f"mean of {len(cells)}", "note": MEAN, "paper": _paper(cells),
-               **_kind(cells[0][0], rule), **_untested(mean, rule)}
+               **_kind(cells[0][0], rule, bound), **_untested(mean, rule)}
 
 
-def _difference(cell: Cell, than: Cell, contrast: Contrast, values: Measured, rule: Rule,
-                comparisons: int) -> dict[str, Any]:
-    """`cell` minus `than`, one of so many comparisons."""
-    record = {"comparison": _label(cell, than), "paper": _paper([(cell, than)]), "seeds": len(contrast.seeds),
-              **_kind(cell[0], rule)}
+def _measured(contrast: Contrast, cells: Sequence[Cell], values: Measured, rule: Rule, comparisons: int = 1,
+              bound: float = 0.0) -> dict[str, Any]:
+    """A contrast of the cells, one of so many comparisons, or why there is none."""
     if len(contrast.seeds):
-        return record | contrast.record(rule, comparisons)
-    absent = [table for table in dict.fromkeys((cell[0], than[0])) if table not in values.accuracies]
-    return record | {"note": _no_file(*absent) if absent else f"runs/{cell[0]}.csv: no seed has both cells."}
+        return contrast.record(rule, comparisons, bound)
+    absent = [table for table in dict.fromkeys(cell[0] for cell in cells) if table not in values.accuracies]
+    have = "both" if len(cells) == 2 else "all"
+    return {"note": _no_file(*absent) if absent else f"runs/{cells[0][0]}.csv: no seed has {have} cells."}
+
+
+def _slope(claim: Claim, values: Measured, rule: Rule) -> dict[str, Any]:
+    """By how many points the students' mean accuracy rises a point of their teachers': a least-squares line a seed."""
+    printed, columns = pd.Series(claim.correlates.teachers), claim.correlates.columns
+
+    def weights(teachers: pd.Series) -> dict[Cell, float]:
+        of_teachers = (teachers - teachers.mean()) / ((teachers - teachers.mean()) ** 2).sum()
+        return {claim.locate((row, column)): of_teachers[row] / len(columns) for row in printed.index
+                for column in columns}
+
+    paper = sum(weight * published(cell) for cell, weight in weights(printed).items())
+    record = {"comparison": "students' accuracy a point of their teachers'", "paper": paper,
+              "unit": "points a point", "test": "at least", "bound": 0.0}
+    teachers = pd.Series(values.teachers, dtype=float).reindex(printed.index)
+    if teachers.isna().any():
+        return record | {"note": "teachers.csv does not tell every teacher's accuracy."}
+    if teachers.nunique() == 1:
+        return record | {"note": "All teachers are equally accurate."}
+    weighted = weights(teachers)
+    found = _measured(Contrast.of(weighted, values), list(weighted), values, rule)
+    told = ", ".join(f"{teacher} {accuracy:.1f} %" for teacher, accuracy in teachers.items())
+    return record | {"note": f"Teachers: {told}."} | found
 
 
 def _aside(aside: Aside, claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[str, Any]]:
@@ -109,10 +137,10 @@ def _aside(aside: Aside, claim: Claim, values: Measured, rule: Rule) -> Iterator
                    **_untested(contrast, rule)}
 
 
-def _kind(table: str, rule: Rule) -> dict[str, Any]:
+def _kind(table: str, rule: Rule, bound: float = 0.0) -> dict[str, Any]:
     """What the rule asks of a difference; detectors' mAP has no margin."""
     return {"unit": "points", "margin": math.nan if table == "table_10" else rule.margin, "test": "at least",
-            "bound": 0.0}
+            "bound": bound}
 
 
 def _untested(contrast: Contrast, rule: Rule) -> dict[str, Any]:
@@ -120,39 +148,45 @@ def _untested(contrast: Contrast, rule: Rule) -> dict[str, Any]:
 
 
 def _paper(cells: Sequence[tuple[Cell, Cell]]) -> float:
-    """The mean of the paper's own differences."""
-    return statistics.fmean(numbers.value(*cell) - numbers.value(*than) for cell, than in cells)
+    """The mean of the paper's own differences; NaN where one is of an experiment of ours."""
+    return statistics.fmean(published(cell) - published(than) for cell, than in cells)
 
 
 def _label(cell: tuple[str, ...], than: tuple[str, ...]) -> str:
     """What differs between two cells, and in parentheses what does not and is no matter of course."""
-    winner, rival = (", ".join(_named(part) for part in place if part not in other)
-                     for place, other in ((cell, than), (than, cell)))
+    winner, rival = (_named([part for part in place if part not in other]) for place, other in ((cell, than),
+                                                                                              (than, cell)))
     shared = ", ".join(part for part in cell[1:] if part in than and part != numbers.TOP1)
     return f"{winner} over {rival}" + (f" ({shared})" if shared else "")
 
 
-def _named(part: str) -> str:
-    """A table as the paper calls it; a row or column as it is."""
-    return exhibits.label(part) if part in numbers.load() else part
+def _named(parts: Sequence[str]) -> str:
+    """A table as the paper calls it, rows and columns as they are, and last an experiment of ours by its name there."""
+    paper = ", ".join(exhibits.label(part) if part in numbers.load() else part for part in parts if part not in OWN)
+    return " ".join([paper, *(OWN[part] for part in parts if part in OWN)])
 
 
 def _counts(counts: Counts, counted: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
     """The counts of the claim's rows: a record a row and quantity, with the reason for a difference if one is known."""
-    published, ours, reasons = numbers.table(counts.table), {}, {}
+    table, ours, reasons = numbers.table(counts.table), {}, {}
     if counted is not None:
         cells = complexity.compare(counted[counted["table"] == counts.table]).set_index(["row", "quantity"])
         ours, reasons = cells["measured"].to_dict(), cells["reason"].to_dict()
     absent = _no_file("complexity") if counted is None else "runs/complexity.csv lacks it."
-    rows = counts.rows or tuple(published.index)
-    for row, like in zip(rows, counts.like or (None,) * len(rows), strict=True):
-        for quantity in published.columns.intersection([numbers.PARAMS, numbers.MACS]):
-            count, printed = ours.get((row, quantity), math.nan), published.loc[row, quantity]
+    rows, quantities = counts.rows or tuple(table.index), table.columns.intersection([numbers.PARAMS, numbers.MACS])
+    if counts.fewer_than:
+        quantities = [numbers.MACS]
+    others = counts.like or counts.fewer_than or (None,) * len(rows)
+    for row, other in zip(rows, others, strict=True):
+        for quantity in quantities:
+            count, printed = ours.get((row, quantity), math.nan), table.loc[row, quantity]
             record = {"comparison": f"{row}, {quantity}", "unit": "M", "test": "equal",
                       "note": absent if math.isnan(count) else reasons[row, quantity]}
-            if like is not None:
-                record |= {"comparison": f"{row} over {like}, {quantity}", "unit": "×"}
-                count, printed = count / ours.get((like, quantity), math.nan), printed / published.loc[like, quantity]
+            if other is not None:
+                record |= {"comparison": f"{row} over {other}, {quantity}", "unit": "×"}
+                count, printed = count / ours.get((other, quantity), math.nan), printed / table.loc[other, quantity]
+            if counts.fewer_than:
+                record |= {"test": "fewer", "bound": 1.0}
             yield record | {"paper": printed, "ours": count}
 
 

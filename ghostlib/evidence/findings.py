@@ -12,7 +12,6 @@ import pandas as pd
 
 from ghostlib.evidence import cost, evidence, measured, proxy, verdicts
 from ghostlib.evidence.verdicts import Verdict
-from ghostlib.measures import places
 from ghostlib.paper import claims, errata
 from ghostlib.training.profile import Profile
 
@@ -76,10 +75,7 @@ class Findings:
     def teachers(self) -> str:
         """A sentence that names the stand-in teachers; empty if the profile has none."""
         stand_ins = {name: teacher.stand_in for name, teacher in self.profile.teachers.items() if teacher.stand_in}
-        path, accuracies = self.folder / "teachers.csv", {}
-        if path.exists():
-            accuracies = places.read_csv(path).set_index("stands_in_for")["test_top1"].to_dict()
-        names = []
+        accuracies, names = measured.teachers(self.folder), []
         for name, overrides in stand_ins.items():
             recipe = self.profile.resolve(overrides)
             score = f", {accuracies[name]:.1f} %" if name in accuracies else ""

@@ -54,9 +54,10 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
 
 
 def _label(claim: Any, rule: Rule) -> str:
-    """The statement, and the verdict where few seeds gave it."""
+    """The statement, that it is ours, and the verdict where few seeds gave it."""
     verdict = claim.verdict.with_seeds(claim.seeds, rule)
-    return textwrap.fill(claim.statement if verdict == claim.verdict else f"{claim.statement} – {verdict}", 62)
+    statement = claim.statement + (" (ours)" if claim.claimed_by == "us" else "")
+    return textwrap.fill(statement if verdict == claim.verdict else f"{statement} – {verdict}", 62)
 
 
 def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:

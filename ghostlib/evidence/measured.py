@@ -11,7 +11,7 @@ import pandas as pd
 from ghostlib.exhibits import latency
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.measures import places
-from ghostlib.paper import numbers
+from ghostlib.paper import claims, numbers
 from ghostlib.training.bits import unpacked
 
 LOSS_METRIC = "test_loss"
@@ -23,7 +23,7 @@ def read(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def accuracies(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Each experiment's accuracies (%), in Table 10 mAP: a row a seed, a column a (row, column) of the paper's table.
+    """Each experiment's accuracies (%), in Table 10 mAP: a row a seed, a column a (row, column) of its table.
 
     Args:
         measured: as `read` gives it.
@@ -66,6 +66,12 @@ def correct(folder: str | Path, accuracies: Mapping[str, pd.DataFrame]
     return found
 
 
+def teachers(folder: str | Path) -> dict[str, float]:
+    """Top-1 (%) on the test images of each stand-in, by the teacher that it stands in for; empty if there are none."""
+    path = Path(folder, "teachers.csv")
+    return places.read_csv(path).set_index("stands_in_for")["test_top1"].to_dict() if path.exists() else {}
+
+
 def runs(measured: Mapping[str, pd.DataFrame]) -> set[str]:
     """The keys of the trainings behind all cells: cells with the same recipe share one."""
     return {run for rows in measured.values() if "run" in rows for run in rows["run"].dropna()}
@@ -77,8 +83,8 @@ def machine(measured: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def _experiments(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """What there is of the paper's tables and figures, in its order."""
-    return {name: measured[name] for name in numbers.load() if name in measured}
+    """What there is of the paper's tables and figures, in its order, and of experiments of ours."""
+    return {name: measured[name] for name in (*numbers.load(), *claims.OWN) if name in measured}
 
 
 def _by_cell(name: str, rows: pd.DataFrame, metric: str) -> pd.DataFrame:

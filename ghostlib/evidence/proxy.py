@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ghostlib.evidence import measured, stats
-from ghostlib.paper import claims, numbers
+from ghostlib.paper import claims
 from ghostlib.paper.claims import Rule
 
 COLUMNS = ["experiment", "cells", "seeds", "spearman", "kendall", "noise_ceiling", "at_ceiling", "rankable", "ranks"]
@@ -17,9 +17,10 @@ COLUMNS = ["experiment", "cells", "seeds", "spearman", "kendall", "noise_ceiling
 def proxy(folder: str | Path) -> pd.DataFrame:
     """Whether a profile's scale can rank the cells of each experiment: one row each, with the columns `COLUMNS`.
 
-    `spearman` and `kendall` are with the paper's values, where it prints any; `noise_ceiling` is how well seeds agree
-    with other seeds; `at_ceiling` is the share of cells whose mean accuracy is the data's own ceiling (`ceiling` of the
-    rule); `rankable` is what follows from these, and `ranks` says it in a sentence.
+    `spearman` and `kendall` are with the paper's values, NaN where it prints none, as of experiments of ours;
+    `noise_ceiling` is how well seeds agree with other seeds; `at_ceiling` is the share of cells whose mean accuracy is
+    the data's own ceiling (`ceiling` of the rule); `rankable` is what follows from these, and `ranks` says it in a
+    sentence.
 
     Args:
         folder: results/<profile>; of its runs/*.csv whatever is there.
@@ -27,7 +28,8 @@ def proxy(folder: str | Path) -> pd.DataFrame:
     rule, _ = claims.load()
     records = []
     for name, values in measured.accuracies(measured.read(folder)).items():
-        means, published = values.mean(), numbers.table(name).stack(future_stack=True).reindex(values.columns)
+        means = values.mean()
+        published = [claims.published((name, *cell)) for cell in values.columns]
         seeds = values.dropna()  # those that have all cells
         rho, tau = stats.rank_correlation(published, means)
         agreement, full = stats.noise_ceiling(seeds), (means >= rule.ceiling).mean()

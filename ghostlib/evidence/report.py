@@ -6,7 +6,7 @@ import json
 import re
 
 from ghostlib.evidence import cost, record
-from ghostlib.evidence.claim_tables import chapter, in_short, markdown, proxy_table, quantities
+from ghostlib.evidence.claim_tables import chapter, in_short, markdown, proxy_table, quantities, statements
 from ghostlib.evidence.findings import Findings
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.files import write_atomic
@@ -102,11 +102,14 @@ class Report(Findings):
         headline = {claim.id for claim in claims.load()[1] if claim.headline}
         decided = self.claims["verdict"].isin([Verdict.CONFIRMED, Verdict.CONTRADICTED])
         chosen = self.claims[self.claims["id"].isin(headline) | decided]
-        table = quantities(chosen)[["Claim", "What decides", "Paper", "Ours"]].assign(Verdict=in_short(chosen))
+        table = quantities(chosen)[["Claim", "What decides", "Paper", "Ours"]].assign(
+            Claim=statements(chosen), Verdict=in_short(chosen))
         weak = self.claims[(self.claims["verdict"] == Verdict.CONFIRMED) & (self.claims["but"] != "")]
         notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
                         for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
-        return (f"{total['all']} claims of the paper at this scale: {counted}.\n\n{markdown(table)}\n"
+        own = (self.claims["claimed_by"] == "us").sum()
+        return (f"{total['all']} claims at this scale, {own} of them ours and not the paper's: {counted}.\n\n"
+                f"{markdown(table)}\n"
                 + (f"\n{notes}" if notes else ""))
 
     def write(self) -> None:

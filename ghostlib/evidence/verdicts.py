@@ -10,13 +10,13 @@ import pandas as pd
 
 from ghostlib.evidence import caveats
 from ghostlib.evidence.contrast import MEAN
-from ghostlib.evidence.quantities import nats, with_interval
+from ghostlib.evidence.quantities import nats, number, with_interval
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Rule
 
-COLUMNS = ["id", "statement", "place", "subject", "exhibit", "experiment", "comparison", "paper", "ours", "low", "high",
-           "unit", "seeds", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high", "mean_word", "loss",
-           "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
+COLUMNS = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
+           "low", "high", "unit", "seeds", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high", "mean_word",
+           "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
 
 
 class Verdict(StrEnum):
@@ -58,9 +58,9 @@ class Verdict(StrEnum):
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
 
-    A claim is confirmed if all its comparisons hold. The numbers are of the comparison that decides, but for `mean`,
-    the mean over all comparisons within a seed, and `mean_word`, where its interval lies. `caveat` is the end of
-    `reason`, and `but` the same in a few words, where the claim holds.
+    A claim is confirmed if all its comparisons hold. `claimed_by` is "the paper" or "us". The numbers are of the
+    comparison that decides, but for `mean`, the mean over all comparisons within a seed, and `mean_word`, where its
+    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -78,7 +78,8 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             mean = _mean(asides[asides["note"] == MEAN], rule)
             reason = filter(None, [_reason(decided, deciding, rule), _averaged(mean, decided, deciding), caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
-                            "subject": claim.subject, "exhibit": claim.shown_at, **deciding, **mean, "caveat": caveat,
+                            "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
+                            **deciding, **mean, "caveat": caveat,
                             "but": caveats.but(claim, rule) if deciding["verdict"].holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
@@ -95,6 +96,8 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
         return Verdict.NOT_ATTEMPTED
     if comparison["test"] == "equal":
         return Verdict.EXACT if abs(_deviation(comparison)) <= rule.tolerance else Verdict.CONTRADICTED
+    if comparison["test"] == "fewer":
+        return Verdict.EXACT if comparison["ours"] < comparison["bound"] else Verdict.CONTRADICTED
     if comparison["seeds"] == 1 or _all_alike(comparison):
         return Verdict.INCONCLUSIVE
     above, below = comparison["low"] > comparison["bound"], comparison["high"] < comparison["bound"]
@@ -160,7 +163,7 @@ def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series) 
 def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     if deciding["verdict"] == Verdict.NOT_ATTEMPTED:
         return deciding["note"]
-    sentences, holds = [], Verdict.EXACT if deciding["test"] == "equal" else Verdict.CONFIRMED
+    sentences, holds = [], Verdict.EXACT if deciding["test"] in ("equal", "fewer") else Verdict.CONFIRMED
     if len(decided) > 1 and not (decided["seeds"] == 1).all():
         bounded = (decided["verdict"] == Verdict.BOUNDED).sum()
         sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}"
@@ -169,6 +172,9 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         expected = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
         why = f": {deciding['note']}" if deciding["note"] else "."
         sentences.append(f"{100 * _deviation(deciding):+.1f} % from the {expected}{why}")
+    elif deciding["test"] == "fewer":
+        share = f"{100 * (deciding['ours'] - 1):+.1f} %".replace("-", "−")
+        sentences.append(f"{share}, and counts have no noise. {deciding['note']}".strip())
     elif not deciding["seeds"]:
         side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
         where = {Verdict.CONFIRMED: f"lies {side}", Verdict.CONTRADICTED: f"lies {other}",
@@ -177,7 +183,8 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
                          f"{deciding['note']}")
     else:
         sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule), _losses(decided)]
-        if opposed := list(decided.loc[decided["paper"] < 0, "comparison"]):
+        sentences.append(deciding["note"])
+        if opposed := list(decided.loc[decided["paper"] < decided["bound"], "comparison"]):
             sentences.append(f"The paper's own numbers say the opposite of {', and of '.join(opposed)}.")
     return " ".join(filter(None, sentences))
 
@@ -185,21 +192,22 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
 def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     seeds = deciding["seeds"]
     if seeds == 1:
-        ahead = f"{(decided['ours'] > 0).sum()} of {len(decided)} with the claimed sign"
+        ahead = f"{(decided['ours'] > decided['bound']).sum()} of {len(decided)} with the claimed sign"
         return f"One seed cannot tell a difference from chance ({ahead})."
     if _all_alike(deciding):
         return f"All {seeds} seeds gave the same difference: the interval has no width and says nothing."
+    bound = f"{number(deciding['bound'], 'points')} points" if deciding["bound"] else "zero"
     over = "seeds alone" if math.isnan(deciding["half_images"]) else "seeds and test images"
     interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds, over {over},"
     widened = f"when widened for the claim's {len(decided)} comparisons" if len(decided) > 1 else ""
     small = f" All of it lies within ±{rule.margin:g} points, the margin." if _small(deciding, rule) else ""
     if deciding["verdict"] == Verdict.CONFIRMED:
-        return f"{interval} lies above zero.{small}"
+        return f"{interval} lies above {bound}.{small}"
     if deciding["verdict"] == Verdict.CONTRADICTED:
-        return f"{interval} lies below zero" + (f", also {widened}." if widened else ".") + small
+        return f"{interval} lies below {bound}" + (f", also {widened}." if widened else ".") + small
     if deciding["verdict"] == Verdict.BOUNDED:
         return f"{interval} lies within ±{rule.margin:g} points: any effect at this scale is smaller than that."
-    where = f"lies below zero, but not {widened}" if deciding["high"] < 0 else "holds zero"
+    where = f"lies below {bound}, but not {widened}" if deciding["high"] < deciding["bound"] else f"holds {bound}"
     return (f"{interval} {where}; the smallest difference that they detect with {100 * rule.power:g} % power is "
             f"{deciding['detectable']:.2f} {deciding['unit']}.")
 
@@ -219,7 +227,7 @@ def _losses(decided: pd.DataFrame) -> str:
     """The comparisons whose log-losses differ the other way, with an interval off zero; empty if there are none."""
     worse = (decided["ours"] > 0) & (decided["loss_low"] > 0)
     better = (decided["ours"] < 0) & (decided["loss_high"] < 0)
-    opposed = decided[worse | better]
+    opposed = decided[(worse | better) & (decided["bound"] == 0)]  # a claim of no gain has no side to oppose
     if opposed.empty:
         return ""
     if len(opposed) > 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from importlib import resources
 from typing import Annotated, Any, Literal
@@ -13,7 +14,10 @@ from pydantic import Field, model_validator
 from ghostlib.config import Config, ConfigError
 from ghostlib.paper import exhibits, numbers
 
-_KINDS = ("better", "counts", "latencies", "ranks", "not_attempted")
+_KINDS = ("better", "not_better", "correlates", "counts", "latencies", "ranks", "undominated", "not_attempted")
+# Experiments of ours, no tables of the paper's; experiments.yaml says what they train. Each has one of these names in a
+# comparison.
+OWN = {"rivals": "without branches and teacher", "causes": "in the search for causes"}
 _Cell = Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 # What claims are about, in the order in which they are counted, by what tests them; the other experiments measure
@@ -57,15 +61,30 @@ class Aside(Config):
     says: str
     pairs: tuple[Pair, ...] = Field(min_length=1)
     average: bool = False
-    otherwise: str = ""
+
+
+class Correlation(Config):
+    """Rows and columns of the claim's own table; a row stands for a teacher, at the accuracy (%) the paper prints."""
+
+    teachers: dict[str, float] = Field(min_length=2)
+    columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Counts(Config):
-    """Rows of a table (all, if none is named) with the printed counts, or with those of the rows `like`."""
+    """Rows of a table (all, if none is named) with the printed counts, with those of the rows `like`, or with fewer
+    multiply-accumulates than the rows `fewer_than`."""
 
     table: Literal["table_9", "table_10"]
     rows: tuple[str, ...] = ()
     like: tuple[str, ...] = ()
+    fewer_than: tuple[str, ...] = ()
+
+
+class Undominated(Config):
+    """Rows of Table 9, and the column in which no row of at least their published accuracy is below them."""
+
+    rows: tuple[str, ...] = Field(min_length=1)
+    cost: str
 
 
 class Ratio(Config):
@@ -88,14 +107,18 @@ class Claim(Config):
     experiment: str
     exhibit: str = ""
     better: tuple[Pair, ...] = ()
+    not_better: tuple[Pair, ...] = ()
+    correlates: Correlation | None = None
     counts: Counts | None = None
     latencies: tuple[str, ...] = ()
     ranks: str | None = None
+    undominated: Undominated | None = None
     not_attempted: str | None = None
     asides: tuple[Aside, ...] = ()
     caveat: str = ""
     but: str = ""
     headline: bool = False
+    ours: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Claim:
@@ -109,6 +132,11 @@ class Claim(Config):
         return _SUBJECTS.get(self.experiment, ACCURACY)
 
     @property
+    def claimed_by(self) -> str:
+        """Who claims it, or chose what is compared: "the paper" or "us"."""
+        return "us" if self.ours else "the paper"
+
+    @property
     def shown_at(self) -> str:
         """The exhibit that the claim is about: what tests it, unless it names another."""
         return self.exhibit or self.experiment
@@ -116,6 +144,21 @@ class Claim(Config):
     def locate(self, cell: tuple[str, ...]) -> tuple[str, ...]:
         """(table, row, column) of a cell that may leave out the claim's own table."""
         return cell if len(cell) == 3 else (self.experiment, *cell)
+
+
+def published(cell: tuple[str, ...]) -> float:
+    """What the paper prints in a (table, row, column); NaN where it prints nothing, as in all experiments of ours.
+
+    Raises:
+        ValueError: the paper has no such cell.
+    """
+    return math.nan if cell[0] in OWN else numbers.value(*cell)
+
+
+def rivals(row: str) -> list[str]:
+    """The other rows of Table 9 with at least the row's published top-1 accuracy."""
+    accuracies = numbers.table("table_9")[numbers.TOP1]
+    return [other for other, accuracy in accuracies.items() if other != row and accuracy >= accuracies[row]]
 
 
 @functools.cache
@@ -162,26 +205,42 @@ def _data() -> dict[str, Any]:
 
 
 def _check(claim: Claim) -> None:
-    known = [*numbers.load(), "complexity", "latency"]
+    known = [*numbers.load(), *OWN, "complexity", "latency"]
     if claim.experiment not in known:
         raise ValueError(f"experiment: unknown {claim.experiment!r}; known: {', '.join(known)}")
     if claim.shown_at not in exhibits.load():
         raise ValueError(f"exhibit: {claim.shown_at!r} is none; known: {', '.join(exhibits.load())}")
-    named = [("better", pair) for pair in claim.better]
-    named += [("asides", pair) for aside in claim.asides for pair in aside.pairs]
-    for place, pair in named:
-        for key in ("cell", "than"):
-            try:
-                numbers.value(*claim.locate(getattr(pair, key)))
-            except ValueError as error:
-                raise ValueError(f"{place}.{key}: {error}") from None
+    pairs = {"better": claim.better, "not_better": claim.not_better,
+             "asides": [pair for aside in claim.asides for pair in aside.pairs]}
+    cells = [(f"{place}.{key}", getattr(pair, key)) for place, of in pairs.items() for pair in of
+             for key in ("cell", "than")]
+    if claim.correlates:
+        cells += [("correlates", (row, column)) for row in claim.correlates.teachers
+                  for column in claim.correlates.columns]
+    for place, cell in cells:
+        try:
+            published(claim.locate(cell))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    if any(claim.locate(pair.cell)[0] == "table_10" for pair in claim.not_better):
+        raise ValueError("not_better: detectors' mAP has no margin")
     if claim.counts:
-        rows, like = claim.counts.rows, claim.counts.like
-        if unknown := {*rows, *like} - {*numbers.table(claim.counts.table).index}:
+        rows, others = claim.counts.rows, {"like": claim.counts.like, "fewer_than": claim.counts.fewer_than}
+        if unknown := {*rows, *others["like"], *others["fewer_than"]} - {*numbers.table(claim.counts.table).index}:
             raise ValueError(f"counts: {claim.counts.table} has no row {', '.join(sorted(unknown))}")
-        if like and len(like) != len(rows):
-            raise ValueError("counts.like: needs one row for each of counts.rows")
+        if all(others.values()):
+            raise ValueError("counts: like and fewer_than exclude each other")
+        for key, other in others.items():
+            if other and len(other) != len(rows):
+                raise ValueError(f"counts.{key}: needs one row for each of counts.rows")
     if unknown := {*claim.latencies} - {*ratios()}:
         raise ValueError(f"latencies: unknown {', '.join(sorted(unknown))}; known: {', '.join(ratios())}")
+    if claim.undominated:
+        if claim.undominated.cost not in (known := (numbers.CPU, numbers.MACS)):
+            raise ValueError(f"undominated.cost: {claim.undominated.cost!r} is neither {' nor '.join(known)}")
+        if unknown := {*claim.undominated.rows} - {*numbers.table("table_9").index}:
+            raise ValueError(f"undominated: table_9 has no row {', '.join(sorted(unknown))}")
+        if first := [row for row in claim.undominated.rows if not rivals(row)]:
+            raise ValueError(f"undominated: no row of table_9 is as accurate as {', '.join(first)}: nothing to compare")
     if claim.ranks and claim.ranks not in numbers.table("table_9"):
         raise ValueError(f"ranks: table_9 has no column {claim.ranks!r}")

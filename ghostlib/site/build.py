@@ -110,7 +110,7 @@ def _quantity(value: float | None, unit: str | None) -> str:
     """A number of a claim: a difference with its sign, a count, ratio or correlation to four digits."""
     if value is None:
         return "—"
-    return (f"{value:+.2f}" if unit == "points" else f"{value:.4g}").replace("-", "−")
+    return (f"{value:+.2f}" if unit in ("points", "points a point") else f"{value:.4g}").replace("-", "−")
 
 
 def _code(text: str) -> Markup:

@@ -6,6 +6,7 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ghostlib.config import ConfigError
@@ -20,8 +21,10 @@ RULE, CLAIMS = claims.load()
 
 
 def cells_of(claim: claims.Claim) -> list[tuple[str, ...]]:
-    pairs = [*claim.better, *(pair for aside in claim.asides for pair in aside.pairs)]
-    return [cell for pair in pairs for cell in (pair.cell, pair.than)]
+    pairs = [*claim.better, *claim.not_better, *(pair for aside in claim.asides for pair in aside.pairs)]
+    students = claim.correlates and [(row, column) for row in claim.correlates.teachers
+                                     for column in claim.correlates.columns]
+    return [*(cell for pair in pairs for cell in (pair.cell, pair.than)), *(students or ())]
 
 
 def test_ids_are_unique_and_every_experiment_has_a_claim():
@@ -39,7 +42,9 @@ def test_every_claim_is_about_something_and_belongs_to_an_exhibit():
 
 def test_every_compared_cell_is_trained():
     experiments = load_params()["experiments"]
-    trained = {(name, cell.row, cell.column) for name in experiments for cell in Experiment.load(name, "digits").cells}
+    trained = {(name, cell.row, cell.column) for name in experiments for profile in ("digits", "fashion")
+               for cell in Experiment.load(name, profile).cells}
+    assert set(claims.OWN) == set(experiments) - set(numbers.load())
     compared = {claim.locate(cell) for claim in CLAIMS for cell in cells_of(claim)}
     assert {cell for cell in compared if cell[0] in experiments} <= trained
     assert {cell[2] for cell in compared if cell[0] == "table_10"} == {"mAP"}
@@ -52,9 +57,25 @@ def test_the_paper_s_numbers_are_on_the_claimed_side_but_where_its_own_tables_co
     differences = rows[rows["unit"] == "points"].set_index("comparison")["paper"].round(6)
     assert list(differences[differences < 0].index) == ["RandAug over AutoAug (DeiT-tiny)"]
     assert list(differences[differences == 0].index) == ["N=3 over N=5 (w/ 1×1 DW)"]
-    gains = differences[differences.index.str.contains("ours")]
+    gains = differences[differences.index.str.contains("ours") & differences.notna()]
     assert gains.to_list() == pytest.approx([3.0, 2.2])  # §5.5
     assert differences["Table 5 over Table 2 (w/ 1×1 DW, N=3)"] == pytest.approx(79.13 - 77.6)
+    slope = rows.set_index("claim").loc["better-teacher-helps", "paper"]
+    means = numbers.table("table_3").loc[["ResNet-101", "DeiT-B", "BEiTv2-B"]].mean(axis=1)
+    assert slope == pytest.approx(np.polyfit([77.4, 81.8, 86.5], means, 1)[0])
+
+
+def test_what_is_ours_has_no_number_of_the_paper_and_says_so_in_its_name(tmp_path):
+    rows = evidence.evidence(tmp_path).set_index("claim").loc["strategy-adds"]
+    assert rows["paper"].isna().all()
+    assert list(rows["comparison"]) == [
+        *(f"Table 9, GhostNetV3 {width} over GhostNetV2 {width} without branches and teacher"
+          for width in ("1.0×", "1.3×", "1.6×")),
+        *(f"Table 9, {name} 1.0× + ours over {name} 1.0× without branches and teacher"
+          for name in ("MobileNetV2", "ShuffleNetV2"))]
+    assert {claim.claimed_by for claim in CLAIMS if cells_of(claim)} == {"the paper", "us"}
+    assert all(claim.ours for claim in CLAIMS for pair in (*claim.better, *claim.not_better)
+               if {claim.locate(pair.cell)[0], claim.locate(pair.than)[0]} & set(claims.OWN))
 
 
 def test_the_tolerance_is_the_one_that_counts_are_flagged_by():
@@ -68,6 +89,18 @@ def test_the_tolerance_is_the_one_that_counts_are_flagged_by():
     ({"better": [{"cell": ["N=9", "w/ 1×1 DW"], "than": ["N=1", "w/ 1×1 DW"]}]}, "a-claim: better.cell: .*'N=9'"),
     ({"better": [{"cell": ["N=3", "w/ 1×1 DW"], "than": ["N=1", "DW"]}]}, "a-claim: better.than: .*'DW'"),
     ({"better": [], "latencies": ["x"]}, "a-claim: latencies: unknown x"),
+    ({"better": [], "not_better": [{"cell": ["N=9", "w/ 1×1 DW"], "than": ["N=1", "w/ 1×1 DW"]}]},
+     "a-claim: not_better.cell: .*'N=9'"),
+    ({"better": [], "not_better": [{"cell": ["table_10", "MobileNetV2 @320", "mAP"], "than": ["N=1", "w/ 1×1 DW"]}]},
+     "a-claim: not_better: detectors' mAP has no margin"),
+    ({"better": [], "correlates": {"teachers": {"N=1": 70, "N=9": 80}, "columns": ["w/ 1×1 DW"]}},
+     "a-claim: correlates: .*'N=9'"),
+    ({"better": [], "counts": {"table": "table_10", "rows": ["MobileNetV2 @320"], "fewer_than": ["MobileNetV2"]}},
+     "a-claim: counts: table_10 has no row MobileNetV2"),
+    ({"better": [], "undominated": {"rows": ["x"], "cost": "FLOPs (M)"}}, "a-claim: undominated: table_9 has no row x"),
+    ({"better": [], "undominated": {"rows": ["GhostNetV3 1.0×"], "cost": "mAP"}}, "a-claim: undominated.cost: 'mAP'"),
+    ({"better": [], "undominated": {"rows": ["GhostNetV3 1.6×"], "cost": "FLOPs (M)"}},
+     "a-claim: undominated: no row of table_9 is as accurate as GhostNetV3 1.6×"),
     ({"better": [], "ranks": "x"}, "a-claim: ranks: table_9 has no column 'x'"),
     ({"better": [], "counts": {"table": "table_9", "rows": ["x"]}}, "a-claim: counts: table_9 has no row x"),
     ({"not_attempted": "why"}, "a-claim: .*exactly one of"),

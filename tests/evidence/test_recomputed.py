@@ -21,16 +21,20 @@ from tests.evidence import files
 ROOT = Path(__file__).parents[2]
 WRITTEN = yaml.safe_load((ROOT / "ghostlib" / "paper" / "claims.yaml").read_text(encoding="utf-8"))
 RULE = WRITTEN["rule"]
-CLAIMS = [claim for claim in WRITTEN["claims"] if "better" in claim]
+CLAIMS = [claim for claim in WRITTEN["claims"] if {"better", "not_better", "correlates"} & set(claim)]
 
 
 class Profile:
-    """results/<profile>: (table, row, column) -> seed -> accuracy, and -> which test images are right."""
+    """results/<profile>: (table, row, column) -> seed -> accuracy, and -> which test images are right; teachers."""
 
     def __init__(self, folder: Path):
         self.accuracies: dict[tuple[str, ...], dict[int, float]] = {}
         self.right: dict[tuple[str, ...], dict[int, np.ndarray]] = {}
+        self.teachers: dict[str, float] = {}
         labels = {"row": str, "column": str}
+        if (folder / "teachers.csv").exists():
+            stand_ins = pd.read_csv(folder / "teachers.csv")
+            self.teachers = dict(zip(stand_ins["stands_in_for"], stand_ins["test_top1"], strict=True))
         for path in folder.glob("runs/*.csv"):
             runs = pd.read_csv(path, dtype=labels)
             if "metric" in runs:
@@ -42,21 +46,18 @@ class Profile:
                 self.right.setdefault((path.stem, row.row, row.column), {})[row.seed] = bits.astype(int)
 
 
-def compare(profile: Profile, cell: tuple[str, ...], than: tuple[str, ...], comparisons: int) -> dict | None:
-    """`cell` minus `than`: the mean, its interval, the upper end of the widened one, and the verdict on it."""
-    a, b = profile.accuracies.get(cell, {}), profile.accuracies.get(than, {})
-    seeds = sorted(set(a) & set(b))
-    if not seeds:
-        return None
-    differences = np.array([a[seed] - b[seed] for seed in seeds])
-    n, mean = len(seeds), differences.mean()
+def judge(differences: np.ndarray, by_image: np.ndarray | None, comparisons: int, bound: float = 0.0,
+          margin: float = math.inf) -> dict:
+    """The mean of a value a seed, its interval, the upper end of the widened one, and the verdict on it.
+
+    `bound` is what the interval must lie above; `by_image` (seeds, images) has the same values image by image.
+    """
+    n, mean = len(differences), differences.mean()
     if n == 1:
         return {"ours": mean, "low": math.nan, "high": math.nan, "most": math.nan, "verdict": "inconclusive"}
     from_seeds = differences.std(ddof=1) / math.sqrt(n)
     from_images = 0.0
-    right = [(profile.right.get(cell, {}).get(seed), profile.right.get(than, {}).get(seed)) for seed in seeds]
-    if all(x is not None and y is not None for x, y in right):
-        by_image = 100 * np.array([x - y for x, y in right])  # (seeds, images)
+    if by_image is not None:
         assert by_image.mean() == pytest.approx(mean, abs=1e-3)
         seeds, images = by_image.shape
         rows, columns = (by_image.mean(axis=axis).var() for axis in (1, 0))  # the rest of the variance is interaction
@@ -70,24 +71,62 @@ def compare(profile: Profile, cell: tuple[str, ...], than: tuple[str, ...], comp
     low, high, most = mean - half(alpha), mean + half(alpha), mean + half(alpha / comparisons)
     if from_seeds < 1e-9:
         verdict = "inconclusive"  # all seeds alike
-    elif low > 0:
+    elif low > bound:
         verdict = "confirmed"
-    elif most < 0:
+    elif most < bound:
         verdict = "contradicted"
-    elif (n >= RULE["bounded_seeds"] and -RULE["margin"] < low and high < RULE["margin"] and cell[0] != "table_10"):
+    elif n >= RULE["bounded_seeds"] and -margin < low and high < margin < math.inf:
         verdict = "bounded"
     else:
         verdict = "inconclusive"
     return {"ours": mean, "low": low, "high": high, "most": most, "verdict": verdict}
 
 
+def compare(profile: Profile, cell: tuple[str, ...], than: tuple[str, ...], comparisons: int,
+            bound: float = 0.0) -> dict | None:
+    """`cell` minus `than`."""
+    a, b = profile.accuracies.get(cell, {}), profile.accuracies.get(than, {})
+    seeds = sorted(set(a) & set(b))
+    if not seeds:
+        return None
+    right = [(profile.right.get(cell, {}).get(seed), profile.right.get(than, {}).get(seed)) for seed in seeds]
+    known = all(x is not None and y is not None for x, y in right)
+    by_image = 100 * np.array([x - y for x, y in right]) if known else None
+    margin = math.inf if cell[0] == "table_10" else RULE["margin"]
+    return judge(np.array([a[seed] - b[seed] for seed in seeds]), by_image, comparisons, bound, margin)
+
+
+def slope(profile: Profile, table: str, teachers: list[str], columns: list[str]) -> dict | None:
+    """By how much students' accuracy rises with their teachers', by a line in each seed."""
+    cells = [[(table, teacher, column) for column in columns] for teacher in teachers]
+    seeds = set.intersection(*(set(profile.accuracies.get(cell, {})) for of in cells for cell in of))
+    if not seeds or not set(teachers) <= set(profile.teachers):
+        return None
+    x, seeds = [profile.teachers[teacher] for teacher in teachers], sorted(seeds)
+
+    def lines(values: dict) -> np.ndarray:
+        """(seeds, ...): for each seed, a line through the teachers' means over the columns."""
+        means = [np.mean([[values[cell][seed] for cell in of] for of in cells], axis=1) for seed in seeds]
+        return np.array([np.polyfit(x, mean, 1)[0] for mean in means])
+
+    known = all(seed in profile.right.get(cell, {}) for of in cells for cell in of for seed in seeds)
+    return judge(lines(profile.accuracies), 100 * lines(profile.right) if known else None, 1)
+
+
 def recompute(folder: Path) -> tuple[dict[str, list[dict | None]], dict[str, str]]:
     """Each claim's comparisons, None for one that was not measured, and its verdict."""
     profile, compared, verdicts = Profile(folder), {}, {}
     for claim in CLAIMS:
-        pairs = [[cell if len(cell) == 3 else [claim["experiment"], *cell] for cell in (pair["cell"], pair["than"])]
-                 for pair in claim["better"]]
-        found = [compare(profile, tuple(cell), tuple(than), len(pairs)) for cell, than in pairs]
+        if "correlates" in claim:
+            found = [slope(profile, claim["experiment"], list(claim["correlates"]["teachers"]),
+                           claim["correlates"]["columns"])]
+        else:
+            pairs = [[tuple(cell if len(cell) == 3 else [claim["experiment"], *cell]) for cell in
+                      (pair["cell"], pair["than"])] for pair in claim.get("better") or claim["not_better"]]
+            if "better" in claim:
+                found = [compare(profile, cell, than, len(pairs)) for cell, than in pairs]
+            else:  # than is behind by less than the margin
+                found = [compare(profile, than, cell, len(pairs), -RULE["margin"]) for cell, than in pairs]
         words = {comparison["verdict"] if comparison else "not attempted" for comparison in found}
         compared[claim["id"]] = found
         verdicts[claim["id"]] = next(word for word in ("contradicted", "not attempted", "inconclusive", "bounded",
@@ -119,7 +158,7 @@ def test_the_committed_tables_are_what_the_committed_runs_say(profile):
 
 @pytest.fixture(scope="module")
 def six_seeds(tmp_path_factory) -> Path:
-    """Six seeds of three tables, image by image, and of Table 10; with the tables that the project makes of them."""
+    """Six seeds of five tables, image by image, and of Table 10; with the tables that the project makes of them."""
     folder = tmp_path_factory.mktemp("six")
     gains = {"table_6": {("w/ ReP&KD", "step"): [0] * 6, ("w/ ReP&KD", "cosine_0"): [0.02] * 6,
                          ("w/ ReP&KD", "cosine_1e-5"): [0.02] * 6},
@@ -127,10 +166,16 @@ def six_seeds(tmp_path_factory) -> Path:
                          ("w/ ReP&KD", "0.1"): [0] * 6, ("w/ ReP&KD", "0.01"): [0.0, 0.03] * 3,
                          ("w/ ReP&KD", "0.03"): [0] * 6},
              "table_1": {(row, width): [gain] * 6 for row, gain in (("w/ ReP", 0.02), ("w/o ReP", 0))
-                         for width in ("1.0×", "1.3×")}}
+                         for width in ("1.0×", "1.3×")},
+             "table_2": {(row, "w/ 1×1 DW"): [gain] * 6 for row, gain in (("N=3", 0), ("N=4", 0), ("N=5", 0.02))},
+             "table_3": {(row, column): [gain, gain + 0.01] * 3
+                         for row, gain in (("ResNet-101", 0), ("DeiT-B", 0.01), ("BEiTv2-B", 0.03))
+                         for column in ("α=0.5", "α=0.9", "α=1.0")}}
     for number, (table, cells) in enumerate(gains.items()):
         files.write_right(folder, table, {cell: files.right(gain, seed=10 * number + i)
                                           for i, (cell, gain) in enumerate(cells.items())})
+    pd.DataFrame({"stands_in_for": ["ResNet-101", "DeiT-B", "BEiTv2-B"], "run": "key", "test_top1": [70.0, 75, 90]}
+                 ).to_csv(folder / "teachers.csv", index=False)
     files.write(folder, "table_10", {(f"{network} @{side}", "mAP"): [20 + i + seed / 10 + seed % 2 / 20
                                                                      for seed in range(6)]
                                      for i, network in enumerate(["GhostNetV2 1.0×", "GhostNetV3 1.0×"])
@@ -144,6 +189,7 @@ def test_the_tables_of_six_seeds_and_their_images_are_what_the_files_say(six_see
     assert found["cosine-beats-step"] == "confirmed" and found["cosine-to-zero"] == "bounded"
     assert found["large-weight-decay-hurts"] == "contradicted" and found["small-weight-decay-hurts"] == "inconclusive"
     assert found["reparam-helps"] == "not attempted"  # without width 1.6×
+    assert found["three-branches-suffice"] == "contradicted" and found["better-teacher-helps"] == "confirmed"
 
 
 @pytest.mark.parametrize("column", ["ours", "low", "high", "most"])

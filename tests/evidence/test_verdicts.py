@@ -240,6 +240,86 @@ def test_map_has_no_margin(tmp_path):
     assert verdict(tmp_path, "detection-v3-beats-v2")["verdict"] != "bounded"
 
 
+# -- no better, and a slope
+
+def write_table_2(folder: Path, five: list[float], four: list[float] | None = None, noise: float = 0.003) -> None:
+    """Three, four and five branches, by image; three gain nothing."""
+    gains = {"N=3": [0] * len(five), "N=4": four or [0] * len(five), "N=5": five}
+    write_right(folder, "table_2", {(row, "w/ 1×1 DW"): right(gain, noise=noise, seed=i)
+                                    for i, (row, gain) in enumerate(gains.items())})
+
+
+def test_no_better_is_shown_by_an_interval_that_leaves_out_a_gain_of_the_margin(tmp_path):
+    write_table_2(tmp_path, [0] * 6)
+    row = verdict(tmp_path, "three-branches-suffice")
+    assert row["verdict"] == "confirmed" and -0.5 < row["low"] < 0 and "lies above −0.50 points." in row["reason"]
+    assert row["comparison"] in ("N=3 over N=4 (w/ 1×1 DW)", "N=3 over N=5 (w/ 1×1 DW)")
+    write_table_2(tmp_path, [-0.02] * 6)  # a loss confirms it, too
+    assert verdict(tmp_path, "three-branches-suffice")["verdict"] == "confirmed"
+
+
+def test_a_gain_beyond_the_margin_contradicts_that_there_is_none_and_a_smaller_one_does_not(tmp_path):
+    write_table_2(tmp_path, [0.02] * 6)
+    row = verdict(tmp_path, "three-branches-suffice")
+    assert row["verdict"] == "contradicted" and row["comparison"].startswith("N=3 over N=5")
+    assert "lies below −0.50 points, also when widened for the claim's 2 comparisons." in row["reason"]
+    write_table_2(tmp_path, [0.0025] * 6, noise=0.001)
+    row = verdict(tmp_path, "three-branches-suffice")
+    assert row["verdict"] == "confirmed" and row["high"] < 0  # certain, and too small to count
+    write_table_2(tmp_path, [0.005] * 6)
+    row = verdict(tmp_path, "three-branches-suffice")
+    assert row["verdict"] == "inconclusive" and row["low"] < -0.5 < row["high"]
+    assert "holds −0.50 points" in row["reason"]
+
+
+def test_of_no_better_the_p_is_that_of_a_gain_of_the_margin(tmp_path):
+    write_table_2(tmp_path, [0] * 6)
+    rows = evidence.evidence(tmp_path).query("decides and claim == 'three-branches-suffice'")
+    assert rows["p"].to_list() == [2 / 2**6] * 2 and (rows["bound"] == -RULE.margin).all()
+
+
+def write_teachers(folder: Path, accuracies: list[float]) -> None:
+    pd.DataFrame({"stands_in_for": ["ResNet-101", "DeiT-B", "BEiTv2-B"], "run": "key", "test_top1": accuracies}).to_csv(
+        folder / "teachers.csv", index=False)
+
+
+def write_students(folder: Path, *values: list[float]) -> None:
+    """Of three teachers, the same at every α."""
+    write(folder, "table_3", {(row, column): of for row, of in zip(numbers.table("table_3").index, values, strict=True)
+                              for column in numbers.table("table_3").columns})
+
+
+@pytest.mark.parametrize(("best", "expected"), [([74, 75.5, 76], "confirmed"), ([66, 67.5, 68], "contradicted"),
+                                                ([70, 73, 69], "inconclusive")])
+def test_students_rise_with_their_teachers_by_a_slope_within_each_seed(tmp_path, best, expected):
+    write_students(tmp_path, [70, 71, 72], [70, 71, 72], best)
+    write_teachers(tmp_path, [80.0, 85.0, 90.0])
+    row = verdict(tmp_path, "better-teacher-helps")
+    slopes = [np.polyfit([80, 85, 90], [first, first, last], 1)[0] for first, last in zip([70, 71, 72], best,
+                                                                                        strict=True)]
+    assert row["verdict"] == expected and row["unit"] == "points a point"
+    assert (row["ours"], row["low"], row["high"]) == pytest.approx((np.mean(slopes), *stats.t_interval(slopes)))
+    assert "Teachers: ResNet-101 80.0 %, DeiT-B 85.0 %, BEiTv2-B 90.0 %." in row["reason"]
+
+
+def test_without_teachers_that_differ_there_is_no_slope(tmp_path):
+    write_students(tmp_path, [70, 71, 72], [70, 71, 72], [74, 75.5, 76])
+    assert verdict(tmp_path, "better-teacher-helps")["reason"].startswith("teachers.csv does not tell")
+    write_teachers(tmp_path, [80.0] * 3)
+    row = verdict(tmp_path, "better-teacher-helps")
+    assert row["verdict"] == "not attempted" and row["reason"] == "All teachers are equally accurate."
+
+
+def test_what_the_strategy_adds_is_judged_over_the_fair_rivals(tmp_path):
+    networks = [*(f"GhostNetV2 {width}" for width in ("1.0×", "1.3×", "1.6×")), "MobileNetV2 1.0×", "ShuffleNetV2 1.0×"]
+    write(tmp_path, "rivals", {(name, "Top-1 (%)"): [70, 71, 72] for name in networks})
+    write(tmp_path, "table_9", {(name.replace("V2", "V3") if "Ghost" in name else f"{name} + ours", "Top-1 (%)"):
+                                [72, 73.5, 74] for name in networks})
+    row = verdict(tmp_path, "strategy-adds")
+    assert row["verdict"] == "confirmed" and row["claimed_by"] == "us" and math.isnan(row["paper"])
+    assert row["ours"] == pytest.approx(13 / 6) and "5 of 5 comparisons are confirmed." in row["reason"]
+
+
 # -- the mean contrast
 
 def test_the_mean_of_a_claim_s_comparisons_is_taken_within_each_seed_and_decides_nothing(tmp_path):
@@ -409,4 +489,4 @@ def test_the_committed_results_can_be_judged(folder):
     judged = verdicts.judge(evidence.evidence(folder))
     assert len(judged) == len(CLAIMS) and set(judged["verdict"]) <= set(Verdict)
     assert not judged.loc[judged["seeds"] == 1, "verdict"].isin(["confirmed", "contradicted"]).any()
-    assert set(proxy.proxy(folder)["experiment"]) <= set(numbers.load())
+    assert set(proxy.proxy(folder)["experiment"]) <= {*numbers.load(), *claims.OWN}

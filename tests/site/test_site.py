@@ -57,9 +57,9 @@ def report_of(claimed: list[tuple]) -> dict:
     subjects = {subject: [claim for claim in claimed if claim[1] == subject] for subject in claims.SUBJECTS}
     counts = {subject: {verdict: sum(claim[3] == verdict for claim in found) for verdict in BADGE} | {"all": len(found)}
               for subject, found in {**subjects, "all": claimed}.items()}
-    told = [dict(id=name, statement=f"It says {name}.", place="Somewhere", subject=subject, exhibit=exhibit,
-                 comparison="", paper=ours, ours=ours, low=ours, high=ours, unit=unit, seeds=7 * (unit == "points"),
-                 p=None, verdict=verdict, but="at a price" if verdict == "confirmed" else "",
+    told = [dict(id=name, statement=f"It says {name}.", place="Somewhere", claimed_by="the paper", subject=subject,
+                 exhibit=exhibit, comparison="", paper=ours, ours=ours, low=ours, high=ours, unit=unit,
+                 seeds=7 * (unit == "points"), p=None, verdict=verdict, but="at a price" if verdict == "confirmed" else "",
                  reason="Because of `that`.", caveat="")
             for name, subject, exhibit, verdict, ours, unit in claimed]
     return {"profile": "tiny", "scale": "48 digits, seven seeds", "teachers": "The teachers are stand-ins.",
@@ -244,6 +244,15 @@ def test_a_claim_has_its_numbers_in_its_unit(pages):
 def test_a_claim_that_holds_with_a_but_says_so_wherever_it_is_listed(pages):
     texts = [" ".join(text.split()) for text in pages["index.html"].articles.values()]
     assert sum(text.count("✓ confirmed It says reparam-helps. But at a price.") for text in texts) == 2
+
+
+def test_a_claim_of_ours_says_so_wherever_it_is_listed(pages, folder):
+    assert "(ours)" not in pages["index.html"].text
+    first, *others = report_of(CLAIMS)["claims"]
+    change_report(folder, claims=[first | {"claimed_by": "us"}, *others])
+    text = " ".join(Page(build.build(folder)).text.split())
+    assert text.count(f"{first['statement']} (ours)") >= 1 and "Somewhere (ours)" in text
+    assert "1 of them ours and not the paper's" in text
 
 
 def test_there_is_a_column_of_p_only_where_some_claim_has_one(pages, folder):
