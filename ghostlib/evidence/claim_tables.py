@@ -40,7 +40,8 @@ def quantities(judged: pd.DataFrame) -> pd.DataFrame:
         "What decides": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
         "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
-        "Seeds": judged["seeds"].map(lambda seeds: str(seeds) if seeds else "—")}, index=judged.index)
+        "Seeds": [str(row.seeds or (f"{row.sessions} sessions" if row.sessions else "—"))
+                  for row in judged.itertuples()]}, index=judged.index)
 
 
 def statements(judged: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,6 @@
 """What the runs of a profile say about each claim's comparisons.
 
-    claims.load()  +  results/<profile>/runs/*.csv, correct/*.csv, teachers.csv
+    claims.load()  +  results/<profile>/runs/*.csv, correct/*.csv, teachers.csv  +  results/sessions/*.csv
       -> evidence()             a row a comparison
       -> verdicts.judge()       a row a claim
 """
@@ -15,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from ghostlib.evidence import measured, stats, times
+from ghostlib.evidence import balance, measured, stats, times
 from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
 from ghostlib.exhibits import complexity
 from ghostlib.paper import exhibits, numbers
 from ghostlib.paper.claims import OWN, Aside, Claim, Counts, Rule, load, published
 
 COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "half_seeds", "half_images",
-           "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "p", "p_holm", "detectable", "loss",
-           "loss_low", "loss_high", "unit", "margin", "test", "bound", "note"]
+           "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "sessions", "p", "p_holm", "detectable",
+           "loss", "loss_low", "loss_high", "unit", "margin", "test", "bound", "note"]
 _UNTESTED = ["p", "detectable", "most"]  # what a comparison that decides nothing has not: it is not tested
 
 
@@ -35,7 +35,7 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     they were measured. `paper` and `ours` are a difference of accuracies in points, a count in millions (M), a ratio of
     counts or of times (×) or a rank correlation (ρ); `low` and `high` are the interval of ours, which decides: of a
     difference over seeds and test images where correct/*.csv tells these, else Student's over the seeds; of a ratio of
-    times that of the percentiles, which is no confidence interval. `half_seeds` and `half_images` are the two parts of
+    times Student's over the `sessions` that timed both. `half_seeds` and `half_images` are the two parts of
     a difference's half-width, the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's
     interval is `crossed_low` and `crossed_high`. `most` is the upper end of a difference's interval widened for the
     number of the claim's comparisons. `margin` is within which a difference is bounded; only top-1 has one. `test` and
@@ -45,14 +45,14 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     Student's interval over the seeds.
 
     Args:
-        folder: results/<profile>; of its runs/*.csv and correct/*.csv whatever is there.
+        folder: results/<profile>; of its runs/*.csv and correct/*.csv, and of results/sessions, whatever is there.
 
     Raises:
         ValueError: an experiment's file holds one seed of a cell twice, or correct/ is of other trainings than runs/.
     """
     rule, claims = load()
     files = measured.read(folder)
-    values, records = Measured.load(folder, files), []
+    values, timed, records = Measured.load(folder, files), times.sessions(folder), []
     for claim in claims:
         if claim.not_attempted:
             found = [{"comparison": "", "note": claim.not_attempted}]
@@ -62,13 +62,16 @@ def evidence(folder: str | Path) -> pd.DataFrame:
             found = [_slope(claim, values, rule)]
         elif claim.counts:
             found = _counts(claim.counts, files.get("complexity"))
+        elif claim.undominated:
+            found = balance.compare(claim.undominated, _counted(files.get("complexity")), timed, rule)
         else:
-            found = times.compare(claim, files.get("latency"), rule)
+            found = times.compare(claim, timed, rule)
         records += [{"claim": claim.id, "decides": record.get("note") != MEAN, **record} for record in found]
         records += [{"claim": claim.id, "decides": False, **record}
                     for aside in claim.asides for record in _aside(aside, claim, values, rule)]
-    rows = pd.DataFrame(records, columns=COLUMNS).fillna({"seeds": 0, "unit": "", "test": "", "note": ""})
-    return rows.assign(p_holm=stats.holm(rows["p"])).astype({"seeds": int})
+    rows = pd.DataFrame(records, columns=COLUMNS).fillna({"seeds": 0, "sessions": 0, "unit": "", "test": "",
+                                                              "note": ""})
+    return rows.assign(p_holm=stats.holm(rows["p"])).astype({"seeds": int, "sessions": int})
 
 
 def _differences(claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[str, Any]]:
@@ -188,6 +191,13 @@ def _counts(counts: Counts, counted: pd.DataFrame | None) -> Iterator[dict[str, 
             if counts.fewer_than:
                 record |= {"test": "fewer", "bound": 1.0}
             yield record | {"paper": printed, "ours": count}
+
+
+def _counted(counted: pd.DataFrame | None) -> dict[tuple[str, str], float]:
+    """(row of Table 9, quantity) -> what was counted."""
+    if counted is None:
+        return {}
+    return counted[counted["table"] == "table_9"].set_index(["row", "quantity"])["measured"].to_dict()
 
 
 def _no_file(*experiments: str) -> str:

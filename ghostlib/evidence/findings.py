@@ -10,7 +10,7 @@ from typing import Self
 
 import pandas as pd
 
-from ghostlib.evidence import cost, evidence, measured, proxy, verdicts
+from ghostlib.evidence import cost, evidence, measured, proxy, times, verdicts
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.paper import claims, errata
 from ghostlib.training.profile import Profile
@@ -63,8 +63,13 @@ class Findings:
 
     @property
     def machine(self) -> dict[str, str]:
-        """What the latencies were timed on; empty if none were."""
+        """What the profile's own session of latencies was timed on; empty if there is none."""
         return measured.machine(self.measured)
+
+    @property
+    def sessions(self) -> dict[str, str]:
+        """The sessions that times are judged over: name -> processor."""
+        return {name: str(timed["cpu"].iloc[0]) for name, timed in times.sessions(self.folder).items()}
 
     @property
     def trainings(self) -> int:

@@ -13,8 +13,8 @@ from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 
 _CLAIM = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
-          "low", "high", "unit", "seeds", "p", "detectable", "mean", "mean_low", "mean_high", "mean_word", "loss",
-          "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
+          "low", "high", "unit", "seeds", "sessions", "p", "detectable", "mean", "mean_low", "mean_high", "mean_word",
+          "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
 # The rows of Tables 9 and 10 whose accuracies are the paper's headlines.
 _TOP1 = [f"GhostNet{version} {width}" for width in ("1.0×", "1.3×", "1.6×") for version in ("V2", "V3")]
 _MAP = ["GhostNetV2 1.0× @416", "GhostNetV3 1.0× @416"]
@@ -37,7 +37,8 @@ def full(findings: Findings) -> dict[str, Any]:
         "verdicts": {subject: {str(verdict): int(count) for verdict, count in counts.items()}
                      for subject, counts in findings.counts.iterrows()},
         "claims": _records(shown), "proxy": _records(findings.proxy), "errata": _records(findings.errata),
-        "costs": findings.cost.record(), "machine": findings.machine, "trainings": findings.trainings}
+        "costs": findings.cost.record(), "machine": findings.machine,
+        "sessions": findings.sessions, "trainings": findings.trainings}
 
 
 def metrics(findings: Findings) -> dict[str, Any]:

@@ -19,14 +19,13 @@ _READING = """\
 The numbers of a claim are those of its weakest comparison, which decides; the mean of all stands in the reason.
 Differences of accuracy are points in the claim's favour, with a {confidence:g} % interval over paired seeds and, where
 it is recorded which test images each training gets right, over these, too. It covers what differs between trainings of
-the network compared: not its teachers, which are trained once. The interval of a ratio of times runs from the 10th
-percentile of the one network over the 90th of the other to the reverse. These are percentiles of the calls that are
-kept: the fastest and the slowest tenth of each network's calls (48 in the default eight rounds) are left out, so single
-calls spread more. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every comparison,
-*contradicted* one; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least {bounded}
-seeds, smaller than {margin:g} points, of whichever sign; *exact* is within {tolerance:g} % of the printed number. Below
-{significant} seeds nothing is called significant, and no p is shown. The protocol and the rule are in
-`ghostlib/paper/claims.yaml`.
+the network compared: not its teachers, which are trained once. A ratio of times is the geometric mean over sessions,
+runs of the latency stage, of the ratios of medians; its interval is Student's of the logarithms between sessions, and
+fewer than {sessions} decide nothing. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every
+comparison, *contradicted* one; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least
+{bounded} seeds, smaller than {margin:g} points, of whichever sign; *exact* is a count within {tolerance:g} % of the
+printed number, or on the claimed side of another. Below {significant} seeds nothing is called significant, and no p is
+shown. The protocol and the rule are in `ghostlib/paper/claims.yaml`, which marks what is our claim and not the paper's.
 
 {history}"""
 
@@ -67,7 +66,7 @@ class Report(Findings):
             sentences.append("Points here are not points on ImageNet: only signs and orders stand beside the paper's, "
                              "and what holds on these images, widths and steps need not hold there.")
         sentences.append("Parameters, operations and CPU times are of the networks at their full size, whatever the "
-                         "profile; times are of one machine.")
+                         "profile; times are of the machines that they were taken on.")
         return " ".join(sentences)
 
     @property
@@ -76,7 +75,7 @@ class Report(Findings):
         rule = claims.load()[0]
         reading = _READING.format(confidence=100 * rule.confidence, tolerance=100 * rule.tolerance,
                                   significant=rule.significant_seeds, bounded=rule.bounded_seeds, margin=rule.margin,
-                                  history=claims.history())
+                                  sessions=rule.latency_sessions, history=claims.history())
         experiments = (chapter(judged, self.folder) for _, judged in self.claims.groupby("experiment", sort=False))
         return "\n\n".join((
             self.introduction, "## Every claim", reading, *experiments,

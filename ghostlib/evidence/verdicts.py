@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from ghostlib.evidence import caveats
+from ghostlib.evidence import balance, caveats
 from ghostlib.evidence.contrast import MEAN
 from ghostlib.evidence.quantities import nats, number, with_interval
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Rule
 
 COLUMNS = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
-           "low", "high", "unit", "seeds", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high", "mean_word",
-           "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
+           "low", "high", "unit", "seeds", "sessions", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high",
+           "mean_word", "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
 
 
 class Verdict(StrEnum):
@@ -74,13 +74,17 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             decided = comparisons.assign(verdict=comparisons.apply(decide, axis=1, rule=rule))
             deciding = _weakest(decided)
             tried = deciding["verdict"] != Verdict.NOT_ATTEMPTED
-            caveat = caveats.caveat(claim, asides, comparisons, rule) if tried else ""
+            caveat = caveats.caveat(claim, asides) if tried else ""
             mean = _mean(asides[asides["note"] == MEAN], rule)
-            reason = filter(None, [_reason(decided, deciding, rule), _averaged(mean, decided, deciding), caveat])
+            named = ""
+            if claim.undominated and tried:
+                named = balance.dominating(claim.undominated, decided["verdict"] == Verdict.CONTRADICTED,
+                                           decided["verdict"].map(lambda verdict: verdict.holds))
+            reason = filter(None, [_reason(decided, deciding, rule), named, _averaged(mean, decided, deciding), caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
                             **deciding, **mean, "caveat": caveat,
-                            "but": caveats.but(claim, rule) if deciding["verdict"].holds else "",
+                            "but": claim.but if deciding["verdict"].holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
 
@@ -98,7 +102,7 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
         return Verdict.EXACT if abs(_deviation(comparison)) <= rule.tolerance else Verdict.CONTRADICTED
     if comparison["test"] == "fewer":
         return Verdict.EXACT if comparison["ours"] < comparison["bound"] else Verdict.CONTRADICTED
-    if comparison["seeds"] == 1 or _all_alike(comparison):
+    if comparison["seeds"] == 1 or _all_alike(comparison) or 0 < comparison["sessions"] < rule.latency_sessions:
         return Verdict.INCONCLUSIVE
     above, below = comparison["low"] > comparison["bound"], comparison["high"] < comparison["bound"]
     holds, fails = (above, below) if comparison["test"] == "at least" else (below, above)
@@ -176,17 +180,24 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         share = f"{100 * (deciding['ours'] - 1):+.1f} %".replace("-", "−")
         sentences.append(f"{share}, and counts have no noise. {deciding['note']}".strip())
     elif not deciding["seeds"]:
-        side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
-        where = {Verdict.CONFIRMED: f"lies {side}", Verdict.CONTRADICTED: f"lies {other}",
-                 Verdict.INCONCLUSIVE: "reaches across"}
-        sentences.append(f"The interval must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it. "
-                         f"{deciding['note']}")
+        sentences += [_timed(deciding, rule), deciding["note"]]
     else:
         sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule), _losses(decided)]
         sentences.append(deciding["note"])
         if opposed := list(decided.loc[decided["paper"] < decided["bound"], "comparison"]):
             sentences.append(f"The paper's own numbers say the opposite of {', and of '.join(opposed)}.")
     return " ".join(filter(None, sentences))
+
+
+def _timed(deciding: pd.Series, rule: Rule) -> str:
+    """Where the interval over sessions, or over networks, lies."""
+    if deciding["sessions"] < rule.latency_sessions:
+        return f"Of {deciding['sessions']} sessions, and {rule.latency_sessions} are the least for a verdict."
+    side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
+    where = {Verdict.CONFIRMED: f"lies {side}", Verdict.CONTRADICTED: f"lies {other}",
+             Verdict.INCONCLUSIVE: "reaches across"}
+    over = "networks" if deciding["unit"] == "ρ" else f"{deciding['sessions']} sessions"
+    return (f"The interval over {over} must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it.")
 
 
 def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:

@@ -37,6 +37,7 @@ class Rule(Config):
     significant_seeds: int = Field(ge=6, description="of five, no sign-flip p is below 0.06")
     tolerance: _Share
     latency_tolerance: _Share
+    latency_sessions: int = Field(ge=2)
     rank_agreement: _Share
     ceiling: float = Field(ge=0, le=100, description="%")
     reliability: _Share
@@ -95,7 +96,7 @@ class Ratio(Config):
     to: str
     claim: str
     direction: Literal["at most", "at least"]
-    bound: Literal["printed", "same", "shorter"]
+    bound: Literal["same"] | Annotated[float, Field(gt=0)]
 
 
 class Claim(Config):

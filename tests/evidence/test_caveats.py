@@ -1,4 +1,4 @@
-"""What stands beside a verdict: fairer rivals, averages and other sessions, computed from the files."""
+"""What stands beside a verdict: fairer rivals and averages, computed from the files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ghostlib.evidence import evidence, stats, times, verdicts
+from ghostlib.evidence import evidence, stats, verdicts
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.paper import claims
 from tests.evidence.files import write, write_counts, write_times
@@ -78,29 +78,6 @@ def test_an_average_is_taken_within_each_seed(tmp_path):
     assert (f"Averaged over α within a seed, DeiT-B's students are ahead of ResNet-101's by "
             f"{with_interval(-27.5 / 9, low, high, 'points')} points (0 of 9 pairs are ahead): "
             "the interval lies below zero.") in row["caveat"]
-
-
-# -- times
-
-def test_a_ratio_says_in_how_many_sessions_it_was_confirmed(tmp_path):
-    write_times(tmp_path)
-    row = judged(tmp_path, "latency-mobileone")
-    assert row["verdict"] == "confirmed" and row["but"] == "in 1 of 7 sessions only"
-    assert "GhostNetV3 1.0× / MobileOne-S1 was confirmed in 1 of 7 sessions: 0.52× [0.46×, 0.73×], " in row["reason"]
-    assert row["reason"].endswith("The session in the tables is not among them.")
-    assert judged(tmp_path, "latency-mobilevit")["but"] == ""
-
-
-def test_a_session_that_is_listed_is_not_called_another(tmp_path):
-    write_times(tmp_path)
-    path = tmp_path / "runs" / "latency.csv"
-    timed = pd.read_csv(path)
-    session = times.sessions()["v3-100-mobileone-s1"].iloc[2]
-    ours = (timed["network"] == "ghostnetv2_100", ["median_ms", "p10_ms", "p90_ms"])
-    timed.loc[timed["network"] == "mobileone_s1", ours[1]] = 10.0
-    timed.loc[ours] = [10 * session["ours"], 10 * session["low"], 10 * session["high"]]
-    timed.to_csv(path, index=False)
-    assert "not among them" not in judged(tmp_path, "latency-mobileone")["reason"]
 
 
 def test_a_caveat_does_not_deny_its_verdict(tmp_path):

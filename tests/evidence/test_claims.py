@@ -11,7 +11,7 @@ import pytest
 
 from ghostlib.config import ConfigError
 from ghostlib.deploy.count import TOLERANCE
-from ghostlib.evidence import evidence, times
+from ghostlib.evidence import evidence
 from ghostlib.experiments import Experiment
 from ghostlib.paper import claims, errata, exhibits, numbers
 from ghostlib.training.profile import load_params
@@ -128,12 +128,6 @@ def test_an_erratum_names_a_note_by_its_id():
     assert errata.errata().set_index("place").loc["§4.2, Eq. 4", "sentence"] == numbers.note("table_4", "eq-4")
     with pytest.raises(ValueError, match="unknown note of table_4 'eq-5'; known: .*eq-4"):
         numbers.note("table_4", "eq-5")
-
-
-def test_every_session_is_of_a_ratio_and_has_an_interval():
-    assert set(times.sessions()) <= set(claims.ratios())
-    for sessions in times.sessions().values():
-        assert ((sessions["low"] <= sessions["ours"]) & (sessions["ours"] <= sessions["high"])).all()
 
 
 def test_the_history_of_the_rule_is_the_one_that_git_shows():

@@ -87,7 +87,9 @@ def test_the_summary_shows_the_headline_claims_the_decided_ones_and_every_count(
 def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
     written = []
     for name in ("first", "second"):
-        shutil.copytree(tmp_path, tmp_path / name, ignore=shutil.ignore_patterns("first", "second"))
+        shutil.copytree(tmp_path, tmp_path / name, ignore=shutil.ignore_patterns("first", "second", "sessions"))
+    shutil.copytree(tmp_path.parent / "sessions", tmp_path / "sessions")
+    for name in ("first", "second"):
         found = judged(tmp_path / name)
         found.write()
         figures.write(forest.draw(found.claims, found.evidence, "tiny"), tmp_path / name / "figures", "claims")
@@ -119,17 +121,21 @@ def test_the_figure_has_a_row_a_claim_about_accuracy_and_draws_the_deciding_inte
 
 # -- what it says of itself
 
-def test_the_reading_says_what_percentiles_are_of_and_what_git_shows_of_the_rule(three_seeds):
+def test_the_reading_says_what_an_interval_of_times_is_of_and_what_git_shows_of_the_rule(three_seeds):
     text = " ".join(three_seeds.markdown.split())
-    assert "percentiles of the calls that are kept: the fastest and the slowest tenth" in text
+    assert "Student's of the logarithms between sessions, and fewer than 5 decide nothing" in text
     assert " ".join(claims.history().split()) in text and "run in full" not in text
 
 
 def test_the_row_of_a_weakly_confirmed_claim_says_so_and_the_summary_says_why(three_seeds):
-    row = next(line for line in three_seeds.summary.splitlines() if "MobileOne-S1, S2 and S4" in line)
-    assert row.endswith("| confirmed, but in 1 of 7 sessions only |")
-    note = next(line for line in three_seeds.summary.splitlines() if line.startswith("- ") and "S2 and S4" in line)
-    assert "*Confirmed, but in 1 of 7 sessions only:*" in note and "0.66× [0.54×, 0.77×]" in note
+    ahead = {("GhostNetV3 1.0×", "Top-1 (%)"): [80, 81.5, 82], ("GhostNetV2 1.0×", "Top-1 (%)"): [70, 71, 72]}
+    write(three_seeds.folder, "table_9", {(row.replace("1.0", width), column): values for (row, column), values in
+                                          ahead.items() for width in ("1.0", "1.3", "1.6")})
+    summary = judged(three_seeds.folder).summary.splitlines()
+    row = next(line for line in summary if line.startswith("| At each of three widths"))
+    assert row.endswith("| confirmed (3 seeds), but over a rival that may be weak |")
+    note = next(line for line in summary if line.startswith("- At each of three widths"))
+    assert "*Confirmed (3 seeds), but over a rival that may be weak:*" in note and "by RMSProp" in note
 
 
 def test_no_table_shows_a_p_below_six_seeds(three_seeds):
@@ -183,6 +189,7 @@ def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     assert told["seeds"] == {"values": [0], "fewest": 3, "most": 3} and told["rule"]["significant_seeds"] == 6
     assert set(told["detectable"]) == {"least", "median", "most"}
     assert told["verdicts"]["all"]["all"] == len(told["claims"]) == len(claims.load()[1])
+    assert told["sessions"] == {f"2026-01-02-{letter}": "Some CPU" for letter in "abcde"}
     assert told["machine"] == {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
                                "date": "2026-01-02"}
     assert "BEiTv2-B (stand-in: resnet10, 15 epochs)" in told["teachers"] and told["teachers"] in three_seeds.markdown

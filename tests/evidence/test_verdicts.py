@@ -12,9 +12,8 @@ import pytest
 from ghostlib.evidence import evidence, proxy, stats, verdicts
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import complexity
-from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
-from tests.evidence.files import cosine, right, write, write_counts, write_right, write_times
+from tests.evidence.files import cosine, right, write, write_counts, write_right
 
 RULE, CLAIMS = claims.load()
 NAN = math.nan
@@ -414,7 +413,7 @@ def test_significant_needs_six_seeds_and_a_small_corrected_p(tmp_path, seeds, sa
     assert ("Significant" in row["reason"]) == (seeds == 8)
 
 
-# -- counts and times
+# -- counts
 
 def test_counts_within_the_tolerance_are_exact_and_others_contradict_with_their_reason(tmp_path):
     write_counts(tmp_path, 1.019)
@@ -429,56 +428,28 @@ def test_counts_within_the_tolerance_are_exact_and_others_contradict_with_their_
     assert row["verdict"] == "contradicted" and (row["paper"], row["ours"]) == pytest.approx((1, 1.021))
 
 
-def test_the_paper_s_own_times_confirm_its_claims(tmp_path):
-    write_times(tmp_path)
-    judged = verdicts.judge(evidence.evidence(tmp_path)).set_index("id").filter(like="latency-", axis=0)
-    assert judged["verdict"].drop("latency-mobile").isin(["confirmed", "inconclusive"]).all()
-    assert set(judged["verdict"].drop(["latency-mobile", "latency-ranks"])) == {"confirmed"}
-    assert "Some CPU" in judged.loc["latency-mobileone", "reason"]
+def test_fewer_operations_are_told_from_more(tmp_path):
+    write_counts(tmp_path)
+    row = verdict(tmp_path, "detection-needs-fewer")
+    assert row["verdict"] == "exact" and row["ours"] == pytest.approx(342 / 613) and "counts have no noise" in row[
+        "reason"]
+    write_counts(tmp_path, 2)
+    row = verdict(tmp_path, "detection-needs-fewer")
+    assert row["verdict"] == "contradicted" and row["reason"].startswith("0 of 2 comparisons are exact. +11.6 %")
 
 
-@pytest.mark.parametrize(("s1", "expected"), [(7.81 / 0.3, "confirmed"), (7.81 / 0.6, "inconclusive"),
-                                              (7.81 / 0.7, "contradicted")])
-def test_a_ratio_is_judged_by_its_whole_interval(tmp_path, s1, expected):
-    """Half is printed as 0.526 and may be 0.604; the interval of 0.6 holds that."""
-    write_times(tmp_path, mobileone_s1=s1)
-    row = verdict(tmp_path, "latency-mobileone")
-    assert row["verdict"] == expected
-    if expected != "confirmed":
-        assert row["ours"] == pytest.approx(7.81 / s1) and row["low"] == pytest.approx(row["ours"] * 0.99 / 1.01)
-
-
-def test_at_least_is_the_other_side(tmp_path):
-    write_times(tmp_path, mobileone_s4=18.87 * 2)
-    row = verdict(tmp_path, "latency-mobileone")
-    assert row["verdict"] == "contradicted" and row["ours"] == pytest.approx(2) and row["comparison"].startswith(
-        "MobileOne-S4 / GhostNetV3 1.6×")
-
-
-def test_other_engines_are_told_and_decide_nothing(tmp_path):
-    write_times(tmp_path)
-    path = tmp_path / "runs" / "latency.csv"
-    before, timed = verdict(tmp_path, "latency-mobilenetv2"), pd.read_csv(path)
-    timed.loc[(timed["engine"] == "OpenVINO") & (timed["network"] == "ghostnetv2_100"), "median_ms"] *= 3
-    timed[(timed["threads"] == 1) | (timed["network"] != "mobilenetv2_100")].to_csv(path, index=False)
-    row = verdict(tmp_path, "latency-mobilenetv2")
-    assert "With other engines (threads): OpenVINO (1) 3.00×." in row["reason"]
-    assert row["verdict"] == before["verdict"] and row["ours"] == before["ours"]
-
-
-def test_an_untimed_network_is_not_attempted(tmp_path):
-    write_times(tmp_path)
-    path = tmp_path / "runs" / "latency.csv"
-    pd.read_csv(path).query("network != 'fbnetc_100'").to_csv(path, index=False)
-    row = verdict(tmp_path, "latency-searched")
-    assert row["verdict"] == "not attempted" and "FBNet-C" in row["comparison"] and "lacks it" in row["reason"]
-
-
-def test_a_scrambled_order_of_times_contradicts_the_ranks(tmp_path):
-    published = numbers.table("table_9")[numbers.CPU]
-    write_times(tmp_path, **{name: 1 / published[row] for row, name in list(catalog.deployed().items())[::2]})
-    row = verdict(tmp_path, "latency-ranks")
-    assert row["verdict"] == "contradicted" and row["low"] < row["ours"] < row["high"] < RULE.rank_agreement
+def test_a_network_that_is_as_accurate_and_needs_fewer_operations_dominates_and_is_named(tmp_path):
+    write_counts(tmp_path)
+    row = verdict(tmp_path, "balance-counts")
+    assert row["verdict"] == "exact" and "No network is shown to dominate any of them." in row["reason"]
+    path = tmp_path / "runs" / "complexity.csv"
+    counted = pd.read_csv(path)
+    counted.loc[counted["row"].isin(["MobileOne-S2", "GhostNetV2 1.0×"]), "measured"] = 40.0
+    counted.to_csv(path, index=False)  # the former is as accurate as 0.5× and 1.0×, the latter only as 0.5×
+    row = verdict(tmp_path, "balance-counts")
+    assert row["verdict"] == "contradicted" and row["comparison"] == "GhostNetV3 1.0× / MobileOne-S2"
+    assert ("Dominated: GhostNetV3 0.5× by GhostNetV2 1.0×, MobileOne-S2; GhostNetV3 1.0× by MobileOne-S2."
+            in row["reason"]) and "Open:" not in row["reason"]
 
 
 RESULTS = [runs.parent for runs in (Path(__file__).parents[2] / "results").glob("*/runs")]

@@ -59,14 +59,15 @@ def report_of(claimed: list[tuple]) -> dict:
               for subject, found in {**subjects, "all": claimed}.items()}
     told = [dict(id=name, statement=f"It says {name}.", place="Somewhere", claimed_by="the paper", subject=subject,
                  exhibit=exhibit, comparison="", paper=ours, ours=ours, low=ours, high=ours, unit=unit,
-                 seeds=7 * (unit == "points"), p=None, verdict=verdict, but="at a price" if verdict == "confirmed" else "",
-                 reason="Because of `that`.", caveat="")
+                 seeds=7 * (unit == "points"), sessions=0, p=None, verdict=verdict,
+                 but="at a price" if verdict == "confirmed" else "", reason="Because of `that`.", caveat="")
             for name, subject, exhibit, verdict, ours, unit in claimed]
     return {"profile": "tiny", "scale": "48 digits, seven seeds", "teachers": "The teachers are stand-ins.",
             "on_imagenet": False, "seeds": {"values": [0], "fewest": 7, "most": 7},
             "detectable": {"least": 0.8, "median": 0.8, "most": 0.8}, "rule": claims.load()[0].model_dump(),
             "verdicts": counts, "claims": told, "errata": [{"place": "§1", "sentence": "It says `a` and b."}],
-            "trainings": 2, "machine": {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
+            "trainings": 2, "sessions": {"2026-01-02-a": "Some CPU", "2026-01-02-b": "Another CPU"},
+            "machine": {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
                                         "date": "2026-01-02"}}
 
 
@@ -220,6 +221,7 @@ def test_the_summary_tells_counts_scale_seeds_and_machine(pages):
     assert "48 digits, seven seeds. The teachers are stand-ins. 2 trainings behind the tables" in text
     assert "7 paired seeds" in text
     assert "80 % power are 0.8 points" in text and "Some CPU, 2 CPUs, Linux, with An Engine 1.0" in text
+    assert "Times are of 2 sessions on Some CPU, Another CPU." in text
 
 
 def test_the_bounded_claims_stand_under_their_margin(pages):
@@ -300,7 +302,7 @@ def test_what_was_not_run_is_told(pages, folder):
         label = name.replace("_", " ").capitalize()
         assert f"{label}: not run at this scale." in articles[name]
     assert "not run" not in articles["table_1"] + articles["figure_1"]
-    change_report(folder, machine={}, detectable={}, seeds={"values": [0], "fewest": 0, "most": 0})
+    change_report(folder, machine={}, sessions={}, detectable={}, seeds={"values": [0], "fewest": 0, "most": 0})
     assert "Latencies: not run at this scale." in Page(build.build(folder)).text
     for path in (folder / "report.json", folder / "report.md"):
         path.unlink()
