@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site browse test test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
+.PHONY: help setup repro site sessions browse test test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile 
 
 site: setup ## Build the pages of the results there are, results/<profile>/site; PROFILE=name (digits)
 	$(BIN)/python -m ghostlib site $(or $(PROFILE),digits)
+
+sessions: setup ## Time Table 9's networks N times (5), in new processes PAUSE seconds (600) apart, into results/sessions
+	for session in $$(seq $(or $(N),5)); do test $$session = 1 || sleep $(or $(PAUSE),600); \
+	  $(BIN)/python -c "from ghostlib.measures import latencies; latencies.session()" || exit 1; done
 
 browse: setup ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -1,9 +1,10 @@
 """Latency of one image on this machine's CPU, after the benchmark that came with MobileOne.
 
 Models are timed in rounds, so that a machine that warms up or is disturbed is unfair to none; the first call of a model
-in a round is not counted, nor are the fastest and the slowest tenth of all its calls. MobileOne's benchmark makes 20
-rounds of 50 calls, trims every round and takes means; here there are fewer calls, in another order each round, trimmed
-together, and the median of what is kept.
+in a round is not counted. MobileOne's benchmark makes 20 rounds of 50 calls, trims every round and takes means; here
+there are fewer calls, in another order each round, and the median and percentiles of all of them. Files of before
+2026-11-26, and of that day's first session, hold percentiles of what was left when the fastest and the slowest tenth of
+the calls had been taken away; the median is the same either way.
 """
 
 from __future__ import annotations
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Calls of one round share what disturbs it, so that rounds tell more than calls. Of 14 rounds of 20 calls, timed while
-# the machine had other work, these 48 gave the ratios of latency.yaml an interval (p10 over p90 to p90 over p10) that
-# was 21.5 % of the ratio wide on average, and ratios off by 2.3 %; 5 rounds of 20 calls gave 23.6 % and 1.9 %, 5 rounds
-# of 10 calls 24.2 % and 2.2 %.
+# the machine had other work, these 48 gave ratios of latency.yaml that were off by 2.3 %; 5 rounds of 20 calls gave
+# 1.9 %, 5 rounds of 10 calls 2.2 %. Sessions differ by more.
 ROUNDS, CALLS = 8, 6
-TRIM = 0.1  # the share of all calls that is left out at either end: of 100, ten
 
 ENGINES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch"}
 COLUMNS = ["network", "image_size", "engine", "threads", "median_ms", "p10_ms", "p90_ms", "calls"]
@@ -101,17 +100,10 @@ def measure(calls: Mapping[Any, Call], rounds: int = ROUNDS, calls_a_round: int 
     return {name: np.array(taken) for name, taken in times.items()}
 
 
-def summary(times: np.ndarray, trim: float = TRIM) -> dict[str, float]:
-    """Median, 10th and 90th percentile (ms) of what is kept of the times (n,).
-
-    Args:
-        times: one or more.
-        trim: the share of them that is left out at either end, below a half.
-    """
-    out = round(trim * len(times))
-    kept = np.sort(times)[out:len(times) - out]
-    p10, median, p90 = np.percentile(kept, [10, 50, 90])
-    return {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "calls": len(kept)}
+def summary(times: np.ndarray) -> dict[str, float]:
+    """Median, 10th and 90th percentile (ms) of the times (n,), one or more."""
+    p10, median, p90 = np.percentile(times, [10, 50, 90])
+    return {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "calls": len(times)}
 
 
 def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple(ENGINES),

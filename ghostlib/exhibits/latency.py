@@ -10,8 +10,7 @@ from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 from ghostlib.paper.numbers import CPU, MOBILE
 
-TITLE = ("Latency (ms) of one image, beside the paper's: median, and in parentheses 10th to 90th percentile, of the "
-         "calls that are left after each network's fastest and slowest tenth were trimmed.")
+TITLE = "Latency (ms) of one image, beside the paper's: median, and in parentheses 10th to 90th percentile."
 _MACHINE = ["cpu", "cpus", "system", "engines", "date"]
 
 
@@ -80,8 +79,9 @@ def notes(machine: Mapping[str, str], ratios: pd.DataFrame, ranks: pd.DataFrame)
              "Images of 224 px, as in the paper, but for MobileViT, which is timed at the 256 px it was made for.",
              "The paper's columns are its own, of an Intel i7-8700 and of a phone with a Kirin 9000; no phone was "
              "measured. Times of two machines are not compared, only ratios and ranks within one.",
-             "Median and percentiles are of trimmed calls: of a network's calls with an engine the fastest and "
-             "the slowest tenth are left out first, so the percentiles lie closer together than those of all calls."]
+             "The table is of one session; claims are judged over all there are. Its percentiles are of all calls, but "
+             "of trimmed calls where it was timed before 2026-11-26 or first on that day: there each network's fastest "
+             "and slowest tenth had been left out, so they lie closer together."]
     for _, ratio in ratios.iterrows():
         ours = ", ".join(f"{setting} {ratio[setting]:.2f}" for setting in ratios.columns[3:])
         lines.append(f"{ratio['ratio']}: the paper says {ratio['the paper says']} and prints {ratio['Table 9']:.2f}; "

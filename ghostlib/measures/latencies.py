@@ -1,7 +1,12 @@
-"""CPU latency of every network of Table 9 on this machine; independent of the profile."""
+"""CPU latency of every network of Table 9 on this machine; independent of the profile.
+
+One run is a session. Sessions differ by more than the calls within one, so that verdicts are over several, which lie in
+results/sessions (`make sessions` adds some).
+"""
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,9 +19,22 @@ from ghostlib.models import catalog
 if TYPE_CHECKING:
     import pandas as pd
 
+SESSIONS = places.RESULTS / "sessions"
 
 def measure(profile_name: str) -> None:
-    """Times every network with the engines that one deploys with, then with PyTorch; writes a row for each setting.
+    """Times every network, as `_time` does, into runs/latency.csv of the profile."""
+    places.write_csv(_time(), places.runs_file(profile_name, "latency"))
+
+
+def session() -> None:
+    """Times every network, as `_time` does, into results/sessions/<date>-<letter>.csv, the first that is free."""
+    times = _time()
+    files = (SESSIONS / f"{times['date'].iloc[0]}-{letter}.csv" for letter in string.ascii_lowercase)
+    places.write_csv(times, next(path for path in files if not path.exists()))
+
+
+def _time() -> pd.DataFrame:
+    """Every network with the engines that one deploys with, then with PyTorch: a row for each setting.
 
     Raises:
         ValueError: params.yaml does not say in how many rounds.
@@ -30,8 +48,7 @@ def measure(profile_name: str) -> None:
         deployed = benchmark(names, Path(exports), ["ONNX Runtime", "OpenVINO"], rounds=rounds)
         # Nobody deploys with it: one thread will do.
         eager = benchmark(names, Path(exports), ["PyTorch"], threads=[1], rounds=rounds)
-    times = pd.concat([deployed, eager]).assign(**machine())
-    places.write_csv(times, places.runs_file(profile_name, "latency"))
+    return pd.concat([deployed, eager]).assign(**machine())
 
 
 def read(profile_name: str) -> pd.DataFrame:

@@ -42,6 +42,15 @@ def test_a_file_that_lacks_a_network_is_timed_again(timed, capsys):
     assert "lacks mobileone_s1: measuring" in capsys.readouterr().err
 
 
+def test_a_session_takes_the_next_letter_of_its_day(timed):
+    for _ in range(2):
+        latencies.session()
+    first, second = sorted(latencies.SESSIONS.glob("*.csv"))
+    day = places.read_csv(first)["date"].iloc[0]
+    assert (first.name, second.name) == (f"{day}-a.csv", f"{day}-b.csv") and len(timed) == 4
+    assert places.read_csv(first).equals(latencies.read("digits"))  # in columns, too
+
+
 @pytest.mark.parametrize("text", ["", "latency: {}\n", "latency: {rounds: many}\n", "latency: {rounds: 1}\n"])
 def test_a_missing_or_impossible_number_of_rounds_is_an_error_that_names_the_key(timed, tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
