@@ -7,26 +7,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from ghostlib.evidence import times
 from ghostlib.paper import numbers
-from ghostlib.paper.claims import Rule, Undominated, rivals
+from ghostlib.paper.claims import Rule, Undominated, as_accurate
 
 
 def pairs(claimed: Undominated) -> list[tuple[str, str]]:
     """The claimed rows of Table 9, each with every other row of at least its published accuracy."""
-    return [(row, rival) for row in claimed.rows for rival in rivals(row)]
+    return [(row, rival) for row in claimed.rows for rival in as_accurate(row)]
 
 
-def compare(claimed: Undominated, counts: Mapping[tuple[str, str], float], timed: Mapping[str, pd.DataFrame],
+def compare(claimed: Undominated, counts: Mapping[tuple[str, str], float], timed: times.Sessions,
             rule: Rule) -> Iterator[dict[str, Any]]:
     """The cost of one over that of the other, which is below 1 where it is not dominated: records, in that order.
 
     Args:
         claimed: the rows and what their cost is.
         counts: (row, quantity) -> what was counted here.
-        timed: as `times.sessions` gives it.
+        timed: by which sessions.
         rule: claims.yaml's.
     """
     printed = numbers.table("table_9")[claimed.cost]

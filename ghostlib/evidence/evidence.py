@@ -32,17 +32,17 @@ def evidence(folder: str | Path) -> pd.DataFrame:
 
     `decides` is true for the comparisons that a verdict follows from. It is false for the mean over a claim's
     comparisons within a seed (`note` is "mean contrast") and for a claim's asides; of these there are rows only where
-    they were measured. `paper` and `ours` are a difference of accuracies in points, a count in millions (M), a ratio of
-    counts or of times (×) or a rank correlation (ρ); `low` and `high` are the interval of ours, which decides: of a
-    difference over seeds and test images where correct/*.csv tells these, else Student's over the seeds; of a ratio of
-    times Student's over the `sessions` that timed both. `half_seeds` and `half_images` are the two parts of
-    a difference's half-width, the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's
-    interval is `crossed_low` and `crossed_high`. `most` is the upper end of a difference's interval widened for the
-    number of the claim's comparisons. `margin` is within which a difference is bounded; only top-1 has one. `test` and
-    `bound` are what is claimed of ours, and `note` is what else a reader must know, e.g. why there is nothing; of an
-    aside, what it says. `p` is the sign-flip test's, of at least `significant_seeds`, corrected for all rows in
-    `p_holm`. `loss` is the difference of log-losses on the test images (nats, below zero in the claim's favour), with
-    Student's interval over the seeds.
+    they were measured. `paper` and `ours` are a difference of accuracies in points, a slope of them in points a point,
+    a count in millions (M), a ratio of counts or of times (×) or a rank correlation (ρ); `low` and `high` are the
+    interval of ours, which decides: of a difference over seeds and test images where correct/*.csv tells these, else
+    Student's over the seeds; of a ratio of times Student's over the `sessions` that timed both. `half_seeds` and
+    `half_images` are the two parts of a difference's half-width, the second NaN where `low` and `high` are over seeds
+    alone; the two-way bootstrap's interval is `crossed_low` and `crossed_high`. `most` is the upper end of a
+    difference's interval widened for the number of the claim's comparisons. `margin` is within which a difference is
+    bounded; only top-1 has one. `test` and `bound` are what is claimed of ours, and `note` is what else a reader must
+    know, e.g. why there is nothing; of an aside, what it says. `p` is the sign-flip test's of a mean at `bound`, of at
+    least `significant_seeds`, corrected for all rows in `p_holm`. `loss` is the difference of log-losses on the test
+    images (nats, below zero in the claim's favour), with Student's interval over the seeds.
 
     Args:
         folder: results/<profile>; of its runs/*.csv and correct/*.csv, and of results/sessions, whatever is there.
@@ -52,7 +52,7 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     """
     rule, claims = load()
     files = measured.read(folder)
-    values, timed, records = Measured.load(folder, files), times.sessions(folder), []
+    values, timed, records = Measured.load(folder, files), times.Sessions.load(folder), []
     for claim in claims:
         if claim.not_attempted:
             found = [{"comparison": "", "note": claim.not_attempted}]

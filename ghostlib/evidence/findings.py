@@ -69,7 +69,7 @@ class Findings:
     @property
     def sessions(self) -> dict[str, str]:
         """The sessions that times are judged over: name -> processor."""
-        return {name: str(timed["cpu"].iloc[0]) for name, timed in times.sessions(self.folder).items()}
+        return times.Sessions.load(self.folder).cpus.to_dict()
 
     @property
     def trainings(self) -> int:

@@ -8,9 +8,10 @@ session to session than any percentiles of calls tell: the interval is over sess
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -26,27 +27,69 @@ from ghostlib.paper.claims import Claim, Ratio, Rule, ratios
 OWN = "of this profile"  # the name of its session where results/sessions/ does not hold it
 
 
-def sessions(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """A session's name -> what it timed, with the columns of runs/latency.csv; empty if nothing was.
+@dataclass(frozen=True)
+class Sessions:
+    """What the sessions timed.
 
-    Args:
-        folder: results/<profile>; results/sessions lies beside it.
+    Attributes:
+        cpus: session -> processor.
+        logs: (engine, threads, session) -> the logarithm of the median (ms) of each network that is deployed behind a
+            row of Table 9, NaN where it was not timed. Folded, GhostNetV3 is GhostNetV2's graph; where a session timed
+            both, it is the mean of the two.
     """
-    found = {path.stem: places.read_csv(path) for path in sorted(Path(folder).parent.glob("sessions/*.csv"))}
-    own = Path(folder, "runs", "latency.csv")
-    if own.exists():
-        timed = places.read_csv(own)
-        if not any(_logs(session).equals(_logs(timed)) for session in found.values()):
-            found[OWN] = timed
-    return found
+
+    cpus: pd.Series
+    logs: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Of results/<profile> and results/sessions, which lies beside it: whatever is there."""
+        timed = {path.stem: places.read_csv(path) for path in sorted(Path(folder).parent.glob("sessions/*.csv"))}
+        own = Path(folder, "runs", "latency.csv")
+        if own.exists():
+            timed[OWN] = places.read_csv(own)
+        networks = list(dict.fromkeys(catalog.deployed().values()))
+        if not timed:
+            return cls(pd.Series(dtype=str), pd.DataFrame(columns=networks, dtype=float))
+        rows = pd.concat(timed, names=["session", None]).reset_index("session")
+        rows = rows.assign(network=rows["network"].str.replace("ghostnetv3", "ghostnetv2"),
+                           log=np.log(rows["median_ms"]))
+        logs = rows.pivot_table("log", ["engine", "threads", "session"], "network").reindex(columns=networks)
+        found = cls(rows.groupby("session")["cpu"].first(), logs)
+        listed = found.used.drop(OWN, errors="ignore")
+        if OWN in found.used.index and any(found.used.loc[OWN].equals(row) for _, row in listed.iterrows()):
+            return cls(found.cpus.drop(OWN), logs.drop(OWN, level="session"))
+        return found
+
+    @property
+    def used(self) -> pd.DataFrame:
+        """Of `logs` the sessions with the engine and number of threads that decide."""
+        return self._of(self.logs)
+
+    def ratios(self, row: str, to: str) -> tuple[pd.Series, pd.Series]:
+        """The logarithms of one row's time over another's: of each session that decides, and other engines' means."""
+        a, b = (catalog.deployed()[name] for name in (row, to))
+        logs = (self.logs[a] - self.logs[b]).dropna()
+        if logs.empty:
+            return logs, logs
+        return self._of(logs), logs.groupby(level=["engine", "threads"]).mean().drop((ENGINE, THREADS), errors="ignore")
+
+    @staticmethod
+    def _of(logs: Any) -> Any:
+        """The rows with that engine and number of threads, by session."""
+        if logs.empty:
+            return logs
+        chosen = logs[(logs.index.get_level_values("engine") == ENGINE)
+                      & (logs.index.get_level_values("threads") == THREADS)]
+        return chosen.droplevel(["engine", "threads"])
 
 
-def compare(claim: Claim, timed: Mapping[str, pd.DataFrame], rule: Rule) -> Iterator[dict[str, Any]]:
+def compare(claim: Claim, timed: Sessions, rule: Rule) -> Iterator[dict[str, Any]]:
     """A claim's ratios of times, or how the times' order agrees with the paper's: records of the evidence.
 
     Args:
         claim: one with `latencies` or `ranks`.
-        timed: as `sessions` gives it.
+        timed: by which sessions.
         rule: claims.yaml's.
     """
     if claim.ranks:
@@ -56,18 +99,18 @@ def compare(claim: Claim, timed: Mapping[str, pd.DataFrame], rule: Rule) -> Iter
                "test": ratio.direction, "bound": bound(ratio, rule)}
 
 
-def over_sessions(row: str, to: str, timed: Mapping[str, pd.DataFrame], rule: Rule) -> dict[str, Any]:
+def over_sessions(row: str, to: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
     """How many times one row of Table 9 takes the time of another.
 
     It is the geometric mean over sessions of the ratios of medians. Its interval is Student's of the logarithms between
     sessions, each of which counts once; with one there is none.
     """
-    logs = _log_ratios(row, to, timed, ENGINE, THREADS)
+    logs, elsewhere = timed.ratios(row, to)
     low, high = np.exp(stats.t_interval(logs, rule.confidence))
     printed = numbers.table("table_9")[numbers.CPU]
     return {"comparison": f"{row} / {to}", "paper": printed[row] / printed[to], "unit": "×", "sessions": len(logs),
             "ours": math.exp(logs.mean()), "low": low, "high": high,
-            "note": f"{_by_cpu(logs, timed)} {_elsewhere(row, to, timed)}".strip() if len(logs) else _absent(timed)}
+            "note": f"{_by_cpu(logs, timed.cpus)} {_told(elsewhere)}".strip() if len(logs) else _absent(timed)}
 
 
 def label(ratio: Ratio) -> str:
@@ -80,13 +123,13 @@ def bound(ratio: Ratio, rule: Rule) -> float:
     return 1 + rule.latency_tolerance if ratio.bound == "same" else ratio.bound
 
 
-def _order(column: str, timed: Mapping[str, pd.DataFrame], rule: Rule) -> dict[str, Any]:
+def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
     """Spearman's ρ of a column of Table 9 and the geometric means over sessions, of the networks that all timed.
 
     The interval is over networks (Bonett and Wright), since it is these that a reader's choice is drawn from.
     """
     rows = {network: row for row, network in catalog.deployed().items()}  # a network deployed in two rows counts once
-    logs = pd.DataFrame([_logs(session) for session in timed.values()]).reindex(columns=rows).dropna(axis=1)
+    logs = timed.used.dropna(axis=1)
     theirs = numbers.table("table_9")[column][[rows[network] for network in logs.columns]]
     rho, _ = stats.rank_correlation(theirs, logs.mean())
     low, high = _rho_interval(rho, logs.shape[1], rule.confidence)
@@ -95,43 +138,20 @@ def _order(column: str, timed: Mapping[str, pd.DataFrame], rule: Rule) -> dict[s
             "test": "at least", "bound": rule.rank_agreement, "note": _absent(timed) if math.isnan(rho) else told}
 
 
-def _logs(timed: pd.DataFrame, engine: str = ENGINE, threads: int = THREADS) -> pd.Series:
-    """The logarithm of each network's median (ms) with an engine in one session.
-
-    Folded, GhostNetV3 is GhostNetV2's graph; where a session timed both, it is the mean of the two.
-    """
-    chosen = timed[(timed["engine"] == engine) & (timed["threads"] == threads)]
-    return np.log(chosen["median_ms"]).groupby(chosen["network"].str.replace("ghostnetv3", "ghostnetv2")).mean()
-
-
-def _log_ratios(row: str, to: str, timed: Mapping[str, pd.DataFrame], engine: str, threads: int) -> pd.Series:
-    """Session -> the logarithm of the ratio, of those that timed both."""
-    a, b = (catalog.deployed()[name] for name in (row, to))
-    logs = {name: _logs(session, engine, threads) for name, session in timed.items()}
-    return pd.Series({name: of.get(a, math.nan) - of.get(b, math.nan) for name, of in logs.items()},
-                     dtype=float).dropna()
-
-
-def _by_cpu(logs: pd.Series, timed: Mapping[str, pd.DataFrame]) -> str:
+def _by_cpu(logs: pd.Series, cpus: pd.Series) -> str:
     """The mean ratio on each kind of processor."""
-    cpus = pd.Series({name: timed[name]["cpu"].iloc[0] for name in logs.index})
     told = [f"{math.exp(of.mean()):.2f}× in {_counted(len(of))} on {cpu}" for cpu, of in logs.groupby(cpus)]
     return f"{ENGINE}, {THREADS} thread: {', '.join(told)}."
 
 
-def _elsewhere(row: str, to: str, timed: Mapping[str, pd.DataFrame]) -> str:
+def _told(elsewhere: pd.Series) -> str:
     """The mean ratio with every other engine and number of threads: no part of the verdict."""
-    settings = dict.fromkeys(pair for session in timed.values() for pair in zip(session["engine"], session["threads"],
-                                                                               strict=True))
-    ours = {(engine, threads): _log_ratios(row, to, timed, engine, threads) for engine, threads in settings
-            if (engine, threads) != (ENGINE, THREADS)}
-    told = [f"{engine} ({threads}) {math.exp(logs.mean()):.2f}×" for (engine, threads), logs in ours.items()
-            if len(logs)]
+    told = [f"{engine} ({threads}) {math.exp(log):.2f}×" for (engine, threads), log in elsewhere.items()]
     return f"With other engines (threads): {', '.join(told)}." if told else ""
 
 
-def _absent(timed: Mapping[str, pd.DataFrame]) -> str:
-    return (f"No session lists it with {ENGINE}, {THREADS} thread." if timed else
+def _absent(timed: Sessions) -> str:
+    return (f"No session lists it with {ENGINE}, {THREADS} thread." if len(timed.cpus) else
             "runs/latency.csv does not exist: that stage was not run.")
 
 

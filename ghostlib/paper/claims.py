@@ -156,7 +156,7 @@ def published(cell: tuple[str, ...]) -> float:
     return math.nan if cell[0] in OWN else numbers.value(*cell)
 
 
-def rivals(row: str) -> list[str]:
+def as_accurate(row: str) -> list[str]:
     """The other rows of Table 9 with at least the row's published top-1 accuracy."""
     accuracies = numbers.table("table_9")[numbers.TOP1]
     return [other for other, accuracy in accuracies.items() if other != row and accuracy >= accuracies[row]]
@@ -241,7 +241,7 @@ def _check(claim: Claim) -> None:
             raise ValueError(f"undominated.cost: {claim.undominated.cost!r} is neither {' nor '.join(known)}")
         if unknown := {*claim.undominated.rows} - {*numbers.table("table_9").index}:
             raise ValueError(f"undominated: table_9 has no row {', '.join(sorted(unknown))}")
-        if first := [row for row in claim.undominated.rows if not rivals(row)]:
+        if first := [row for row in claim.undominated.rows if not as_accurate(row)]:
             raise ValueError(f"undominated: no row of table_9 is as accurate as {', '.join(first)}: nothing to compare")
     if claim.ranks and claim.ranks not in numbers.table("table_9"):
         raise ValueError(f"ranks: table_9 has no column {claim.ranks!r}")

@@ -53,9 +53,10 @@ def test_a_ratio_is_the_geometric_mean_over_sessions_with_an_interval_between_th
 def test_a_session_of_the_profile_counts_once(tmp_path):
     """It is one of the sessions, until it is another."""
     write_times(tmp_path)
-    assert len(times.sessions(tmp_path)) == 5
+    assert len(times.Sessions.load(tmp_path).cpus) == 5
     change(tmp_path / "runs" / "latency.csv", "mobileone_s1", 1.2)
-    assert list(times.sessions(tmp_path))[-1] == times.OWN and len(times.sessions(tmp_path)) == 6
+    found = times.Sessions.load(tmp_path)
+    assert len(found.cpus) == len(found.used) == 6 and times.OWN in found.cpus
     assert verdict(tmp_path, "latency-mobileone")["sessions"] == 6
 
 
@@ -162,12 +163,11 @@ def test_a_faster_network_that_is_as_accurate_dominates_and_one_that_may_be_is_o
 
 
 def test_every_committed_session_is_dated_and_whole():
-    found = times.sessions(ROOT / "results" / "digits")
-    assert len(found) >= 6
-    for name, timed in found.items():
-        assert name == times.OWN or re.fullmatch(rf"{timed['date'].iloc[0]}-[a-z]", name)
-        logs = times._logs(timed)
-        assert set(catalog.deployed().values()) <= set(logs.index) and np.isfinite(logs).all()
+    paths = list((ROOT / "results" / "sessions").glob("*.csv"))
+    assert len(paths) >= 6
+    assert all(re.fullmatch(rf"{pd.read_csv(path)['date'].iloc[0]}-[a-z]", path.stem) for path in paths)
+    found = times.Sessions.load(ROOT / "results" / "digits").used
+    assert len(found) >= len(paths) and np.isfinite(found).all(axis=None)
 
 
 def test_no_verdict_on_times_is_bounded(tmp_path):
