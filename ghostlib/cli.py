@@ -78,7 +78,7 @@ def time_(names: Names,
           = None,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
           rounds: Annotated[int, typer.Option(min=2, help="of 6 timed calls a network")] = 8) -> None:
-    """Time networks on this machine's CPU: one image, float32, interleaved, outliers trimmed."""
+    """Time networks on this machine's CPU: one image, float32, in interleaved rounds."""
     from ghostlib.deploy import latency
 
     engines = engine or tuple(latency.ENGINES)
