@@ -36,7 +36,8 @@ def copy(tmp_path_factory) -> Path:
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
                             check=True).stdout.splitlines()
     for name in listed:
-        if not name.startswith(("results/", "dvc.lock")) and (ROOT / name).exists():
+        made = name.startswith(("results/", "dvc.lock")) and not name.startswith("results/sessions/")
+        if not made and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
     params = load_params(folder / "params.yaml")
@@ -48,7 +49,9 @@ def copy(tmp_path_factory) -> Path:
         "teachers": {name: {"stand_in": stand_in} for name in params["profiles"]["digits"]["teachers"]}}
     table_9 = params["experiments"]["table_9"]
     table_9["rows"] = {row: table_9["rows"][row] for row in ("GhostNetV2 1.0×", "GhostNetV3 1.0×")}
-    params["experiments"] = {name: params["experiments"][name] for name in (*EXPERIMENTS, "table_9")}
+    rivals = params["experiments"]["rivals"]
+    rivals["rows"] = {"GhostNetV2 1.0×": rivals["rows"]["GhostNetV2 1.0×"]}
+    params["experiments"] = {name: params["experiments"][name] for name in (*EXPERIMENTS, "table_9", "rivals")}
     write_params(folder, params)
     runs = folder / "results/digits/runs"
     runs.mkdir(parents=True)
@@ -63,12 +66,13 @@ def copy(tmp_path_factory) -> Path:
 
 def shortened(pipeline: dict, experiments: set[str]) -> dict:
     """The pipeline without stages that take minutes and are tested by themselves, and without the other experiments."""
-    for stage in ("rates", "counts", "latencies", "detectors", "tuning", "complexity", "latency", "detection"):
+    for stage in ("rates", "counts", "latencies", "detectors", "tuning", "complexity", "latency", "detection",
+                  "causes"):
         del pipeline["stages"][stage]
 
     def is_left(path: str | dict) -> bool:
         name = Path(path if isinstance(path, str) else next(iter(path))).stem
-        return not re.fullmatch(r"(table|figure_[34])_?\d*", name) or name in experiments
+        return not re.fullmatch(r"(table|figure_[34])_?\d*|causes", name) or name in experiments
 
     for name in ("classifiers", "ablation"):
         for key in ("deps", "outs"):
