@@ -8,7 +8,6 @@ from there. The choice looks at no test image.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,18 +91,23 @@ def lacking(profile: Profile, params: dict[str, Any]) -> str:
 
 
 def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
-    """For each kind of recipe that the profile trains, the recipe that most of its cells have, lr_scale aside.
+    """For each kind of recipe that the profile trains, the one that differs least from its final recipe, lr_scale aside.
 
-    Counted are the cells of all experiments and the backbones of Table 10; of equally frequent ones it is the first.
+    Looked at are the cells of all experiments and the backbones of Table 10; of equally near ones it is the first.
     """
     experiments = [Experiment.load(name, profile.name, params) for name in params["experiments"]]
     recipes = [cell.recipe for experiment in experiments for cell in experiment.cells]
     if "detection" in params:
         recipes += backbone_recipes(profile, params).values()
-    counts: dict[str, Counter[Recipe]] = {}
+    of_kinds: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        counts.setdefault(kind_of(recipe), Counter())[recipe.model_copy(update={"lr_scale": 1.0})] += 1
-    return {kind: of_kind.most_common(1)[0][0] for kind, of_kind in counts.items()}
+        of_kinds.setdefault(kind_of(recipe), []).append(recipe.model_copy(update={"lr_scale": 1.0}))
+    final = profile.resolve().model_dump()
+
+    def distance(recipe: Recipe) -> int:
+        return sum(value != final[name] for name, value in recipe.model_dump().items())
+
+    return {kind: min(of_kind, key=distance) for kind, of_kind in of_kinds.items()}
 
 
 def check(profile: Profile, params: dict[str, Any]) -> None:

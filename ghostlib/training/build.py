@@ -43,7 +43,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
         "rmsproptf": dict(momentum=recipe.momentum, eps=1e-3),
         "sgd": dict(momentum=recipe.momentum, nesterov=True),
     }[recipe.optimizer]
-    groups = param_groups_weight_decay(model, recipe.weight_decay)
+    kept = getattr(model, "no_weight_decay", set)()  # a transformer's embeddings, as timm leaves them out
+    groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=kept)
     if recipe.branch_norm_lr == "shared":
         share = {id(parameter): 1 / branches for parameter, branches in _branch_parameters(model, "weight", "bias")}
         groups = [{**group, "params": [p for p in group["params"] if share.get(id(p), 1.0) == scale], "lr_scale": scale}

@@ -46,12 +46,20 @@ def trained(**kinds) -> pd.DataFrame:
 # -- kinds
 
 
-def test_the_recipe_that_stands_for_a_kind_is_the_one_of_most_cells_and_the_first_of_equals(params):
-    found = rates.representatives(load_profile("tiny", params), params)
+def test_the_recipe_that_stands_for_a_kind_is_the_nearest_to_the_final_one_and_the_first_of_equals(params):
+    profile = load_profile("tiny", params)
+    found = rates.representatives(profile, params)
     assert list(found) == ["ghostnetv2, lamb", "ghostnetv2, lamb, teacher", "ghostnetv2, lamb, branches"]
-    # The cell whose own lr_scale is 3 counts as one of lr = 0.01.
-    assert [recipe.lr for recipe in found.values()] == [0.01, 0.005, 0.005]
+    assert [recipe.lr for recipe in found.values()] == [profile.resolve().lr] * 3
     assert {recipe.lr_scale for recipe in found.values()} == {1.0}
+
+
+def test_deit_s_rate_is_chosen_under_the_augmentation_of_the_others():
+    params = load_params()
+    for name in ("digits", "fashion"):
+        profile = load_profile(name, params)
+        deit, final = rates.representatives(profile, params)["deit, lamb, teacher"], profile.resolve()
+        assert (deit.auto_augment, deit.erasing) == (final.auto_augment, final.erasing)
 
 
 def test_the_backbones_of_detectors_have_kinds_too():

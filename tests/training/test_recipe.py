@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.optim import create_optimizer_v2
 from torch import nn
 
 from ghostlib.config import ConfigError
@@ -435,3 +436,13 @@ def test_a_shared_rate_of_parallel_normalisations_is_the_others_divided_by_their
 
 def test_whole_rates_leave_two_groups():
     assert [group["weight_decay"] for group in build_optimizer(Recipe(), Branched()).param_groups] == [0.0, 0.05]
+
+
+@pytest.mark.parametrize("network", ["deit_tiny", "ghostnetv2_100"])
+def test_what_is_decayed_is_what_timm_decays(network):
+    recipe = Recipe(network=network, branches=0, teacher=None)
+    model = build_network(recipe, 4, 0.1, image_size=33, patch_size=11)
+    ours, timms = (build_optimizer(recipe, model), create_optimizer_v2(model, "lamb", weight_decay=0.05))
+    decayed = [{id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+               for optimizer in (ours, timms)]
+    assert decayed[0] == decayed[1] and 0 < len(decayed[0]) < len(list(model.parameters()))
