@@ -41,14 +41,15 @@ class Cost:
 def cost(folder: str | Path) -> Cost:
     """The costs of the trainings that runs/*.csv and teachers.csv of results/<profile> name, from its costs/*.csv.
 
-    A detector's costs include those of the classifiers it begins with, which no table names.
+    A detector's costs include those of the classifiers it begins with, which no table names; nor does one name the
+    trainings by which learning rates were chosen.
     """
     folder = Path(folder)
     named = measured.runs(measured.read(folder))
     if (teachers := folder / "teachers.csv").exists():
         named |= set(places.read_csv(teachers)["run"])
     files = {path.stem: places.read_csv(path) for path in sorted(folder.glob("costs/*.csv"))}
-    kept = [rows if kind == "detectors" else rows[rows["run"].isin(named)] for kind, rows in files.items()]
+    kept = [rows if kind in ("detectors", "rates") else rows[rows["run"].isin(named)] for kind, rows in files.items()]
     rows = pd.concat(kept).drop_duplicates("run") if kept else pd.DataFrame(columns=["run"])
     if rows.empty:
         return Cost(len(named), 0, 0.0)

@@ -36,8 +36,8 @@ def document(trained: pd.DataFrame, profile: Profile) -> str:
     if profile.tune is None:
         return f"**{TITLE}**\n\n{rates.given(profile)}\n"
     notes = [f"Measured at: {profile.scale}.", "A rate is `lr_scale`, the factor on every learning rate of a recipe.",
-             "A kind is network family, optimiser, branches or not, teacher or not. Of its recipes the one that differs "
-             "least from the final one is trained, with seeds that measure nothing else: "
+             "A kind is network family, optimiser, branches or not, teacher or not. Of its recipes that one is trained "
+             "which differs least from the final one, with seeds that measure nothing else: "
              f"{', '.join(map(str, profile.tune.seeds))}.",
              "Best is the highest mean over the seeds, of equal ones the lower rate; ± is their standard deviation. "
              "A rate at which a seed diverged is not chosen.",

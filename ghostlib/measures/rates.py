@@ -91,9 +91,10 @@ def lacking(profile: Profile, params: dict[str, Any]) -> str:
 
 
 def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
-    """For each kind of recipe that the profile trains, the one that differs least from its final recipe, lr_scale aside.
+    """For each kind of recipe that the profile trains, the one that differs least from its final recipe.
 
-    Looked at are the cells of all experiments and the backbones of Table 10; of equally near ones it is the first.
+    Looked at are the cells of all experiments and the backbones of Table 10, without their lr_scale; of equally near
+    ones it is the first.
     """
     experiments = [Experiment.load(name, profile.name, params) for name in params["experiments"]]
     recipes = [cell.recipe for experiment in experiments for cell in experiment.cells]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -177,8 +178,9 @@ class Store:
         except Exception as error:
             return error
         shutil.rmtree(folder / STATES, ignore_errors=True)
-        for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
-            half_written.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is left over hinders nobody
+            for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
+                half_written.unlink(missing_ok=True)
         return None
 
 
