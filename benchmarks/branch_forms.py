@@ -1,7 +1,7 @@
 """Times every form of the sum of a site's branches on the shapes of GhostNetV3, and writes a table.
 
-A step is forward and backward of one site; times are medians of interleaved rounds, in CPU seconds of one thread. The
-rule that chooses (`ghostlib.models.branch_sum.choice`) was drawn from such a table.
+A step is forward and backward of one site; times are medians of interleaved rounds, in CPU seconds of one thread, or on
+a GPU between events. The rule that chooses (`ghostlib.models.branch_sum.choice`) was drawn from such tables.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ghostlib.machine import cpu_name
+from ghostlib.machine import device_name
 from ghostlib.models import zoo
 from ghostlib.models.branch_sum import choice
 from ghostlib.models.branch_sum.lags import LagTaps
@@ -28,6 +29,7 @@ from ghostlib.models.rep_conv import RepConv
 
 # Of one batch: images, side (px), width of the network.
 SETTINGS = [(8, 224, 1.0), (16, 112, 1.0), (64, 64, 0.5), (64, 33, 0.455)]
+SETTINGS_ON_GPU = [(256, 224, 1.0), (256, 112, 1.0)]
 LARGEST_SMALL_MAP = 3_000_000  # what is not even tried
 STRIDED = (
     "Strided depth-wise sites have no form but on small maps. Of stride 2 the nine taps lie on four grids, of which "
@@ -41,21 +43,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("file", type=Path, help="the Markdown file to write")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    on_gpu = options.device == "cuda"
+    arguments = " --device cuda" * on_gpu + " --bf16" * options.bf16
     lines = ["# The forms of the sum of branches, timed", "",
-             "Milliseconds of CPU time of one site, forward and backward, one thread. *plain* is the convolution and "
+             ("Milliseconds of one site on a GPU" if on_gpu else "Milliseconds of CPU time of one site, one thread")
+             + f", forward and backward, {'bfloat16' if options.bf16 else 'float32'}. *plain* is the convolution and "
              "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes. "
-             "Made by `python benchmarks/branch_forms.py docs/branch-forms.md`.", "", STRIDED, "",
-             f"{cpu_name()}, torch {torch.__version__}.", ""]
-    for images, size, width in SETTINGS:
+             f"Made by `python benchmarks/branch_forms.py {options.file}{arguments}`.", "", STRIDED, "",
+             f"{device_name(options.device)}, torch {torch.__version__}.", ""]
+    for images, size, width in SETTINGS_ON_GPU if on_gpu else SETTINGS:
         lines += [f"## {images} × {size} px, width × {width:g}", "",
                   "| sites | convolution | map | plain | branches | covariance, lags | columns, small map | chosen |",
                   "|--:|---|--:|--:|--:|--:|--:|---|"]
         totals = Counter()
-        for (site, shape), count in tqdm(sites(images, size, width).items(), desc=f"{images} × {size} px", unit="site"):
-            times = timed(site, torch.randn(shape), options.rounds)
-            chosen = chosen_form(site, torch.randn(shape))
+        found = sites(images, size, width).items()
+        for (site, shape), count in tqdm(found, disable=None, desc=f"{images} × {size} px", unit="site"):
+            x = torch.randn(shape, device=options.device)
+            times = timed(site, x, options.rounds, options.bf16)
+            chosen = chosen_form(site, x)
             totals.update({"plain": count * times["plain"], "branches": count * times["branches"],
                            "chosen": count * times[chosen], "best": count * min(
                                value for form, value in times.items() if form != "plain")})
@@ -77,14 +86,14 @@ def sites(images: int, size: int, width: float) -> dict[tuple[RepConv, torch.Siz
 
     def see(site: RepConv, args: tuple[Tensor]) -> None:
         key = f"{describe(site)} {args[0].shape}"
-        found.setdefault(key, (site, args[0].shape))
+        found.setdefault(key, (site, torch.Size((images, *args[0].shape[1:]))))
         counts[key] += 1
 
     for module in network.modules():
         if isinstance(module, RepConv):
             module.register_forward_pre_hook(see)
     with torch.no_grad():
-        network(torch.randn(images, 3, size, size))
+        network(torch.randn(1, 3, size, size))
     for site, _ in found.values():
         site._forward_pre_hooks.clear()
     return {found[key]: count for key, count in counts.items()}
@@ -114,18 +123,21 @@ def forms(site: RepConv, x: Tensor) -> dict[str, Callable[[], RepConv]]:
     return found
 
 
-def timed(site: RepConv, x: Tensor, rounds: int) -> dict[str, float]:
+def timed(site: RepConv, x: Tensor, rounds: int, bf16: bool) -> dict[str, float]:
     """Form -> milliseconds of forward and backward."""
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    site = copy.deepcopy(site).train()
+    site = copy.deepcopy(site).to(x.device).train()
     plain = copy.deepcopy(site.branches[0])
     gradient = torch.randn_like(plain(x))
     times: dict[str, list[float]] = {}
 
+    def step(network: nn.Module) -> None:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            out = network(x)
+        out.backward(gradient.to(out.dtype))
+
     def take(name: str, network: nn.Module) -> None:
-        start = time.process_time()
-        network(x).backward(gradient)
-        times.setdefault(name, []).append(time.process_time() - start)
+        times.setdefault(name, []).append(milliseconds(partial(step, network), x.device))
 
     for _ in range(rounds + 2):
         take("plain", plain)
@@ -135,7 +147,21 @@ def timed(site: RepConv, x: Tensor, rounds: int) -> dict[str, float]:
         for name, context in forms(site, x).items():
             with context:
                 take(name, site)
-    return {name: 1e3 * sorted(values[2:])[rounds // 2] for name, values in times.items()}
+    return {name: sorted(values[2:])[rounds // 2] for name, values in times.items()}
+
+
+def milliseconds(call: Callable[[], None], device: torch.device) -> float:
+    """That a call takes: a CPU's time, or a GPU's between two events."""
+    if device.type != "cuda":
+        start = time.process_time()
+        call()
+        return 1e3 * (time.process_time() - start)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
 
 
 def chosen_form(site: RepConv, x: Tensor) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import ghostlib
 
-LIBRARY = {"models", "mmdet", "deploy", "files", "machine"}
+LIBRARY = {"gpu", "models", "mmdet", "deploy", "files", "machine"}
 # What the reproduction alone needs, and so no user of the library.
 REPRODUCTION = {"pydantic", "sklearn", "pandas", "accelerate", "dvc", "matplotlib", "papermill", "joblib", "typer"}
 

@@ -9,12 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ghostlib import gpu
 from ghostlib.models.branch_sum import choice
 from ghostlib.models.branch_sum.autocast import autocast_dtype, without_autocast
 from ghostlib.models.branch_sum.columns import ColumnSum
 from ghostlib.models.branch_sum.function import Branches, BranchSum
 from ghostlib.models.branch_sum.statistics import is_lost, statistics
-from ghostlib.models.branch_sum.taps import Moments, can_look_at, laid_out_like
+from ghostlib.models.branch_sum.taps import Moments, can_look_at, is_compiling, laid_out_like
 
 
 class Site(Protocol):
@@ -44,31 +45,44 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
         parameters = [branch.conv.weight for branch in site.branches]
         parameters += [] if site.scale is None else [site.scale.conv.weight]
         parameters += [norm.weight for norm in norms] + [norm.bias for norm in norms] if branches.affine else []
-        reduce = _reduction(norms[0])
-        taps = choice.taps_for(conv, x, branches.count, site.form, alone=reduce is None)
-        if taps is None:
-            return None
-        if reduce is None and x.shape[0] * math.prod(taps.output_size(*x.shape[2:])) < 2:  # no variance: BN's own error
-            return None
-        if reduce is None and not branches.depthwise and choice.by_columns(conv, branches.count):
-            values = taps.read(x)
-            total, mean, variance = ColumnSum.apply(values, branches, *parameters)
-            count = len(values)
-        else:
-            can_ask = reduce is None and can_look_at(x)
-            with torch.no_grad():
-                values = taps.read(x)
-                moments = taps.moments(values, centre=not can_ask)
-                moments = moments if reduce is None else _over_processes(moments, reduce)
-                kernels = branches.kernels(parameters)
-                mean, variance = statistics(kernels, moments)
-                if can_ask and is_lost(variance, kernels, moments, branches.eps):
-                    return None
-            total = BranchSum.apply(x, values, moments, kernels, mean, variance, taps, branches, reduce, *parameters)
-            count = moments.count
-        total = taps.write(total, *taps.output_size(*x.shape[2:]))
+        found = _sum(site, x, branches, parameters)
+    if found is None:
+        return None
+    total, mean, variance, count = found
     _track(norms, mean, variance * (count / (count - 1)))
     return laid_out_like(total, image)
+
+
+def _sum(site: Site, x: Tensor, branches: Branches,
+         parameters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, float | Tensor] | None:
+    """The sum (N, C_out, H', W'), the branches' means and variances (G, B, O) and how many positions these are of."""
+    conv, reduce = site.branches[0].conv, _reduction(site.norms[0])
+    on_gpu = gpu.form_for(conv, x, branches) if reduce is None and not is_compiling() else None
+    if on_gpu is not None:
+        return on_gpu(x, parameters)
+    if x.device.type != "cpu" and site.form == "auto":
+        return None
+    taps = choice.taps_for(conv, x, branches.count, site.form, alone=reduce is None)
+    if taps is None:
+        return None
+    size = taps.output_size(*x.shape[2:])
+    if reduce is None and x.shape[0] * math.prod(size) < 2:  # no variance: BN's own error
+        return None
+    if reduce is None and not branches.depthwise and choice.by_columns(conv, branches.count):
+        values = taps.read(x)
+        total, mean, variance = ColumnSum.apply(values, branches, *parameters)
+        return taps.write(total, *size), mean, variance, len(values)
+    can_ask = reduce is None and can_look_at(x)
+    with torch.no_grad():
+        values = taps.read(x)
+        moments = taps.moments(values, centre=not can_ask)
+        moments = moments if reduce is None else _over_processes(moments, reduce)
+        kernels = branches.kernels(parameters)
+        mean, variance = statistics(kernels, moments)
+        if can_ask and is_lost(variance, kernels, moments, branches.eps):
+            return None
+    total = BranchSum.apply(x, values, moments, kernels, mean, variance, taps, branches, reduce, *parameters)
+    return taps.write(total, *size), mean, variance, moments.count
 
 
 def _applies(site: Site, x: Tensor) -> bool:
@@ -76,8 +90,7 @@ def _applies(site: Site, x: Tensor) -> bool:
         return False
     norms, convs = site.norms, [branch.conv for branch in site.branches]
     convs += [] if site.scale is None else [site.scale.conv]
-    if len(norms) == 1 or x.dim() != 4 or convs[0].bias is not None \
-            or not (x.device.type == "cpu" or site.form == "exact"):
+    if len(norms) == 1 or x.dim() != 4 or convs[0].bias is not None:
         return False
     first = norms[0]
     alike = all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) and (
