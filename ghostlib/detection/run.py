@@ -14,7 +14,7 @@ from ghostlib.detection.scale import Scale, backbone_recipes, load_scale
 from ghostlib.files import save_weights, write_atomic
 from ghostlib.models import catalog
 from ghostlib.runs.classifier import ClassifierRun
-from ghostlib.runs.digest import code_of, library_versions, meaning
+from ghostlib.runs.digest import code_of, code_of_device, library_versions, meaning
 from ghostlib.runs.job import Report
 from ghostlib.runs.store import Store, name
 from ghostlib.training.profile import Profile, load_params, load_profile
@@ -59,7 +59,8 @@ class DetectorRun:
         """16 hexadecimal digits of all that decides the result."""
         decides = {"config": meaning(self.file.read_text(encoding="utf-8")),
                    "scale": self.scale.decides_results, "backbone": self.backbone.key, "data": self.data,
-                   "code": self.code, "libraries": library_versions(*_LIBRARIES)}
+                   "code": self.code, "libraries": library_versions(*_LIBRARIES),
+                   **code_of_device(self.backbone.profile.device_type)}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -7,11 +7,11 @@ it does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,7 +19,7 @@ from ghostlib.gpu import depthwise_kernels as kernels
 
 _WARPS = 4
 _REDUCING = 1024  # programs of a kernel that sums: enough for every multiprocessor, few enough to add up
-_STEPS = 4  # tiles a program where nothing is summed: what it reads once serves several
+_STEPS = 8  # tiles a program where nothing is summed: what it reads once serves several
 _SMALL = 32  # channels a program of the small kernels
 
 
@@ -56,16 +56,21 @@ class DepthwiseSum(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         by_sums = _reduce(kernels.kernel_gradient, (x, gradient), 10, ctx.size, ctx.count, ctx.stride)
         by_full, by_vectors = torch.empty_like(full), torch.empty_like(vectors)
-        by_pairs, by_taps = sums.new_empty(45, channels), sums.new_empty(9, channels)
+        by_pairs, by_taps = sums.new_empty(45 + 9, channels).split([45, 9])
         kernels.assemble_gradients[_small_grid(channels)](
             sums, full, vectors, mean, variance, by_sums, by_full, by_vectors, by_pairs, by_taps, channels, ctx.count,
             branches.eps, **_constants(branches))
-        by_x = None
-        if ctx.needs_input_grad[0]:
-            by_x = torch.empty_like(x)
-            pixels = x.numel() // channels
-            _each(kernels.input_gradient, (x, gradient, kernel, by_pairs, by_taps, by_x), ctx.size, pixels, ctx.stride)
+        by_x = _input_gradient(ctx, x, gradient, kernel, by_pairs, by_taps) if ctx.needs_input_grad[0] else None
         return by_x, None, None, *_unstack(branches, by_full, by_vectors)
+
+
+def _input_gradient(ctx: Any, x: Tensor, gradient: Tensor, *tables: Tensor) -> Tensor:
+    by_x, (_, height, width, *_), stride = torch.empty_like(x), ctx.size, ctx.stride
+    for row, column in itertools.product(range(min(stride, height)), range(min(stride, width))):
+        size = (-(-(height - row) // stride), -(-(width - column) // stride))  # of the pixels that the same taps read
+        _each(kernels.input_gradient, (x, gradient, *tables, by_x), (*ctx.size, *size), len(x) * size[0] * size[1],
+              stride, ROW=row, COLUMN=column)
+    return by_x
 
 
 def _stack(branches: Any, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -90,7 +95,7 @@ def _constants(branches: Any) -> dict[str, int]:
 
 
 def _small_grid(channels: int) -> tuple[int]:
-    return (triton.cdiv(channels, _SMALL),)
+    return (-(-channels // _SMALL),)
 
 
 def _tile(channels: int) -> tuple[int, int]:
@@ -104,17 +109,18 @@ def _reduce(kernel: Any, images: tuple[Tensor, ...], rows: int, size: tuple[int,
     """The sums (rows, C) that a kernel takes over all positions, in the same order whenever it is called."""
     channels = size[0]
     height, width = _tile(channels)
-    across = triton.cdiv(channels, width)
-    steps = max(1, triton.cdiv(positions * across, height * _REDUCING))
-    programs = triton.cdiv(positions, height * steps)
+    across = -(-channels // width)
+    steps = -(-positions * across // (height * _REDUCING))
+    programs = -(-positions // (height * steps))
     partial = images[0].new_empty(programs, rows, channels, dtype=torch.float32)
     kernel[programs, across](*images, partial, *size, positions, steps, STRIDE=stride, BP=height, BC=width,
                              num_warps=_WARPS)
     return partial.sum(0)
 
 
-def _each(kernel: Any, tensors: tuple[Tensor, ...], size: tuple[int, ...], positions: int, stride: int) -> None:
+def _each(kernel: Any, tensors: tuple[Tensor, ...], size: tuple[int, ...], positions: int, stride: int,
+          **constants: int) -> None:
     """Calls a kernel that writes every position for itself."""
     height, width = _tile(size[0])
-    grid = triton.cdiv(positions, height * _STEPS), triton.cdiv(size[0], width)
-    kernel[grid](*tensors, *size, positions, _STEPS, STRIDE=stride, BP=height, BC=width, num_warps=_WARPS)
+    grid = -(-positions // (height * _STEPS)), -(-size[0] // width)
+    kernel[grid](*tensors, *size, positions, _STEPS, STRIDE=stride, **constants, BP=height, BC=width, num_warps=_WARPS)

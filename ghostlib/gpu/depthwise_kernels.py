@@ -10,19 +10,33 @@ import triton
 import triton.language as tl
 
 # A kernel compiled for one size serves all.
-_SIZES = ("C", "H", "W", "OH", "OW", "positions", "pixels", "steps", "count")
+_SIZES = ("C", "H", "W", "OH", "OW", "QH", "QW", "positions", "pixels", "steps",
+          "count")
 # The place of the pair t, u among the 45, in either order, at 9 t + u.
 _PAIRS = tl.constexpr(tuple(min(t, u) * 9 - min(t, u) * (min(t, u) - 1) // 2 + abs(t - u)
                             for t in range(9) for u in range(9)))
 
 
 @triton.jit
-def _tap(x, n, row, column, channels, inside, C, H, W):
-    """(BP, BC), the pixels at these rows and columns of the images n, in float32; 0 outside of the image."""
-    inside = inside & (row >= 0) & (row < H) & (column >= 0) & (column < W)
-    at = ((n * H + row) * W + column) * C
-    values = tl.load(x + at[:, None] + channels[None, :], mask=inside[:, None] & (channels < C)[None, :], other=0)
-    return values.to(tl.float32)
+def _window(x, n, row, column, valid, channels, C, H, W, SIDE: tl.constexpr):
+    """The SIDE² pixels from (row, column) of images n on, row by row: (BP, BC) each, in float32; 0 beyond the image."""
+    first = x + (((n * H + row) * W + column) * C)[:, None] + channels[None, :]
+    rows, columns = (), ()
+    for i in tl.static_range(SIDE):
+        rows += (valid & (row + i >= 0) & (row + i < H),)
+        columns += ((column + i >= 0) & (column + i < W),)
+    pixels = ()
+    for t in tl.static_range(SIDE * SIDE):
+        inside = (rows[t // SIDE] & columns[t % SIDE])[:, None] & (channels < C)[None, :]
+        pixels += (tl.load(first + (t // SIDE * W + t % SIDE) * C, mask=inside, other=0).to(tl.float32),)
+    return pixels
+
+
+@triton.jit
+def _taps(x, p, positions, channels, C, H, W, OH, OW, STRIDE: tl.constexpr):
+    """What the nine taps read for output positions p."""
+    n, row, column = p // (OH * OW), p // OW % OH * STRIDE - 1, p % OW * STRIDE - 1
+    return _window(x, n, row, column, p < positions, channels, C, H, W, 3)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -35,10 +49,7 @@ def tap_moments(x, partial, C, H, W, OH, OW, positions, steps, STRIDE: tl.conste
         sums += (tl.zeros([BP, BC], tl.float32),)
     for step in range(steps):
         p = (tl.program_id(0) * steps + step) * BP + tl.arange(0, BP)
-        n, row, column = p // (OH * OW), p // OW % OH * STRIDE - 1, p % OW * STRIDE - 1
-        taps = ()
-        for t in tl.static_range(9):
-            taps += (_tap(x, n, row + t // 3, column + t % 3, channels, p < positions, C, H, W),)
+        taps = _taps(x, p, positions, channels, C, H, W, OH, OW, STRIDE)
         new = ()
         for t in tl.static_range(9):
             new += (sums[t] + taps[t],)
@@ -53,22 +64,28 @@ def tap_moments(x, partial, C, H, W, OH, OW, positions, steps, STRIDE: tl.conste
 
 @triton.jit(do_not_specialize=_SIZES)
 def convolve(x, kernel, bias, y, C, H, W, OH, OW, positions, steps, STRIDE: tl.constexpr,
-                BP: tl.constexpr, BC: tl.constexpr):
+             BP: tl.constexpr, BC: tl.constexpr):
     """y = kernel (9, C) * x + bias (C)."""
     channels = tl.program_id(1) * BC + tl.arange(0, BC)
-    known = channels < C
-    weights = ()
-    for t in tl.static_range(9):
-        weights += (tl.load(kernel + t * C + channels, mask=known, other=0)[None, :],)
-    offset = tl.load(bias + channels, mask=known, other=0)[None, :]
+    weights = _rows(kernel, 9, channels, C)
+    offset = tl.load(bias + channels, mask=channels < C, other=0)[None, :]
     for step in range(steps):
         p = (tl.program_id(0) * steps + step) * BP + tl.arange(0, BP)
-        n, row, column = p // (OH * OW), p // OW % OH * STRIDE - 1, p % OW * STRIDE - 1
+        taps = _taps(x, p, positions, channels, C, H, W, OH, OW, STRIDE)
         total = tl.zeros([BP, BC], tl.float32) + offset
         for t in tl.static_range(9):
-            total += weights[t] * _tap(x, n, row + t // 3, column + t % 3, channels, p < positions, C, H, W)
+            total += weights[t] * taps[t]
         tl.store(y + (p * C)[:, None] + channels[None, :], total.to(y.dtype.element_ty),
-                 mask=(p < positions)[:, None] & known[None, :])
+                 mask=(p < positions)[:, None] & (channels < C)[None, :])
+
+
+@triton.jit
+def _rows(table, ROWS: tl.constexpr, channels, C):
+    """The rows of a table (ROWS, C) at these channels, (1, BC) each."""
+    rows = ()
+    for i in tl.static_range(ROWS):
+        rows += (tl.load(table + i * C + channels, mask=channels < C, other=0)[None, :],)
+    return rows
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -81,13 +98,12 @@ def kernel_gradient(x, gradient, partial, C, H, W, OH, OW, positions, steps, STR
         sums += (tl.zeros([BP, BC], tl.float32),)
     for step in range(steps):
         p = (tl.program_id(0) * steps + step) * BP + tl.arange(0, BP)
-        n, row, column = p // (OH * OW), p // OW % OH * STRIDE - 1, p % OW * STRIDE - 1
+        taps = _taps(x, p, positions, channels, C, H, W, OH, OW, STRIDE)
         g = tl.load(gradient + (p * C)[:, None] + channels[None, :],
                     mask=(p < positions)[:, None] & (channels < C)[None, :], other=0).to(tl.float32)
         new = ()
         for t in tl.static_range(9):
-            tap = _tap(x, n, row + t // 3, column + t % 3, channels, p < positions, C, H, W)
-            new += (sums[t] + g * tap,)
+            new += (sums[t] + g * taps[t],)
         sums = new + (sums[9] + g,)
     out = partial + tl.program_id(0) * 10 * C + channels
     for i in tl.static_range(10):
@@ -95,38 +111,34 @@ def kernel_gradient(x, gradient, partial, C, H, W, OH, OW, positions, steps, STR
 
 
 @triton.jit(do_not_specialize=_SIZES)
-def input_gradient(x, gradient, kernel, by_pairs, by_taps, by_x, C, H, W, OH, OW, pixels, steps, STRIDE: tl.constexpr,
-                   BP: tl.constexpr, BC: tl.constexpr):
-    """by_x: for every output position p that reads a pixel as its tap t, kernel_t·gradient_p + by_taps_t + Σ_u by_pairs_tu·x_u.
+def input_gradient(x, gradient, kernel, by_pairs, by_taps, by_x, C, H, W, OH, OW, QH, QW, pixels, steps,
+                   STRIDE: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):
+    """by_x: over the positions that read a pixel, as tap t, Σ kernel_t·gradient + by_taps_t + Σ_u by_pairs_tu·x_u.
 
-    kernel (9, C), by_pairs (45, C), by_taps (9, C).
+    Of the QH × QW pixels (STRIDE i + ROW, STRIDE j + COLUMN) of each image, which the same taps read. kernel (9, C),
+    by_pairs (45, C), by_taps (9, C).
     """
     channels = tl.program_id(1) * BC + tl.arange(0, BC)
-    known = channels < C
-    weights, constants, pairs = (), (), ()
-    for t in tl.static_range(9):
-        weights += (tl.load(kernel + t * C + channels, mask=known, other=0)[None, :],)
-        constants += (tl.load(by_taps + t * C + channels, mask=known, other=0)[None, :],)
-    for i in tl.static_range(45):
-        pairs += (tl.load(by_pairs + i * C + channels, mask=known, other=0)[None, :],)
+    known = (channels < C)[None, :]
+    weights, constants = _rows(kernel, 9, channels, C), _rows(by_taps, 9, channels, C)
+    pairs = _rows(by_pairs, 45, channels, C)
     for step in range(steps):
         q = (tl.program_id(0) * steps + step) * BP + tl.arange(0, BP)
-        n, row, column = q // (H * W), q // W % H, q % W
-        around = ()
-        for d in tl.static_range(25):
-            around += (_tap(x, n, row + d // 5 - 2, column + d % 5 - 2, channels, q < pixels, C, H, W),)
+        n, row, column = q // (QH * QW), q // QW % QH * STRIDE + ROW, q % QW * STRIDE + COLUMN
+        around = _window(x, n, row - 2, column - 2, q < pixels, channels, C, H, W, 5)
         total = tl.zeros([BP, BC], tl.float32)
         for t in tl.static_range(9):
-            r, c = row + 1 - t // 3, column + 1 - t % 3
-            reads = (r % STRIDE == 0) & (c % STRIDE == 0) & (r >= 0) & (c >= 0)
-            r, c = r // STRIDE, c // STRIDE
-            reads = reads & (r < OH) & (c < OW)
-            part = constants[t] + weights[t] * _tap(gradient, n, r, c, channels, reads & (q < pixels), C, OH, OW)
-            for u in tl.static_range(9):
-                part += pairs[_PAIRS[t * 9 + u]] * around[(u // 3 - t // 3 + 2) * 5 + u % 3 - t % 3 + 2]
-            total += tl.where(reads[:, None], part, 0)
-        tl.store(by_x + (q * C)[:, None] + channels[None, :], total.to(by_x.dtype.element_ty),
-                 mask=(q < pixels)[:, None] & known[None, :])
+            if (ROW + 1 + t // 3) % STRIDE == 0 and (COLUMN + 1 + t % 3) % STRIDE == 0:
+                r, c = (row + 1 - t // 3) // STRIDE, (column + 1 - t % 3) // STRIDE
+                reads = ((q < pixels) & (r >= 0) & (r < OH) & (c >= 0) & (c < OW))[:, None]
+                g = tl.load(gradient + (((n * OH + r) * OW + c) * C)[:, None] + channels[None, :],
+                            mask=reads & known, other=0)
+                part = constants[t] + weights[t] * g.to(tl.float32)
+                for u in tl.static_range(9):
+                    part += pairs[_PAIRS[t * 9 + u]] * around[(u // 3 - t // 3 + 2) * 5 + u % 3 - t % 3 + 2]
+                total += tl.where(reads, part, 0)
+        at = (((n * H + row) * W + column) * C)[:, None] + channels[None, :]
+        tl.store(by_x + at, total.to(by_x.dtype.element_ty), mask=(q < pixels)[:, None] & known)
 
 
 @triton.jit

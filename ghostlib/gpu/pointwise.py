@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -65,11 +64,11 @@ def products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns_a, columns_b = len(a), a.shape[1], b.shape[1]
     if max(columns_a, columns_b) > _LARGEST_TILE:
         return _product(a, b), a.sum(0, dtype=torch.float32)
-    steps = max(1, triton.cdiv(rows, _ROWS * _PROGRAMS))
-    programs = triton.cdiv(rows, _ROWS * steps)
+    steps = -(-rows // (_ROWS * _PROGRAMS))
+    programs = -(-rows // (_ROWS * steps))
     partial = a.new_empty(programs, columns_a, columns_b, dtype=torch.float32)
     sums = a.new_empty(programs, columns_a, dtype=torch.float32)
-    tile_a, tile_b = (max(16, triton.next_power_of_2(columns)) for columns in (columns_a, columns_b))
+    tile_a, tile_b = max(16, _power_of_2(columns_a)), max(16, _power_of_2(columns_b))
     kernels.products[(programs,)](a, b, partial, sums, rows, columns_a, columns_b, steps, BM=_ROWS, BA=tile_a,
                                   BB=tile_b, PRECISION="ieee", num_warps=8 if tile_a * tile_b > 4096 else 4)
     return partial.sum(0), sums.sum(0)
@@ -84,5 +83,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _constants(branches: Any, inputs: int) -> dict[str, int]:
-    return {"BRANCHES": branches.count, "AFFINE": int(branches.affine), "BI": triton.next_power_of_2(inputs),
-            "num_warps": 4}
+    return {"BRANCHES": branches.count, "AFFINE": int(branches.affine), "BI": _power_of_2(inputs), "num_warps": 4}
+
+
+def _power_of_2(least: int) -> int:
+    return 1 << (least - 1).bit_length()

@@ -10,7 +10,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghostlib.runs.digest import code_of, library_versions
+from ghostlib.runs.digest import code_of, code_of_device, library_versions
 from ghostlib.runs.job import Finished, Report
 from ghostlib.training import batches
 from ghostlib.training.profile import Profile
@@ -48,7 +48,7 @@ class ClassifierRun:
         decides = {
             "recipe": self.recipe.model_dump(mode="json", exclude={"ema_decay"}), "seed": self.seed,
             "profile": self.profile.decides_results, "data": self.data, "teacher": teacher,
-            "code": self.code, "libraries": _libraries(),
+            "code": self.code, "libraries": _libraries(), **code_of_device(self.profile.device_type),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 

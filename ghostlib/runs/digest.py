@@ -16,25 +16,32 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("models", "training", "mmdet", "detection")
+GPU = ("gpu",)  # decides what is computed on one, and nothing elsewhere
 
 
 @functools.cache
-def code_of(*modules: str, package: Path = PACKAGE) -> str:
-    """16 hexadecimal digits of the meaning of the modules and of all that they import within `ROOMS`.
+def code_of(*modules: str, package: Path = PACKAGE, rooms: tuple[str, ...] = ROOMS) -> str:
+    """16 hexadecimal digits of the meaning of the modules and of all that they import within the rooms.
 
     It is read once in a process: a file that is saved during a training is not the code that trains.
 
     Args:
         modules: their full names, e.g. "ghostlib.training.loop".
         package: the folder of the package that their names begin with.
+        rooms: of the package, whose code counts.
 
     Raises:
         FileNotFoundError: there is no such module.
     """
     digest = hashlib.sha256()
-    for module in sorted(_reachable(modules, package)):
+    for module in sorted(_reachable(modules, package, rooms)):
         digest.update(f"{module}\0{meaning(_file(module, package).read_text(encoding='utf-8'))}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def code_of_device(device_type: str) -> dict[str, str]:
+    """What a key covers further on a type of PyTorch's devices: nothing on a CPU, else the code of the room `gpu`."""
+    return {} if device_type == "cpu" else {"gpu": code_of(f"{PACKAGE.name}.gpu", rooms=GPU)}
 
 
 def meaning(source: str) -> str:
@@ -76,12 +83,12 @@ def _named(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _reachable(modules: Iterable[str], package: Path) -> set[str]:
+def _reachable(modules: Iterable[str], package: Path, rooms: tuple[str, ...]) -> set[str]:
     found, waiting = set(), list(modules)
     while waiting:
         if (module := waiting.pop()) not in found:
             found.add(module)
-            waiting += [name for name in imports(module, package) if name.split(".")[1] in ROOMS]
+            waiting += [name for name in imports(module, package) if name.split(".")[1] in rooms]
     return found
 
 

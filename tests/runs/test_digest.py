@@ -74,11 +74,18 @@ def test_a_module_that_is_not_there_is_an_error(package):
 
 
 def test_what_decides_a_classifier_is_networks_and_training_and_what_decides_a_detector_is_more():
-    of_classifiers = digest._reachable(["ghostlib.training.loop"], digest.PACKAGE)
+    of_classifiers = digest._reachable(["ghostlib.training.loop"], digest.PACKAGE, digest.ROOMS)
     assert {name.split(".")[1] for name in of_classifiers} == {"models", "training"}
     assert {"ghostlib.models.reparam", "ghostlib.training.views", "ghostlib.training.ema"} <= of_classifiers
     assert "ghostlib.models.weights" not in of_classifiers  # which files are read decides no training
     assert classifier.CODE != detection_run.CODE
+
+
+def test_the_kernels_of_a_gpu_decide_what_is_computed_there_alone():
+    kernels = digest._reachable(["ghostlib.gpu"], digest.PACKAGE, digest.GPU)
+    assert {"ghostlib.gpu.depthwise", "ghostlib.gpu.depthwise_kernels", "ghostlib.gpu.pointwise_kernels"} <= kernels
+    assert digest.code_of_device("cpu") == {}
+    assert digest.code_of_device("cuda")["gpu"] == digest.code_of("ghostlib.gpu", rooms=digest.GPU)
 
 
 def test_the_libraries_of_a_key_are_those_installed_under_the_first_of_their_names():

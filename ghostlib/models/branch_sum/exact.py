@@ -34,18 +34,21 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
     That is so in evaluation mode (statistics are constants then), for one branch, for convolutions other than 1×1 ones
     and depth-wise ones of the shapes that `choice` names, and where rounding would decide a branch's variance.
     """
-    if not _applies(site, x):
+    norms, pairs = site.norms, list(site.branches)
+    convs = [pair.conv for pair in pairs]
+    if (scale := site.scale) is not None:
+        pairs.append(scale)
+        convs.append(scale.conv)
+    if not _applies(site, x, pairs, convs, norms):
         return None
-    conv, norms, image = site.branches[0].conv, site.norms, x
-    dtype = autocast_dtype(x.device.type)
+    image, dtype = x, autocast_dtype(x.device.type)
     with without_autocast(x.device.type):
         x = x if dtype is None else x.to(dtype)
-        branches = Branches(len(site.branches), site.scale is not None, site.skip is not None, norms[0].affine,
-                            conv.groups > 1, norms[0].eps)
-        parameters = [branch.conv.weight for branch in site.branches]
-        parameters += [] if site.scale is None else [site.scale.conv.weight]
+        branches = Branches(len(site.branches), scale is not None, len(norms) > len(pairs), norms[0].affine,
+                            convs[0].groups > 1, norms[0].eps)
+        parameters = [conv.weight for conv in convs]
         parameters += [norm.weight for norm in norms] + [norm.bias for norm in norms] if branches.affine else []
-        found = _sum(site, x, branches, parameters)
+        found = _sum(convs[0], x, branches, parameters, site.form, _reduction(norms[0]))
     if found is None:
         return None
     total, mean, variance, count = found
@@ -53,16 +56,15 @@ def forward(site: Site, x: Tensor) -> Tensor | None:
     return laid_out_like(total, image)
 
 
-def _sum(site: Site, x: Tensor, branches: Branches,
-         parameters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, float | Tensor] | None:
+def _sum(conv: nn.Conv2d, x: Tensor, branches: Branches, parameters: list[Tensor], form: choice.Form,
+         reduce: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor, Tensor, float | Tensor] | None:
     """The sum (N, C_out, H', W'), the branches' means and variances (G, B, O) and how many positions these are of."""
-    conv, reduce = site.branches[0].conv, _reduction(site.norms[0])
     on_gpu = gpu.form_for(conv, x, branches) if reduce is None and not is_compiling() else None
     if on_gpu is not None:
         return on_gpu(x, parameters)
-    if x.device.type != "cpu" and site.form == "auto":
+    if x.device.type != "cpu" and form == "auto":
         return None
-    taps = choice.taps_for(conv, x, branches.count, site.form, alone=reduce is None)
+    taps = choice.taps_for(conv, x, branches.count, form, alone=reduce is None)
     if taps is None:
         return None
     size = taps.output_size(*x.shape[2:])
@@ -85,12 +87,11 @@ def _sum(site: Site, x: Tensor, branches: Branches,
     return taps.write(total, *size), mean, variance, moments.count
 
 
-def _applies(site: Site, x: Tensor) -> bool:
+def _applies(site: Site, x: Tensor, pairs: list[nn.Module], convs: list[nn.Conv2d], norms: list[nn.Module]) -> bool:
     if type(x) not in (Tensor, nn.Parameter) or _is_observed():  # other tensors, fake ones say, have their own rules
         return False
-    norms, convs = site.norms, [branch.conv for branch in site.branches]
-    convs += [] if site.scale is None else [site.scale.conv]
-    if len(norms) == 1 or x.dim() != 4 or convs[0].bias is not None:
+    if len(norms) == 1 or x.dim() != 4 or convs[0].bias is not None \
+            or not (x.device.type in ("cpu", "cuda") or site.form == "exact"):
         return False
     first = norms[0]
     alike = all(norm.training and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) and (
@@ -98,7 +99,6 @@ def _applies(site: Site, x: Tensor) -> bool:
         first.eps, first.momentum, first.affine, first.track_running_stats) for norm in norms)
     if not alike or not all(type(conv).forward is nn.Conv2d.forward for conv in convs):
         return False
-    pairs = [*site.branches, *([] if site.scale is None else [site.scale])]
     if any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
            for module in (*pairs, *convs, *norms)):
         return False
