@@ -35,10 +35,11 @@ class RepConv(nn.Module):
     Attributes:
         form: how the sum is computed while training: "branches", one after the other; "exact", as one convolution where
             there is a form for that (`branch_sum`), which differs by rounding and keeps little but the input for the
-            backward pass; "auto", on a CPU, whichever a table of measured sites suggests. State dicts are the same. The
-            exact forms have no second derivative. In float32 they lose digits, as differences of larger numbers, where
-            an input's mean is many times its spread or where a kernel nearly cancels on a smooth image; a CPU sees that
-            and goes branch by branch, an accelerator or a compiled graph does not look.
+            backward pass; "auto", where it is faster: on a CPU by a table of measured sites, on a GPU in its own
+            kernels (`ghostlib.gpu`). State dicts are the same. The exact forms have no second derivative. In float32
+            they lose digits, as differences of larger numbers, where an input's mean is many times its spread or where
+            a kernel nearly cancels on a smooth image; a CPU sees that and goes branch by branch, an accelerator or a
+            compiled graph does not look.
     """
 
     form: choice.Form = "auto"
