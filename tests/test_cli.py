@@ -152,6 +152,10 @@ def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
     (["evaluate", "ghostnetv3_050", "nowhere.safetensors", "no_images"], "no_images"),
     *([] if torch.cuda.is_available() else [
         (["evaluate", "ghostnetv3_050", "w.safetensors", "no_images", "--device", "cuda"], "no CUDA device here")]),
+    (["evaluate"], "name a network, a file of weights and a folder of images, or give --published"),
+    (["evaluate", "ghostnetv3_050", "w", "images", "--rows", "PiT-ti"], "--rows belong to --published"),
+    (["evaluate", "ghostnetv3_050", "--published"], "give neither a network"),
+    (["evaluate", "--published", "--data", "nowhere"], "no validation images of ImageNet: nowhere does not exist"),
     (["time", "ghostnetv3_050", "--engine", "TVM"], "error: unknown engine 'TVM'; known: ONNX Runtime"),
     (["export", "ghostnetv3_050", "onnx", "v3.bin"], "v3.bin: a file for onnx is named *.onnx"),
     (["convert", "ghostnetv3_050", "nowhere.pth", "out.safetensors"], "nowhere.pth"),

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from timm.data import create_transform, resolve_data_config
 from torch import nn
 from torchvision.models import get_weight
+from typer.testing import CliRunner
 
+from ghostlib import cli
 from ghostlib.config import ConfigError
 from ghostlib.measures import places, pretrained, published
 from ghostlib.measures.pretrained import NoWeights, Source
@@ -242,6 +244,29 @@ def test_a_torn_file_is_named(tmp_path):
     (tmp_path / f"{TAG}.pth").write_bytes(b"torn")
     with pytest.raises(NoWeights, match=rf"{ROW}: {tmp_path}/{TAG}.pth cannot be used \(.+\); fetch it again"):
         pretrained.open_row(ROW, tmp_path)
+
+
+# -- the command
+
+
+def test_the_command_shows_what_it_scored_and_ends_with_what_it_could_not(imagenet, red, monkeypatch):
+    found = pretrained.open_row
+
+    def one(row, folder):
+        if row == "PiT-ti":
+            raise NoWeights("PiT-ti: not there")
+        return found(row, folder)
+
+    monkeypatch.setattr(pretrained, "open_row", one)
+    asked = ["evaluate", "--published", "--data", str(imagenet), "--workers", "0", "--rows", "mobilenetv3_small_100"]
+    done = CliRunner().invoke(cli.app, asked)
+    assert done.exit_code == 0 and f"| {ROW} " in done.stdout and "| 58.33 " in done.stdout
+    assert "Of 12 images; tables show only what is of all 50000." in done.stdout and "PiT" not in done.stdout
+    done = CliRunner().invoke(cli.app, [*asked, "--rows", "PiT-ti"])
+    scored, missing = (line for line in done.stdout.splitlines() if line.startswith((f"| {ROW} ", "| PiT-ti ")))
+    assert "| 58.33 " in scored and [cell.strip() for cell in missing.split("|")[6:9:2]] == ["—", "—"]
+    assert str(done.exception) == "not every row was scored\nPiT-ti: not there"
+    assert red.seen == 12
 
 
 # -- the stage
