@@ -58,11 +58,15 @@ LIBRARY = ("tests/models", "tests/deploy", "tests/test_package.py")
 DETECTORS = ("tests/mmdet", "tests/test_package.py")
 # What the tests of MMDetection train on is drawn by the reproduction.
 SCENES = ("pytest", "pydantic", "scikit-learn", "pycocotools", "onnx", "onnxruntime")
+# Training brings a newer timm than the library needs, and the command line's packages.
+TRAINING = (*lowest("cli"), *(bound for bound in lowest("train") if "[" not in bound))
 ENVIRONMENTS = {
     "oldest": Environment("3.10", OLDEST, LIBRARY),
     "oldest-export": Environment("3.10", OLDEST, LIBRARY, ("cli", "export"), lowest("cli", "export")),
     "newest": Environment("3.13", NEWEST, LIBRARY),
     "newest-export": Environment("3.13", NEWEST, LIBRARY, ("cli", "export", "mobile")),
+    "oldest-train": Environment("3.10", tuple(package for package in OLDEST if not package.startswith("timm")),
+                                ("tests/own",), ("train",), TRAINING),
     "mmdet": Environment("3.10", (*OLDEST, "mmdet==3.3.0", "mmengine==0.10.7", "mmcv-lite==2.1.0"), DETECTORS,
                          ("mmdet",), helpers=(*SCENES, "setuptools<81")),  # the original MMEngine needs pkg_resources
     "mmdet-onedl": Environment("3.12", NEWEST, DETECTORS, ("mmdet-onedl",), helpers=SCENES),

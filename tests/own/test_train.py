@@ -38,6 +38,11 @@ def progress(out):
     return list(csv.DictReader((out / "progress.csv").read_text(encoding="utf-8").splitlines()))
 
 
+def test_it_explains_itself():
+    assert "train" in CliRunner().invoke(cli.app, ["--help"]).stdout
+    assert "branches=0 teacher=null it is the same without" in " ".join(invoke("--help").split())
+
+
 def test_it_says_what_it_trains_and_leaves_what_loads(elsewhere, images):
     settings = [f"{key}={value}" for key, value in TINY.items()]
     told = invoke(NET, "images", "--set", settings[0], *settings[1:], "--out", "out", "--device", "cpu")
@@ -61,11 +66,17 @@ def test_it_says_what_it_trains_and_leaves_what_loads(elsewhere, images):
     assert torch.equal(weights.load(out)(image), before)
 
 
-@pytest.mark.parametrize("branches", [3, 0])
-def test_the_folded_averages_are_what_is_loaded(elsewhere, images, branches):
-    AcceleratorState._reset_state()  # a process has one precision
-    train(images, elsewhere / "out", branches=branches, ema_decay=0.99999, precision="bf16")
+@pytest.fixture
+def half():
+    """Half precision; a process has one."""
     AcceleratorState._reset_state()
+    yield "bf16"
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.parametrize("branches", [3, 0])
+def test_the_folded_averages_are_what_is_loaded(elsewhere, images, half, branches):
+    train(images, elsewhere / "out", branches=branches, ema_decay=0.99999, precision=half)
     from ghostlib.models.reparam import add_branches, reparameterize
     from ghostlib.own.network import example, find
 
@@ -134,7 +145,9 @@ def test_killed_it_goes_on_and_ends_in_the_same_weights(elsewhere, images, monke
     assert [row["step"] for row in progress(elsewhere / "out")] == ["1", "2", "3", "4", "4"]
     for name in ("weights", "ema", "model"):
         theirs, ours = (load_file(elsewhere / place / f"{name}.safetensors") for place in ("whole", "out"))
-        assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
+        # To the bit; how older PyTorch rounds also depends on where in memory a tensor lies.
+        exact = hasattr(torch, "accelerator")
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0 if exact else 1e-4)
 
 
 def test_another_training_in_the_folder_is_refused_and_begun_only_afresh(elsewhere, images):
