@@ -131,14 +131,41 @@ def export(name: Name,
 
 
 @app.command()
-def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="the file to score")],
-             folder: Annotated[Path, typer.Argument(help="images in one folder a class, as ImageNet's val")],
+def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; `ghostlib zoo` lists them")] = None,
+             weights_file: Annotated[Path | None, typer.Argument(metavar="WEIGHTS", help="the file to score")] = None,
+             folder: Annotated[Path | None, typer.Argument(help="images in one folder a class, as ImageNet's val")]
+             = None,
              ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
              width: Width = None,
              batch_size: Annotated[int, typer.Option(min=1)] = 64,
-             workers: Annotated[int, typer.Option(help="processes that read images")] = 0,
-             device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu") -> None:
+             workers: Annotated[int | None, typer.Option(
+                 help="processes that read images; by default none, with --published one less than CPUs")] = None,
+             device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+             published: Annotated[bool, typer.Option(
+                 "--published", help="score the public weights of Table 9's rows instead; go on where it stopped")]
+             = False,
+             data: Annotated[Path | None, typer.Option(
+                 help="ImageNet, or its val, for --published; by default $IMAGENET_DIR or data/imagenet")] = None,
+             weights_folder: Annotated[Path | None, typer.Option(
+                 "--weights", help="files of weights for --published; what is not there is downloaded")] = None,
+             rows: Annotated[list[str] | None, typer.Option(
+                 help="a row of Table 9 or its network's name, for --published; may be repeated")] = None) -> None:
     """Score weights on a folder of images: top-1 and top-5, at the network's own size, crop and normalisation."""
+    if published:
+        if name or ema or width:
+            raise ValueError("--published scores weights that it knows: give neither a network nor --ema or --width; "
+                             "--rows chooses")
+        require("repro", "pydantic", "tqdm", "pandas", "tabulate")
+        from ghostlib.measures.published import workers as enough
+
+        _check_device(device)
+        reproduction.evaluate_published(data, weights_folder, rows or [], device=device, batch_size=batch_size,
+                                        workers=enough() if workers is None else workers)
+        return
+    if name is None or weights_file is None or folder is None:
+        raise ValueError("name a network, a file of weights and a folder of images, or give --published")
+    if data or weights_folder or rows:
+        raise ValueError("--data, --weights and --rows belong to --published")
     require("cli", "pydantic", "tqdm")  # training's, of which this uses the datasets and the scores
     import torch
     from timm.data import create_transform, resolve_data_config
@@ -159,10 +186,40 @@ def evaluate(name: Name, weights_file: Annotated[Path, typer.Argument(metavar="W
     network = reparameterize(network).to(device)
     transform = create_transform(**resolve_data_config(model=network))
     loader = DataLoader(Views(images, transform, seed=0), batch_size, sampler=[(0, i) for i in range(len(images))],
-                        num_workers=workers)
+                        num_workers=workers or 0)
     scores = score({name: network}, tqdm(loader, desc=name, unit="batch"), torch.device(device))
     typer.echo(f"{name} on {len(images)} images of {len(classes)} classes: "
                + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
+
+
+@app.command(epilog="A value is in YAML: --set epochs=100 image_size=160 crop_scale=[0.5,1] teacher=null. Killed, the "
+                    "same command goes on.")
+def train(network: Annotated[str, typer.Argument(help="a network of `ghostlib zoo`, timm or torchvision (timm/NAME, "
+                                                 "torchvision/NAME), or module:function, called with num_classes")],
+          data: Annotated[Path, typer.Argument(help="images in one folder a class; a folder with train/ and val/ that "
+                                               "hold such; or tar shards of WebDataset's form")],
+          more: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --set")] = None,
+          set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting of the recipe; "
+                                                         "a key that is none lists them all")] = None,
+          recipe: Annotated[Path | None, typer.Option(help="settings in a YAML file")] = None,
+          teacher: Annotated[str | None, typer.Option(help="what an earlier training wrote, or timm's name")] = None,
+          out: Annotated[Path | None, typer.Option(help="the folder to write; by default trained/NETWORK-DATA")] = None,
+          device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto")] = "auto",
+          fresh: Annotated[bool, typer.Option("--fresh/--resume", help="begin again or go on")] = False) -> None:
+    """Train a network on your images with the paper's strategy: branches, a teacher, its recipe, scaled to your data.
+
+    What will be trained is shown first. With --set branches=0 teacher=null it is the same without the strategy.
+    """
+    require("train", "accelerate", "pydantic", "tabulate", "tensorboard", "tqdm", "yaml")
+    from ghostlib.own import settings
+    from ghostlib.own import train as own
+
+    if device != "auto":
+        _check_device(device)
+    layers = {f"--recipe {recipe}": settings.read_recipe(recipe)} if recipe else {}
+    layers |= {"--set": settings.read_pairs([*(set_ or ()), *(more or ())])}
+    own.train(network, data, layers | ({"--teacher": {"teacher": teacher}} if teacher else {}), out, device, fresh,
+              typer.echo)
 
 
 # Whatever stands behind the script is the script's, --help too.

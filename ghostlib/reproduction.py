@@ -14,8 +14,8 @@ import typer
 app = typer.Typer(rich_markup_mode=None)
 
 # The modules of ghostlib.measures, stated here so that --help needs no library.
-What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors")},
-            type=str)
+What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors",
+                                             "published")}, type=str)
 Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
@@ -88,6 +88,30 @@ def readme(profile: Profile = "digits") -> None:
     path = Path("README.md")
     summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
     write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
+
+
+def evaluate_published(data: Path | None, weights: Path | None, rows: list[str], **options: Any) -> None:
+    """Scores the public weights of Table 9's rows, and prints them beside the paper's numbers.
+
+    Args:
+        data: as for `published.find_images`.
+        weights: a folder; by default the one that the stage looks in.
+        rows: as for `published.find_rows`.
+        options: of `published.score`.
+    """
+    from ghostlib.exhibits import published as exhibit
+    from ghostlib.measures import published
+
+    chosen, images = published.find_rows(rows), published.validation_images(published.find_images(data))
+    failed = published.score(images, chosen, weights or published.FOLDER, **options)
+    table = exhibit.table(published.scored(chosen, images))
+    typer.echo(table[table["Row"].isin(chosen)].to_markdown(index=False, disable_numparse=True))
+    if len(images) != published.IMAGES:
+        typer.echo(f"Of {len(images)} images; tables show only what is of all {published.IMAGES}.")
+    else:
+        typer.echo("To show them in the tables: ghostlib measure published PROFILE, then make repro.")
+    if failed:
+        raise FileNotFoundError("not every row was scored\n" + "\n".join(failed))
 
 
 def freeze_rates(name: str) -> None:

@@ -71,7 +71,8 @@ def test_the_metadata_says_what_it_is_and_needs():
         *metadata.get_all("Classifier")}
     base = {line.partition(">=")[0] for line in metadata.get_all("Requires-Dist") if "extra ==" not in line}
     assert base == {"safetensors", "timm", "torch", "torchvision"}
-    assert {*metadata.get_all("Provides-Extra")} >= {"cli", "export", "mobile", "mmdet", "mmdet-onedl", "repro", "dev"}
+    assert {*metadata.get_all("Provides-Extra")} >= {"cli", "export", "mobile", "mmdet", "mmdet-onedl", "repro", "train",
+                                                "dev"}
 
 
 def test_the_configurations_are_in_the_package_and_mmengine_reads_them():

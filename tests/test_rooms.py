@@ -14,7 +14,7 @@ from ghostlib.runs import digest
 PACKAGE = digest.PACKAGE
 # From the ground up. A module imports of its own line and of lines above it here.
 ROOMS = (("files", "config", "machine"), ("gpu",), ("models",), ("mmdet",), ("deploy",), ("training",), ("runs",),
-         ("detection",), ("experiments",), ("measures",), ("paper",), ("exhibits",), ("evidence",), ("site",),
+         ("own",), ("detection",), ("experiments",), ("measures",), ("paper",), ("exhibits",), ("evidence",), ("site",),
          ("notebook",), ("errors", "reproduction", "cli", "__main__"))
 LIBRARY = {"gpu", "models", "mmdet", "deploy", "files", "machine"}  # what those install who have a network of their own
 

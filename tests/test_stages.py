@@ -76,9 +76,22 @@ def test_a_stage_depends_on_all_the_code_it_imports(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_no_room_it_does_not_use(name):
     files = reached(entry(name))
-    idle = [dep for dep in STAGES[name]["deps"] if dep.startswith("ghostlib/")
-            and not any(file == Path(dep) or Path(dep) in file.parents for file in files)]
+
+    def is_used(dep: Path) -> bool:
+        if (ROOT / dep).is_file() and dep.suffix != ".py":  # data, which a file beside it names
+            return any(dep.name in (ROOT / file).read_text(encoding="utf-8") for file in files
+                       if file.parent == dep.parent)
+        return any(file == dep or dep in file.parents for file in files)
+
+    idle = [dep for dep in STAGES[name]["deps"] if dep.startswith("ghostlib/") and not is_used(Path(dep))]
     assert not idle, f"{name} depends on {idle} and imports nothing of it"
+
+
+def test_a_stage_depends_on_the_data_that_its_code_reads():
+    for name, stage in STAGES.items():
+        read = {str(file.with_suffix(".yaml")) for file in reached(entry(name)) if file.with_suffix(".yaml").exists()}
+        missing = {data for data in read if not any(data == dep or data.startswith(f"{dep}/") for dep in stage["deps"])}
+        assert not missing, f"{name} lacks {missing}"
 
 
 @pytest.mark.parametrize("name", MEASURING)

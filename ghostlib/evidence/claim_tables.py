@@ -12,7 +12,8 @@ from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
 # Experiments of claims that are no exhibit of the paper; each has a notebook of its own name.
-TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency"}
+TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency",
+          "published": "Accuracy of public weights"}
 
 
 def chapter(judged: pd.DataFrame, folder: Path) -> str:

@@ -18,6 +18,8 @@ import pandas as pd
 from ghostlib.evidence import balance, measured, stats, times
 from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
 from ghostlib.exhibits import complexity
+from ghostlib.measures import pretrained
+from ghostlib.measures.published import COMMAND
 from ghostlib.paper import exhibits, numbers
 from ghostlib.paper.claims import OWN, Aside, Claim, Counts, Rule, load, published
 
@@ -31,18 +33,19 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     """What was measured for every comparison of every claim: one row each, with the columns `COLUMNS`.
 
     `decides` is true for the comparisons that a verdict follows from. It is false for the mean over a claim's
-    comparisons within a seed (`note` is "mean contrast") and for a claim's asides; of these there are rows only where
-    they were measured. `paper` and `ours` are a difference of accuracies in points, a slope of them in points a point,
-    a count in millions (M), a ratio of counts or of times (×) or a rank correlation (ρ); `low` and `high` are the
-    interval of ours, which decides: of a difference over seeds and test images where correct/*.csv tells these, else
-    Student's over the seeds; of a ratio of times Student's over the `sessions` that timed both. `half_seeds` and
-    `half_images` are the two parts of a difference's half-width, the second NaN where `low` and `high` are over seeds
-    alone; the two-way bootstrap's interval is `crossed_low` and `crossed_high`. `most` is the upper end of a
-    difference's interval widened for the number of the claim's comparisons. `margin` is within which a difference is
-    bounded; only top-1 has one. `test` and `bound` are what is claimed of ours, and `note` is what else a reader must
-    know, e.g. why there is nothing; of an aside, what it says. `p` is the sign-flip test's of a mean at `bound`, of at
-    least `significant_seeds`, corrected for all rows in `p_holm`. `loss` is the difference of log-losses on the test
-    images (nats, below zero in the claim's favour), with Student's interval over the seeds.
+    comparisons within a seed (`note` is "mean contrast") and for a claim's asides; of these there are rows only
+    where they were measured. `paper` and `ours` are a difference of accuracies in points, a slope of them in points
+    a point, a count in millions (M), the accuracy of public weights (%), a ratio of counts or of times (×) or a
+    rank correlation (ρ); `low` and `high` are the interval of ours, which decides: of a difference over seeds and
+    test images where correct/*.csv tells these, else Student's over the seeds; of a ratio of times Student's over
+    the `sessions` that timed both. `half_seeds` and `half_images` are the two parts of a difference's half-width,
+    the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's interval is `crossed_low`
+    and `crossed_high`. `most` is the upper end of a difference's interval widened for the number of the claim's
+    comparisons. `margin` is within which a difference is bounded; only top-1 has one. `test` and `bound` are what
+    is claimed of ours, and `note` is what else a reader must know, e.g. why there is nothing; of an aside, what it
+    says. `p` is the sign-flip test's of a mean at `bound`, of at least `significant_seeds`, corrected for all rows
+    in `p_holm`. `loss` is the difference of log-losses on the test images (nats, below zero in the claim's favour),
+    with Student's interval over the seeds.
 
     Args:
         folder: results/<profile>; of its runs/*.csv and correct/*.csv, and of results/sessions, whatever is there.
@@ -62,6 +65,8 @@ def evidence(folder: str | Path) -> pd.DataFrame:
             found = [_slope(claim, values, rule)]
         elif claim.counts:
             found = _counts(claim.counts, files.get("complexity"))
+        elif claim.weights:
+            found = _weights(claim.weights, files.get("published"), rule)
         elif claim.undominated:
             found = balance.compare(claim.undominated, _counted(files.get("complexity")), timed, rule)
         else:
@@ -191,6 +196,17 @@ def _counts(counts: Counts, counted: pd.DataFrame | None) -> Iterator[dict[str, 
             if counts.fewer_than:
                 record |= {"test": "fewer", "bound": 1.0}
             yield record | {"paper": printed, "ours": count}
+
+
+def _weights(rows: Sequence[str], scored: pd.DataFrame | None, rule: Rule) -> Iterator[dict[str, Any]]:
+    """A record a row: the top-1 accuracy that is printed and the one that its public weights gave."""
+    ours = {} if scored is None else scored.set_index("row")["top1"].to_dict()
+    for row in rows:
+        source = pretrained.sources()[row]
+        absent = f"The row's public weights were not scored. With ImageNet's validation images: `{COMMAND}`."
+        yield {"comparison": f"{row} by {source.name}", "paper": numbers.value("table_9", row, numbers.TOP1),
+               "ours": ours.get(row, math.nan), "unit": "%", "test": "within", "bound": rule.weights_tolerance,
+               "note": f"Their training: {source.training}." if row in ours else absent}
 
 
 def _counted(counted: pd.DataFrame | None) -> dict[tuple[str, str], float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-_FORMS = {"points": "{:+.2f}", "points a point": "{:+.3f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M"}
+_FORMS = {"points": "{:+.2f}", "points a point": "{:+.3f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M",
+          "%": "{:.2f} %"}
 
 
 def number(value: float, unit: str) -> str:

@@ -24,8 +24,9 @@ runs of the latency stage, of the ratios of medians; its interval is Student's o
 fewer than {sessions} decide nothing. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every
 comparison, *contradicted* one; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least
 {bounded} seeds, smaller than {margin:g} points, of whichever sign; *exact* is a count within {tolerance:g} % of the
-printed number, or on the claimed side of another. Below {significant} seeds nothing is called significant, and no p is
-shown. The protocol and the rule are in `ghostlib/paper/claims.yaml`, which marks what is our claim and not the paper's.
+printed number, or on the claimed side of another, and an accuracy of public weights within {points:g} points of the
+printed one. Below {significant} seeds nothing is called significant, and no p is shown. The protocol and the rule are
+in `ghostlib/paper/claims.yaml`, which marks what is our claim and not the paper's.
 
 {history}"""
 
@@ -75,7 +76,8 @@ class Report(Findings):
         rule = claims.load()[0]
         reading = _READING.format(confidence=100 * rule.confidence, tolerance=100 * rule.tolerance,
                                   significant=rule.significant_seeds, bounded=rule.bounded_seeds, margin=rule.margin,
-                                  sessions=rule.latency_sessions, history=claims.history())
+                                  sessions=rule.latency_sessions, points=rule.weights_tolerance,
+                                  history=claims.history())
         experiments = (chapter(judged, self.folder) for _, judged in self.claims.groupby("experiment", sort=False))
         return "\n\n".join((
             self.introduction, "## Every claim", reading, *experiments,

@@ -100,6 +100,8 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
         return Verdict.NOT_ATTEMPTED
     if comparison["test"] == "equal":
         return Verdict.EXACT if abs(_deviation(comparison)) <= rule.tolerance else Verdict.CONTRADICTED
+    if comparison["test"] == "within":
+        return Verdict.EXACT if abs(_points(comparison)) <= comparison["bound"] else Verdict.CONTRADICTED
     if comparison["test"] == "fewer":
         return Verdict.EXACT if comparison["ours"] < comparison["bound"] else Verdict.CONTRADICTED
     if comparison["seeds"] == 1 or _all_alike(comparison) or 0 < comparison["sessions"] < rule.latency_sessions:
@@ -123,12 +125,19 @@ def _margin(comparison: pd.Series) -> float:
     """How far the interval, or where there is none the estimate, is on the claimed side."""
     if comparison["test"] == "equal":
         return -abs(_deviation(comparison))
+    if comparison["test"] == "within":
+        return -abs(_points(comparison))
     low, high = comparison[["low", "high"]].fillna(comparison["ours"])
     return low - comparison["bound"] if comparison["test"] == "at least" else comparison["bound"] - high
 
 
 def _deviation(comparison: pd.Series) -> float:
     return comparison["ours"] / comparison["paper"] - 1
+
+
+def _points(comparison: pd.Series) -> float:
+    """Between two accuracies; rounded, so that 77.2 is not more than 0.1 from 77.1."""
+    return round(comparison["ours"] - comparison["paper"], 6)
 
 
 def _all_alike(comparison: pd.Series) -> bool:
@@ -167,7 +176,7 @@ def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series) 
 def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     if deciding["verdict"] == Verdict.NOT_ATTEMPTED:
         return deciding["note"]
-    sentences, holds = [], Verdict.EXACT if deciding["test"] in ("equal", "fewer") else Verdict.CONFIRMED
+    sentences, holds = [], Verdict.EXACT if deciding["test"] in ("equal", "fewer", "within") else Verdict.CONFIRMED
     if len(decided) > 1 and not (decided["seeds"] == 1).all():
         bounded = (decided["verdict"] == Verdict.BOUNDED).sum()
         sentences.append(f"{(decided['verdict'] == holds).sum()} of {len(decided)} comparisons are {holds}"
@@ -176,6 +185,8 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         expected = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
         why = f": {deciding['note']}" if deciding["note"] else "."
         sentences.append(f"{100 * _deviation(deciding):+.1f} % from the {expected}{why}")
+    elif deciding["test"] == "within":
+        sentences.append(f"{number(_points(deciding), 'points')} points from the printed number. {deciding['note']}")
     elif deciding["test"] == "fewer":
         share = f"{100 * (deciding['ours'] - 1):+.1f} %".replace("-", "−")
         sentences.append(f"{share}, and counts have no noise. {deciding['note']}".strip())

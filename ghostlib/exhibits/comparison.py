@@ -17,9 +17,12 @@ _METRICS = {TOP1_METRIC: TOP1, TOP5_METRIC: TOP5}
 ENGINE, THREADS = "ONNX Runtime", 1
 # A quantity of ours: the row's network under GhostNetV3's optimiser, schedule and augmentation alone.
 RIVAL = f"{TOP1}, without branches and teacher"
+# Quantities of ours: what the row's public weights give on ImageNet's validation images.
+WEIGHTS_TOP1, WEIGHTS_TOP5 = (f"{quantity}, public weights" for quantity in (TOP1, TOP5))
 
 
-def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, rivals: pd.DataFrame) -> pd.DataFrame:
+def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, rivals: pd.DataFrame,
+            weights: pd.DataFrame) -> pd.DataFrame:
     """One row per row of Table 9 and quantity: row, network, quantity, paper, measured, sd, seeds.
 
     Args:
@@ -27,6 +30,8 @@ def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, r
         times: as `measures.latencies.read` gives it.
         results: the runs of the experiment `table_9`, in long format.
         rivals: those of the experiment `rivals`; the rows that these train have the quantity `RIVAL` at the end.
+        weights: as `measures.published.read` gives it; the rows of which weights were scored have the quantities
+            `WEIGHTS_TOP1` and `WEIGHTS_TOP5`, behind those.
 
     `measured` is missing where nothing was: a phone's latency, and the accuracy of rows that were not trained here.
     """
@@ -40,7 +45,10 @@ def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, r
     measured = pd.concat([sizes, timed, trained]).set_index(["row", "quantity"])[["measured", "sd", "seeds"]]
     published = numbers.table("table_9").rename_axis(index="row", columns="quantity").stack(future_stack=True)
     fairer = over_seeds(rivals[rivals["metric"] == TOP1_METRIC], ["row"]).reset_index().assign(quantity=RIVAL)
-    compared = pd.concat([published.rename("paper").to_frame().join(measured).reset_index(), fairer], ignore_index=True)
+    scored = [weights[["row"]].assign(quantity=quantity, measured=weights[column], **once)
+              for quantity, column in ((WEIGHTS_TOP1, "top1"), (WEIGHTS_TOP5, "top5")) if len(weights)]
+    compared = pd.concat([published.rename("paper").to_frame().join(measured).reset_index(), fairer, *scored],
+                         ignore_index=True)
     compared.insert(1, "network", compared["row"].map(catalog.rows()))
     return compared.fillna({"seeds": 0}).astype({"seeds": int})
 
@@ -56,14 +64,17 @@ def table_of_networks(comparison: pd.DataFrame, machine: str, scale: str) -> pd.
     ours = {PARAMS: ("ours", "{:.2f}"), MACS: ("ours", "{:.1f}"),
             CPU: (f"{ENGINE}, {THREADS} thread, {machine}", "{:.1f}"), TOP1: (f"ours, {scale}", "{:.2f}"),
             RIVAL: (f"ours, without branches and teacher, {scale}", "{:.2f}"), TOP5: (f"ours, {scale}", "{:.2f}")}
+    ours |= dict.fromkeys((WEIGHTS_TOP1, WEIGHTS_TOP5), ("published weights, measured here", "{:.2f}"))
+    beside = {RIVAL: TOP1, WEIGHTS_TOP1: TOP1, WEIGHTS_TOP5: TOP5}  # whose column theirs stands by
+    scored = [quantity for quantity in (WEIGHTS_TOP1, WEIGHTS_TOP5) if quantity in comparison["quantity"].to_numpy()]
     theirs = {CPU: "paper, i7-8700", MOBILE: "paper, Kirin 9000", TOP1: "paper, ImageNet", TOP5: "paper, ImageNet"}
     table, rows = {}, pd.Index(comparison["row"].unique(), name="row")
-    for quantity in [*numbers.table("table_9").columns, RIVAL]:
+    for quantity in [*numbers.table("table_9").columns, *scored, RIVAL]:
         cells = comparison[comparison["quantity"] == quantity].set_index("row").reindex(rows)
-        if quantity != RIVAL:
+        if quantity not in beside:
             table[quantity, theirs.get(quantity, "paper")] = [text(value) for value in cells["paper"]]
         if quantity in ours:
             place, form = ours[quantity]
             shown = [text(cell.measured, form, cell.sd) for cell in cells.itertuples()]
-            table[TOP1 if quantity == RIVAL else quantity, place] = shown
+            table[beside.get(quantity, quantity), place] = shown
     return pd.DataFrame(table, index=rows).loc[:, [*dict.fromkeys(quantity for quantity, _ in table)]]

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from ghostlib.exhibits.comparison import ENGINE
+from ghostlib.exhibits.comparison import ENGINE, WEIGHTS_TOP1
 from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
 
@@ -37,6 +37,7 @@ class Panel:
     x_label: str
     y_source: str
     y_label: str = "top-1 accuracy on ImageNet, published (%)"
+    y: str = TOP1
 
 
 def figure_1(comparison: pd.DataFrame, title: str, machine: str, profile: str) -> Figure:
@@ -49,22 +50,24 @@ def figure_1(comparison: pd.DataFrame, title: str, machine: str, profile: str) -
         profile: the name of the profile that our accuracies were measured at.
     """
     ours = f"latency on {machine} (ms, {ENGINE}, 1 thread)"
-    return _draw(comparison, title, [
+    panels = [
         Panel("the paper", CPU, "paper", "latency on i7-8700 (ms)", "paper"),
         Panel("latency measured here, accuracy as published", CPU, "measured", ours, "paper"),
         Panel("both measured here, rows trained here", CPU, "measured", ours, "measured",
-              f"top-1 accuracy at profile {profile} (%)")], columns=3)
+              f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, CPU, ours)]
+    return _draw(comparison, title, panels, columns=3 if len(panels) == 3 else 2)
 
 
 def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
     """Top-1 accuracy against multiply-accumulates, and against a phone's latency, which only the paper has."""
     macs = "multiply-accumulates (M)"
-    return _draw(comparison, title, [
+    panels = [
         Panel("the paper", MACS, "paper", macs, "paper"),
         Panel("counted here, accuracy as published", MACS, "measured", macs, "paper"),
         Panel("the paper (no phone was measured here)", MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
         Panel("both measured here, rows trained here", MACS, "measured", macs, "measured",
-              f"top-1 accuracy at profile {profile} (%)")], columns=2)
+              f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, MACS, macs)]
+    return _draw(comparison, title, panels, columns=2 if len(panels) == 4 else 3)
 
 
 def family(row: str) -> tuple[str, str]:
@@ -79,13 +82,23 @@ def family(row: str) -> tuple[str, str]:
     raise ValueError(f"{row!r} belongs to no family: {', '.join(_FAMILIES)}")
 
 
+def _of_weights(comparison: pd.DataFrame, x: str, x_label: str) -> list[Panel]:
+    """A panel of what public weights give, where any were scored."""
+    if WEIGHTS_TOP1 not in comparison["quantity"].to_numpy():
+        return []
+    return [Panel("both measured here, published weights", x, "measured", x_label, "measured",
+                  "top-1 accuracy on ImageNet, measured here (%)", WEIGHTS_TOP1)]
+
+
 def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel], columns: int) -> Figure:
     rows = -(-len(panels) // columns)
     with plt.rc_context({**GRID_STYLE, **STYLE}):
         figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 5.8 * rows + 0.8), squeeze=False)
         figure.subplots_adjust(left=0.05, right=0.99, bottom=0.13 / rows + 0.02, top=0.9, wspace=0.16, hspace=0.24)
-        for axis, panel in zip(axes.flat, panels, strict=True):
+        for axis, panel in zip(axes.flat, panels, strict=False):
             _panel(axis, panel, _points(comparison, panel))
+        for axis in axes.flat[len(panels):]:
+            axis.set_visible(False)
         handles = {label: handle for axis in axes.flat for handle, label in zip(
             *axis.get_legend_handles_labels(), strict=True)}
         figure.legend([handles[name] for name in _FAMILIES], list(_FAMILIES), loc="lower center", ncols=len(_FAMILIES),
@@ -98,7 +111,7 @@ def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel], columns
 def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     """x, y, family and label of every row that has both values."""
     x = comparison[comparison["quantity"] == panel.x].set_index("row")[panel.x_source]
-    y = comparison[comparison["quantity"] == TOP1].set_index("row")[panel.y_source]
+    y = comparison[comparison["quantity"] == panel.y].set_index("row")[panel.y_source]
     points = pd.DataFrame({"x": x, "y": y}).dropna()
     points[["family", "label"]] = [family(row) for row in points.index]
     return points

@@ -12,9 +12,11 @@ import yaml
 from pydantic import Field, model_validator
 
 from ghostlib.config import Config, ConfigError
+from ghostlib.measures import pretrained
 from ghostlib.paper import exhibits, numbers
 
-_KINDS = ("better", "not_better", "correlates", "counts", "latencies", "ranks", "undominated", "not_attempted")
+_KINDS = ("better", "not_better", "correlates", "counts", "latencies", "ranks", "undominated", "weights",
+          "not_attempted")
 # Experiments of ours, no tables of the paper's; experiments.yaml says what they train. Each has one of these names in a
 # comparison.
 OWN = {"rivals": "without branches and teacher", "causes": "in the search for causes"}
@@ -23,7 +25,8 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 # What claims are about, in the order in which they are counted, by what tests them; the other experiments measure
 # accuracies.
 ACCURACY = "accuracy"
-_SUBJECTS = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection"}
+_SUBJECTS = {"complexity": "sizes and operations", "latency": "CPU time", "table_10": "object detection",
+             "published": "published weights"}
 SUBJECTS = (ACCURACY, *_SUBJECTS.values())
 
 
@@ -36,6 +39,7 @@ class Rule(Config):
     power: _Share
     significant_seeds: int = Field(ge=6, description="of five, no sign-flip p is below 0.06")
     tolerance: _Share
+    weights_tolerance: float = Field(gt=0, description="points of top-1 accuracy")
     latency_tolerance: _Share
     latency_sessions: int = Field(ge=2)
     rank_agreement: _Share
@@ -114,6 +118,7 @@ class Claim(Config):
     latencies: tuple[str, ...] = ()
     ranks: str | None = None
     undominated: Undominated | None = None
+    weights: tuple[str, ...] = ()
     not_attempted: str | None = None
     asides: tuple[Aside, ...] = ()
     caveat: str = ""
@@ -206,7 +211,7 @@ def _data() -> dict[str, Any]:
 
 
 def _check(claim: Claim) -> None:
-    known = [*numbers.load(), *OWN, "complexity", "latency"]
+    known = [*numbers.load(), *OWN, *_SUBJECTS]
     if claim.experiment not in known:
         raise ValueError(f"experiment: unknown {claim.experiment!r}; known: {', '.join(known)}")
     if claim.shown_at not in exhibits.load():
@@ -243,5 +248,7 @@ def _check(claim: Claim) -> None:
             raise ValueError(f"undominated: table_9 has no row {', '.join(sorted(unknown))}")
         if first := [row for row in claim.undominated.rows if not as_accurate(row)]:
             raise ValueError(f"undominated: no row of table_9 is as accurate as {', '.join(first)}: nothing to compare")
+    if without := [row for row in claim.weights if row not in (known := pretrained.sources()) or known[row].none]:
+        raise ValueError(f"weights: published.yaml has none of {', '.join(without)}")
     if claim.ranks and claim.ranks not in numbers.table("table_9"):
         raise ValueError(f"ranks: table_9 has no column {claim.ranks!r}")

@@ -25,7 +25,7 @@ from tests.params import write_params
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ("table_6", "figure_4")
-MEASURING = {"classifiers@digits", "bottleneck@digits"}
+MEASURING = {"classifiers@digits", "bottleneck@digits", "published@digits"}
 RENDERING = {"ablation@digits", "comparison@digits", "architecture@digits", "report@digits", "site@digits"}
 
 
@@ -67,7 +67,7 @@ def copy(tmp_path_factory) -> Path:
 def shortened(pipeline: dict, experiments: set[str]) -> dict:
     """The pipeline without stages that take minutes and are tested by themselves, and without the other experiments."""
     for stage in ("rates", "counts", "latencies", "detectors", "tuning", "complexity", "latency", "detection",
-                  "causes"):
+                  "causes", "pretrained"):
         del pipeline["stages"][stage]
 
     def is_left(path: str | dict) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ghostlib.evidence import report
 from ghostlib.experiments import COLUMNS, TOP1_METRIC
-from ghostlib.measures import counts
+from ghostlib.measures import counts, published
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.training.bits import packed
@@ -87,6 +87,14 @@ def write_counts(folder: Path, factor: float = 1.0) -> None:
                if quantity in (numbers.PARAMS, numbers.MACS)]
     (folder / "runs").mkdir(exist_ok=True)
     pd.DataFrame(records, columns=counts.COLUMNS).to_csv(folder / "runs" / "complexity.csv", index=False)
+
+
+def write_weights(folder: Path, **top1: float) -> None:
+    """What the public weights of rows of Table 9 gave (%), as the stage `published` writes it."""
+    scored = pd.DataFrame([(row, "weights", "a", "b", published.IMAGES, value, value, "Some GPU", "2026-01-02")
+                           for row, value in top1.items()], columns=published.COLUMNS)
+    (folder / "runs").mkdir(exist_ok=True)
+    scored.to_csv(folder / "runs" / "published.csv", index=False)
 
 
 def cosine(step: list[float], zero: list[float], five: list[float]) -> dict[tuple[str, str], list[float]]:

@@ -13,6 +13,7 @@ from ghostlib.config import ConfigError
 from ghostlib.deploy.count import TOLERANCE
 from ghostlib.evidence import evidence
 from ghostlib.experiments import Experiment
+from ghostlib.measures import pretrained
 from ghostlib.paper import claims, errata, exhibits, numbers
 from ghostlib.training.profile import load_params
 
@@ -29,7 +30,7 @@ def cells_of(claim: claims.Claim) -> list[tuple[str, ...]]:
 
 def test_ids_are_unique_and_every_experiment_has_a_claim():
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    assert {claim.experiment for claim in CLAIMS} == {*numbers.load(), "complexity", "latency"}
+    assert {claim.experiment for claim in CLAIMS} == {*numbers.load(), "complexity", "latency", "published"}
     assert {name for claim in CLAIMS for name in claim.latencies} == set(claims.ratios())
 
 
@@ -78,6 +79,14 @@ def test_what_is_ours_has_no_number_of_the_paper_and_says_so_in_its_name(tmp_pat
                if {claim.locate(pair.cell)[0], claim.locate(pair.than)[0]} & set(claims.OWN))
 
 
+def test_every_row_with_public_weights_is_in_one_claim_about_them_with_those_of_authors_apart():
+    sources = {row: source for row, source in pretrained.sources().items() if source.name}
+    claimed = {claim.id: claim.weights for claim in CLAIMS if claim.weights}
+    assert sorted(row for rows in claimed.values() for row in rows) == sorted(sources)
+    others = set(claimed["weights-of-others"])
+    assert others == {row for row, source in sources.items() if not source.authors}
+
+
 def test_the_tolerance_is_the_one_that_counts_are_flagged_by():
     assert RULE.tolerance == TOLERANCE
 
@@ -101,6 +110,8 @@ def test_the_tolerance_is_the_one_that_counts_are_flagged_by():
     ({"better": [], "undominated": {"rows": ["GhostNetV3 1.0×"], "cost": "mAP"}}, "a-claim: undominated.cost: 'mAP'"),
     ({"better": [], "undominated": {"rows": ["GhostNetV3 1.6×"], "cost": "FLOPs (M)"}},
      "a-claim: undominated: no row of table_9 is as accurate as GhostNetV3 1.6×"),
+    ({"better": [], "weights": ["GhostNetV3 1.0×", "GhostNetV3 1.3×"]},
+     "a-claim: weights: published.yaml has none of GhostNetV3 1.3×"),
     ({"better": [], "ranks": "x"}, "a-claim: ranks: table_9 has no column 'x'"),
     ({"better": [], "counts": {"table": "table_9", "rows": ["x"]}}, "a-claim: counts: table_9 has no row x"),
     ({"not_attempted": "why"}, "a-claim: .*exactly one of"),

@@ -13,7 +13,7 @@ from ghostlib.evidence import evidence, proxy, stats, verdicts
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, numbers
-from tests.evidence.files import cosine, right, write, write_counts, write_right
+from tests.evidence.files import cosine, right, write, write_counts, write_right, write_weights
 
 RULE, CLAIMS = claims.load()
 NAN = math.nan
@@ -461,3 +461,32 @@ def test_the_committed_results_can_be_judged(folder):
     assert len(judged) == len(CLAIMS) and set(judged["verdict"]) <= set(Verdict)
     assert not judged.loc[judged["seeds"] == 1, "verdict"].isin(["confirmed", "contradicted"]).any()
     assert set(proxy.proxy(folder)["experiment"]) <= {*numbers.load(), *claims.OWN}
+
+
+# -- public weights
+
+@pytest.mark.parametrize(("top1", "expected", "told"), [
+    (77.134, "exact", "+0.03 points from the printed number. Their training: the paper's, averaged weights."),
+    (77.2, "exact", "+0.10 points"), (77.0, "exact", "−0.10 points"), (77.202, "contradicted", "+0.10 points"),
+    (76.936, "contradicted", "−0.16 points from the printed number.")])
+def test_an_accuracy_of_public_weights_is_exact_within_a_tenth_of_a_point(top1, expected, told, tmp_path):
+    write_weights(tmp_path, **{"GhostNetV3 1.0×": top1})
+    row = verdict(tmp_path, "weights-v3")
+    assert row["verdict"] == expected and told in row["reason"]
+    assert (row["paper"], row["ours"], row["unit"], row["seeds"]) == (77.1, top1, "%", 0)
+    assert row["comparison"] == "GhostNetV3 1.0× by ghostnetv3-1.0.pth.tar" and math.isnan(row["low"])
+
+
+def test_of_several_rows_of_public_weights_the_furthest_decides_and_one_not_scored_says_how_to(tmp_path):
+    rows = next(claim.weights for claim in CLAIMS if claim.id == "weights-of-authors")
+    printed = {row: numbers.value("table_9", row, numbers.TOP1) for row in rows}
+    write_weights(tmp_path, **printed)
+    row = verdict(tmp_path, "weights-of-authors")
+    assert row["verdict"] == "exact" and row["reason"].startswith(f"{len(rows)} of {len(rows)} comparisons are exact.")
+    write_weights(tmp_path, **{row: value for row, value in printed.items() if row != "PiT-ti"})
+    row = verdict(tmp_path, "weights-of-authors")
+    assert row["verdict"] == "not attempted" and "`ghostlib evaluate --published --data FOLDER`" in row["reason"]
+    write_weights(tmp_path, **printed | {"PiT-xs": 78.2, "PiT-ti": 72.9})
+    row = verdict(tmp_path, "weights-of-authors")
+    assert row["verdict"] == "contradicted" and row["comparison"] == "PiT-xs by pit_xs_224.in1k"
+    assert f"{len(rows) - 2} of {len(rows)} comparisons are exact. +5.80 points from" in row["reason"]

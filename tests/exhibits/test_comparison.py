@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from ghostlib.exhibits import comparison
+from ghostlib.measures import published
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1, TOP5
 
 
-@pytest.fixture(scope="module")
-def compared():
+def compare(weights):
     published = numbers.table("table_9")
     complexity = pd.DataFrame([("table_9", row, quantity, 2 * published.loc[row, quantity]) for row in published.index
                                for quantity in (PARAMS, MACS)], columns=["table", "row", "quantity", "measured"])
@@ -25,7 +25,12 @@ def compared():
         + [("GhostNetV3 1.0×", "test_top5", 99.0)], columns=["row", "metric", "value"])
     rivals = pd.DataFrame([("MobileNetV2 1.0×", "test_top1", value) for value in (60.0, 61.0)],
                           columns=["row", "metric", "value"])
-    return comparison.compare(complexity, times, accuracies, rivals)
+    return comparison.compare(complexity, times, accuracies, rivals, weights)
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return compare(pd.DataFrame(columns=published.COLUMNS))
 
 
 def cell(compared, row, quantity):
@@ -56,3 +61,15 @@ def test_the_table_keeps_published_and_measured_apart(compared):
     assert table.columns.get_loc(rival) == table.columns.get_loc((TOP1, "ours, digits")) + 1
     assert (CPU, "ONNX Runtime, 1 thread, Some CPU") in table.columns
     assert table[MOBILE].columns.tolist() == ["paper, Kirin 9000"]
+
+
+def test_what_public_weights_give_stands_beside_the_paper_s_where_anything_was_scored(compared):
+    scored = pd.DataFrame({"row": ["GhostNetV3 1.0×"], "top1": [77.134], "top5": [93.236]})
+    before = comparison.table_of_networks(compared, "Some CPU", "digits")
+    after = comparison.table_of_networks(compare(scored), "Some CPU", "digits")
+    here = [(quantity, "published weights, measured here") for quantity in (TOP1, TOP5)]
+    assert after.drop(columns=here).equals(before) and not set(here) & set(before.columns)
+    assert after.loc["GhostNetV3 1.0×", here].to_list() == ["77.13", "93.24"]
+    assert (after.drop(index="GhostNetV3 1.0×")[here] == "—").all(axis=None)
+    assert list(after[TOP1].columns)[:3] == ["paper, ImageNet", "ours, digits", "published weights, measured here"]
+    assert compare(scored).query("quantity == @TOP1 and row == 'GhostNetV3 1.0×'")["measured"].item() == 81

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from ghostlib.exhibits import figures, landscape
+from ghostlib.exhibits import comparison, figures, landscape
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 
@@ -67,6 +68,16 @@ def test_every_row_has_a_name_that_hides_neither_another_nor_a_point(compared, d
         hidden = [(a, b) for (a, first), (b, second) in (
             *combinations(names, 2), *((name, disc) for name in names for disc in discs)) if first.overlaps(second)]
         assert not hidden, (axis.get_title(loc="left"), hidden)
+
+
+@pytest.mark.parametrize(("draw", "rows"), [(figure_1, [43, 43, 2]), (figure_5, [43, 43, 43, 2])])
+def test_public_weights_have_a_panel_of_their_own_where_any_were_scored(compared, draw, rows):
+    scored = pd.DataFrame({"row": ["DeiT-tiny", "PiT-ti", "PiT-xs"], "quantity": comparison.WEIGHTS_TOP1,
+                           "measured": [72.2, 72.9, 78.2]})
+    panels = [axis for axis in draw(pd.concat([compared, scored])).axes if axis.get_visible()]
+    assert [len([text for text in axis.texts if text.get_text()]) for axis in panels] == [*rows, 3]
+    assert panels[-1].get_title(loc="left") == "both measured here, published weights"
+    assert sorted(y for points in panels[-1].collections for _, y in points.get_offsets()) == [72.2, 72.9, 78.2]
 
 
 def test_equal_values_give_equal_files(compared, tmp_path):

@@ -1,0 +1,106 @@
+"""Any folder of images or tar shards as what a training needs: parts, classes by name, and images by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ghostlib.own import shards
+from ghostlib.training.datasets import DataError, Images, Splits, folder_images
+from ghostlib.training.randomness import permutation
+
+# What the parts of a data set are called.
+NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained and scored on.
+
+    Attributes:
+        splits: `val` is for choosing, `test` is reported on; the same images where there is one part for both.
+        classes: their names, by label.
+        held_out: whether the validation images are a share of the training images.
+        tested: whether there is a test part by itself.
+    """
+
+    splits: Splits
+    classes: list[str]
+    held_out: bool
+    tested: bool
+
+
+def load(path: Path, share: float, seed: int) -> Data:
+    """The images of a folder or of shards.
+
+    Args:
+        path: a folder of one folder a class; one with train/ and val/ (valid/, test/) that are such folders or hold
+            shards; one of shards, whose names may begin with train, val and test; or one shard.
+        share: of the images of each class to hold out where there is no part for validation.
+        seed: of what is held out.
+
+    Raises:
+        DataError: there are no such images, fewer than two classes, or the parts differ in their classes.
+    """
+    parts = _parts(path)
+    classes = parts["train"][1]
+    for name, (_, others) in parts.items():
+        if others != classes:
+            raise DataError(f"{path}: the parts train and {name} hold different classes: {name} lacks "
+                            f"{sorted(set(classes) - set(others))[:5]} and has besides "
+                            f"{sorted(set(others) - set(classes))[:5]}")
+    if len(classes) < 2:
+        raise DataError(f"{path} holds one class, {classes[0]!r}; a classifier needs two: one folder a class")
+    images = {name: found for name, (found, _) in parts.items()}
+    if "val" not in images and "test" not in images:
+        images["train"], images["val"] = hold_out(images["train"], share, seed, classes)
+    val = images.get("val", images.get("test"))
+    splits = Splits(images["train"], val, images.get("test", val), len(classes))
+    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys())
+
+
+def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) -> tuple[Images, Images]:
+    """(the rest, the held out), of each class the share, at least one image of each.
+
+    Raises:
+        DataError: a class has one image only.
+    """
+    rest, held = [], []
+    for label, name in enumerate(classes):
+        own = np.flatnonzero(images.labels == label)
+        if len(own) < 2:
+            raise DataError(f"class {name!r} has {len(own)} image; to hold some out for validation it needs two")
+        count = min(max(1, round(share * len(own))), len(own) - 1)
+        order = own[permutation(len(own), "held out", seed, label)]
+        held += order[:count].tolist()
+        rest += order[count:].tolist()
+    return images.subset(sorted(rest)), images.subset(sorted(held))
+
+
+def _parts(path: Path) -> dict[str, tuple[Images, list[str]]]:
+    """"train" and what there is of "val" and "test" -> images and the names of their classes."""
+    if path.is_file():
+        return {"train": shards.load([path])}
+    if not path.is_dir():
+        raise DataError(f"{path.resolve()} does not exist; name a folder of images, of one folder a class, or a shard")
+    folders = {part: path / name for part, names in NAMES.items() for name in names if (path / name).is_dir()}
+    if "train" in folders:
+        return {part: _images(folder) for part, folder in folders.items()}
+    tars = sorted(path.glob("*.tar"))
+    named = {part: [tar for tar in tars if tar.name.startswith(names)] for part, names in NAMES.items()}
+    if named["train"]:
+        return {part: shards.load(found) for part, found in named.items() if found}
+    return {"train": _images(path)}
+
+
+def _images(folder: Path) -> tuple[Images, list[str]]:
+    if tars := sorted(folder.glob("*.tar")):
+        return shards.load(tars)
+    try:
+        return folder_images(folder)
+    except DataError as error:
+        raise DataError(f"{error}\nOf {folder} each folder is a class and must hold images; or name a folder with "
+                        "train/ and val/ that are such folders, or with shards, *.tar") from error

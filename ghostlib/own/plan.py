@@ -1,0 +1,155 @@
+"""What is going to be trained: made and shown before anything starts, and compared with what a folder holds already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+import ghostlib
+from ghostlib.config import ConfigError
+from ghostlib.files import write_atomic
+from ghostlib.machine import device_name
+from ghostlib.own.data import Data
+from ghostlib.own.network import Source, millions, sites
+from ghostlib.own.settings import Settings
+from ghostlib.training.build import build_scheduler
+from ghostlib.training.datasets import Splits
+from ghostlib.training.profile import Profile
+from ghostlib.training.recipe import PAPER_BATCH, scaled_decay
+
+FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training; it is a `training.arm.Run`.
+
+    Attributes:
+        source: of the network.
+        recipe: the settings, a recipe with more keys.
+        data: what it trains and is scored on.
+        place: where that lies.
+        device: "cpu", "cuda" or "mps".
+        teacher: what identifies the teacher's weights; None without one.
+        folder: gets what is made.
+    """
+
+    source: Source
+    recipe: Settings
+    data: Data
+    place: Path
+    device: str
+    teacher: str | None
+    folder: Path
+
+    @property
+    def splits(self) -> Splits:
+        return self.data.splits
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.seed
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The scale as the loop takes it. (Its least image size is GhostNetV2's, which other networks go below.)"""
+        recipe, workers = self.recipe, self.recipe.workers
+        if workers is None:
+            workers = 0 if self.device == "cpu" else min(8, os.cpu_count() or 1)
+        return Profile.parse(dict(
+            name="own", scale=str(self.place), data="imagenet", data_dir=str(self.place), num_classes=len(self.classes),
+            image_size=224, val_images=len(self.splits.val), crop_pct=recipe.crop_pct, workers=workers,
+            threads=torch.get_num_threads(), device=self.device, precision=recipe.precision,
+        )).model_copy(update={"image_size": recipe.image_size})
+
+    @property
+    def classes(self) -> list[str]:
+        return self.data.classes
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.recipe.epochs * (len(self.splits.train) // self.recipe.batch_size)
+
+    @cached_property
+    def decides(self) -> dict[str, Any]:
+        """All that decides the result, but the code, the libraries and the device."""
+        return {"ghostlib": ghostlib.__version__, "data": self.splits.digest, "classes": self.classes,
+                "teacher's weights": self.teacher, **self.recipe.model_dump(mode="json", exclude={"workers"})}
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of what decides the result."""
+        return hashlib.sha256(json.dumps(self.decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    def scheduler(self) -> Scheduler:
+        """The training's schedule of an optimiser by itself, to ask it for rates."""
+        nothing = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.recipe.effective_lr)
+        return build_scheduler(self.recipe, nothing, self.steps)
+
+    def claim(self) -> None:
+        """Writes into the folder what is trained there.
+
+        Raises:
+            ConfigError: something else is; the message says in what it differs.
+        """
+        file = self.folder / FILE
+        if file.exists():
+            other, own = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(self.decides))
+            if lines := [f"  {key}: {_short(other.get(key))} there, {_short(own.get(key))} here"
+                         for key in sorted(other.keys() | own.keys()) if other.get(key) != own.get(key)]:
+                raise ConfigError("\n".join([f"{self.folder} holds another training:", *lines, "Name another folder "
+                                             "with --out, or begin here again with --fresh"]))
+        write_atomic(file, json.dumps(self.decides, indent=1))
+        settings = yaml.safe_dump(self.recipe.model_dump(mode="json", exclude={"network"}), sort_keys=False)
+        write_atomic(self.folder / "recipe.yaml", f"# What --recipe takes.\n{settings}")
+
+    def rows(self, network: nn.Module, deployed: float, teacher: str | None) -> list[tuple[str, str]]:
+        """The plan as a table.
+
+        Args:
+            network: in training form.
+            deployed: parameters of the network as it is deployed (M).
+            teacher: what to call it.
+        """
+        recipe, splits = self.recipe, self.splits
+        options = f", options {recipe.options}" if recipe.options else ""
+        branches = (f"; while training {millions(network):.2f} M, {recipe.branches} branches at {sites(network)} "
+                    "convolutions" if recipe.branches else "; no branches")
+        held = " held out" if self.data.held_out else ""
+        tested = f", {len(splits.test)} for the result" if self.data.tested else ""
+        known = ", ".join(self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
+        share = scaled_decay(recipe.ema_decay, self.steps)
+        return [
+            ("network", f"{self.source}{options}: {deployed:.2f} M parameters{branches}"
+                        f"{'; pretrained' if recipe.pretrained else ''}"),
+            ("images", f"{self.place}: {len(splits.train)} to train on, {len(splits.val)}{held} for validation"
+                       f"{tested}"),
+            ("classes", f"{len(self.classes)}: {known}"),
+            ("length", f"{recipe.epochs} epochs of {self.steps // recipe.epochs} steps = {self.steps} steps of "
+                       f"{recipe.batch_size} images of {recipe.image_size} px"),
+            ("rate", f"{recipe.optimizer}, {recipe.effective_lr:.2g} = {recipe.lr:g} × √({recipe.batch_size}/"
+                     f"{PAPER_BATCH}) × lr_scale {recipe.lr_scale:g}; {recipe.schedule}, warm-up "
+                     f"{round(recipe.warmup * self.steps)} steps"),
+            ("average", f"EMA {recipe.ema_decay:g} of the paper's length is {share:.4g} of this one"
+                        if share else "none: so few steps leave nothing to average; the last weights count"),
+            ("teacher", f"{teacher}, α = {recipe.alpha:g}" if teacher else
+             "none. The paper's strategy has one: --teacher FOLDER of an earlier `ghostlib train`, or timm's name"),
+            ("device", f"{self.device} ({device_name(self.device)}), "
+                       f"{'bfloat16' if recipe.precision == 'bf16' else 'float32'}"),
+            ("out", str(self.folder))]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,125 @@
+"""Tar shards in WebDataset's format: consecutive files of one name but for the ending are one sample.
+
+    000001.jpg 000001.cls 000002.jpg 000002.cls ...
+
+A sample's image is in .jpg, .jpeg, .png or .webp, its class in .cls (a number or a name) or in .json under "label".
+WebDataset itself streams; here the headers are read once, and then each image by its place in the file, so that a view
+stays a function of (seed, epoch, number) as for images in folders. classes.txt beside the shards names the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ghostlib.training.datasets import DataError, Images
+
+IMAGES = ("jpg", "jpeg", "png", "webp")
+
+
+def load(paths: Sequence[Path]) -> tuple[Images, list[str]]:
+    """The images of shards, and the classes' names in the order of their labels.
+
+    Raises:
+        DataError: a shard is torn or compressed, a sample has an image and no class, or no sample has either.
+    """
+    places, given = [], []
+    for path in paths:
+        for place, label in _samples(path):
+            places.append(place)
+            given.append(label)
+    if not places:
+        raise DataError(f"{paths[0]} holds no sample: files NAME.jpg and NAME.cls of one NAME")
+    names = _names(paths[0].parent / "classes.txt", given)
+    numbers = {name: number for number, name in enumerate(names)}
+    if all(label.isdigit() for label in given):
+        labels = [int(label) for label in given]
+        if max(labels) >= len(names):
+            raise DataError(f"{paths[0].parent / 'classes.txt'} names {len(names)} classes, and a sample has number "
+                            f"{max(labels)}, counted from 0")
+    else:
+        labels = [numbers[label] for label in given]
+    listing = "\n".join(f"{Path(place.path).name} {place.start} {place.size} {label}"
+                        for place, label in zip(places, labels, strict=True))
+    return Images(np.asarray(labels, np.int64), _Reader(tuple(places)),
+                  hashlib.sha256(listing.encode()).hexdigest()), names
+
+
+def _names(file: Path, given: Sequence[str]) -> list[str]:
+    """The classes by label: the lines of classes.txt, else the numbers as text, else the names that there are."""
+    if file.exists():
+        names = file.read_text(encoding="utf-8").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+    elif all(label.isdigit() for label in given):
+        names = [str(number) for number in range(1 + max(map(int, given)))]
+    else:
+        names = sorted(set(given))
+    if not all(label.isdigit() for label in given) and (unknown := sorted(set(given) - set(names))):
+        raise DataError(f"{file} does not name the classes {unknown[:5]} of the samples")
+    return names
+
+
+def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
+    """The place of each sample's image and what its class is called there."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            key, place, label = None, None, None
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, file = member.name.rpartition("/")
+                stem, _, ending = file.partition(".")
+                if (folder, stem) != key:
+                    if key:
+                        yield from _sample(path, key, place, label)
+                    key, place, label = (folder, stem), None, None
+                if ending.lower() in IMAGES:
+                    place = _Place(str(path), member.name, member.offset_data, member.size)
+                elif ending in ("cls", "json"):
+                    content = tar.extractfile(member).read().decode()
+                    label = content.strip() if ending == "cls" else str(json.loads(content).get("label", label or ""))
+            if key:
+                yield from _sample(path, key, place, label)
+    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is no whole, uncompressed tar of samples ({error}); unpack it or write it "
+                        "again") from error
+
+
+def _sample(path: Path, key: tuple[str, str], place: _Place | None, label: str | None) -> Iterator[tuple[_Place, str]]:
+    if place and not label:
+        raise DataError(f"{path}: sample {'/'.join(filter(None, key))} has an image and no class; put it into "
+                        f"{key[1]}.cls behind the image")
+    if place:
+        yield place, label
+
+
+@dataclass(frozen=True)
+class _Place:
+    path: str
+    name: str
+    start: int  # byte
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class _Reader:
+    places: tuple[_Place, ...]
+
+    def __call__(self, i: int) -> Image.Image:
+        place = self.places[i]
+        try:
+            with open(place.path, "rb") as file:
+                file.seek(place.start)
+                with Image.open(io.BytesIO(file.read(place.size))) as image:
+                    return image.convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{place.path}: {place.name} cannot be read as an image ({error}); replace or remove "
+                            "it") from error

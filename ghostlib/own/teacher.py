@@ -1,0 +1,49 @@
+"""A teacher: one of timm's pretrained networks, or what an earlier training wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import timm
+
+from ghostlib.own.network import millions
+from ghostlib.own.weights import find_file, load, read_card
+from ghostlib.training import distill
+from ghostlib.training.distill import Teacher
+
+
+def load_teacher(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
+    """The teacher, what identifies it, and what to call it in a table.
+
+    Args:
+        text: timm's name, a folder or a model.safetensors.
+        classes: of the student, in the order of its outputs.
+
+    Raises:
+        ValueError: there is no such teacher, or it knows other classes.
+    """
+    if Path(text).exists():
+        file = find_file(Path(text))
+        card = read_card(file)
+        if card["label_names"] != classes:
+            raise ValueError(f"teacher {text} knows the classes {_some(card['label_names'])}, the images have "
+                             f"{_some(classes)}; choose a teacher trained on the same classes")
+        network = load(file)
+        identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        return distill.stand_in(network), identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
+    if not timm.is_model(text):
+        raise ValueError(f"teacher = {text!r} is neither a folder or file of an earlier `ghostlib train` nor a network "
+                         "of timm's; train one (`ghostlib train resnet50 DATA --set branches=0 --out teacher`) and "
+                         "name its folder, or see timm.list_models(pretrained=True)")
+    known = (timm.get_pretrained_cfg(text) or timm.models.PretrainedCfg(num_classes=0)).num_classes
+    if known != len(classes):
+        raise ValueError(f"teacher {text} knows {known} classes, the images have {len(classes)}; train one on your "
+                         f"images (`ghostlib train timm/{text} DATA --set pretrained=true branches=0 epochs=30 "
+                         "--out teacher`) and name its folder")
+    teacher = distill.pretrained(text, len(classes))
+    return teacher, text, f"{text}, pretrained, {millions(teacher.network):.1f} M parameters"
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"

@@ -1,0 +1,116 @@
+"""`ghostlib train`: plan it, show the plan, train, and leave weights that load by one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from safetensors.torch import load_file
+from tabulate import tabulate
+from torch import nn
+
+from ghostlib.config import ConfigError
+from ghostlib.files import write_atomic
+from ghostlib.own import card, data, network, settings, weights
+from ghostlib.own.log import Log
+from ghostlib.own.plan import FILE, Plan
+from ghostlib.own.teacher import load_teacher
+from ghostlib.training import loop
+
+RESULTS = "results.json"
+# All that a training writes, which --fresh removes.
+WRITTEN = (FILE, RESULTS, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv", "tensorboard",
+           "states", "weights.safetensors", "ema.safetensors", weights.FILE)
+
+
+def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None = None, device: str = "auto",
+          fresh: bool = False, show: Callable[[str], None] = print) -> dict[str, Any]:
+    """Trains a network on images with the paper's strategy, or goes on; a finished training is only told of.
+
+    Args:
+        name: of the network, see `network.find`.
+        place: of the images, see `data.load`.
+        layers: settings, see `settings.parse`.
+        folder: gets the weights and what belongs to them; by default trained/NETWORK-DATA.
+        device: "cpu", "cuda", "mps" or "auto".
+        fresh: remove what an earlier training left in the folder.
+        show: is told the plan, the result and how to load the weights.
+
+    Returns:
+        "top1" and "top5" in %, and "lines", which load the weights.
+
+    Raises:
+        ValueError: a network, image, setting or teacher that cannot be, or a folder that holds another training.
+        NonFiniteLoss: it diverged.
+    """
+    plan, trained, teacher, rows = prepare(name, place, layers, folder, device)
+    if fresh:
+        remove(plan.folder)
+    plan.claim()
+    show(tabulate(rows, tablefmt="plain"))
+    file = plan.folder / RESULTS
+    if file.exists():
+        show("This training has ended; --fresh begins it again.")
+        result = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        with Log(plan, plan.folder) as log:
+            metrics = loop.train(trained, plan, plan.folder, teacher, log)
+            scores = {metric: of[str(plan.recipe.ema_decay)] for metric, of in metrics["test"].items()}
+            log.top1(scores["top1"])
+        # Without what makes it compute in half precision, which is for training.
+        trained = extract_model_from_parallel(trained, keep_fp32_wrapper=False).cpu()
+        trained.load_state_dict(load_file(plan.folder / "ema.safetensors"))
+        weights.save_model(trained, plan.folder / weights.FILE, card.contents(plan))
+        lines = card.write(plan, rows, scores)
+        result = {"top1": scores["top1"], "top5": scores["top5"], "lines": lines}
+        write_atomic(file, json.dumps(result, indent=1))
+        shutil.rmtree(plan.folder / "states", ignore_errors=True)
+    part = "test" if plan.data.tested else "validation"
+    show(f"\n{len(plan.splits.test)} {part} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %. "
+         f"{plan.folder} holds the weights and a model card; to load them:\n\n{result['lines']}")
+    return result
+
+
+def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None, device: str,
+            ) -> tuple[Plan, nn.Module, Any, list[tuple[str, str]]]:
+    """The plan, the network in its training form, its teacher or None, and the plan's rows; nothing is written."""
+    source = network.find(name)
+    asked = settings.parse(source, layers, train_images=settings.LARGEST_BATCH * settings.LEAST_STEPS)
+    images = data.load(place, asked.held_out, asked.seed)
+    recipe = settings.parse(source, layers, len(images.splits.train))
+    if recipe.batch_size > (number := len(images.splits.train)):
+        raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
+                          f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
+    teacher, identity, called = (load_teacher(recipe.teacher, images.classes) if recipe.teacher and recipe.alpha
+                                 else (None, None, None))
+    plan = Plan(source, recipe, images, place, device_of(device), identity,
+                folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
+    torch.manual_seed(recipe.seed)  # of the initial weights; every draw of the training itself is addressed
+    built = source.build(len(images.classes), recipe.options, recipe.image_size, recipe.dropout, recipe.pretrained)
+    network.check(built, len(images.classes), recipe.image_size)
+    deployed_millions = network.millions(built)
+    if recipe.branches:
+        network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.pretrained)
+    return plan, built, teacher, plan.rows(built, deployed_millions, called)
+
+
+def device_of(wanted: str) -> str:
+    """The device that "auto" stands for: a GPU where PyTorch sees one."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def remove(folder: Path) -> None:
+    """Removes what a training writes, and nothing else that may be in its folder."""
+    for name in WRITTEN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""Folders and shards: what is read, how it is split, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ghostlib.own import data, shards
+from ghostlib.training.datasets import DataError
+from tests.own.conftest import folder, jpeg, shard
+
+
+def samples(classes, count=4, ending="cls"):
+    return [{"jpg": jpeg(10 * k + i), ending: (f'{{"label": {k}}}' if ending == "json" else str(name)).encode()}
+            for k, name in enumerate(classes) for i in range(count)]
+
+
+def test_a_share_of_each_class_is_held_out_by_the_seed(tmp_path):
+    root = folder(tmp_path / "images", "abc", 10)
+    found = data.load(root, 0.2, seed=0)
+    assert found.classes == ["a", "b", "c"] and found.held_out and not found.tested
+    assert np.bincount(found.splits.val.labels).tolist() == [2, 2, 2]
+    assert np.bincount(found.splits.train.labels).tolist() == [8, 8, 8]
+    assert found.splits.digest == data.load(root, 0.2, seed=0).splits.digest != data.load(root, 0.2, 1).splits.digest
+    pixels = {np.asarray(part.read(i)).tobytes() for part in (found.splits.train, found.splits.val)
+              for i in range(len(part))}
+    assert len(pixels) == 30  # every image is in one part, once
+
+
+@pytest.mark.parametrize(("names", "held_out", "tested"), [
+    (("train", "val"), False, False), (("train", "valid", "test"), False, True), (("train", "test"), False, False),
+    (("train",), True, False)])
+def test_parts_are_known_by_their_names(tmp_path, names, held_out, tested):
+    for number, name in enumerate(names):
+        folder(tmp_path / name, images=2 + number, seed=1000 * number)
+    found = data.load(tmp_path, 0.5, 0)
+    assert (found.held_out, found.tested) == (held_out, tested)
+    assert len(found.splits.train) == (2 if held_out else 4)
+    assert len(found.splits.test) == (2 if held_out else 2 * (1 + len(names)))
+
+
+@pytest.mark.parametrize("ending", ["cls", "json"])
+def test_shards_are_read_by_number(tmp_path, ending):
+    images, names = shards.load([shard(tmp_path / f"{i}.tar", samples(["0", "1"], ending=ending)) for i in range(2)])
+    assert names == ["0", "1"] and images.labels.tolist() == [0] * 4 + [1] * 4 + [0] * 4 + [1] * 4
+    (tmp_path / "one.jpg").write_bytes(jpeg(12))
+    from PIL import Image
+
+    assert np.array_equal(images.read(14), Image.open(tmp_path / "one.jpg"))
+
+
+def test_shards_have_parts_and_names(tmp_path):
+    shard(tmp_path / "train-0.tar", samples(["dog", "cat"]))
+    shard(tmp_path / "val-0.tar", samples(["cat", "dog"], 1))
+    found = data.load(tmp_path, 0.2, 0)
+    assert found.classes == ["cat", "dog"] and found.splits.val.labels.tolist() == [0, 1]
+    shard(tmp_path / "in" / "train" / "0.tar", samples(["0", "1"]))
+    (tmp_path / "in" / "train" / "classes.txt").write_text("cat\ndog\n")
+    assert data.load(tmp_path / "in", 0.25, 0).classes == ["cat", "dog"]
+    assert data.load(tmp_path / "train-0.tar", 0.25, 0).held_out
+
+
+@pytest.mark.parametrize(("make", "told"), [
+    (lambda root: None, "nowhere does not exist"),
+    (lambda root: folder(root, "a"), "holds one class, 'a'; a classifier needs two"),
+    (lambda root: folder(root, "ab", 1), "class 'a' has 1 image"),
+    (lambda root: (folder(root / "train", "ab"), folder(root / "val", "ac")),
+     r"val lacks \['b'\] and has besides \['c'\]"),
+    (lambda root: root.mkdir(), "each folder is a class and must hold images"),
+    (lambda root: shard(root / "a.tar", [{"jpg": b"x"}]),
+     "sample 0000 has an image and no class; put it into 0000.cls"),
+    (lambda root: shard(root / "a.tar", [{"txt": b"x"}]), "holds no sample"),
+    (lambda root: (root.mkdir(), (root / "a.tar").write_bytes(b"x" * 600)), "no whole, uncompressed tar"),
+    (lambda root: (shard(root / "a.tar", samples(["0", "5"])), (root / "classes.txt").write_text("a\nb")),
+     "names 2 classes, and a sample has number 5"),
+    (lambda root: (shard(root / "a.tar", samples(["x", "y"])), (root / "classes.txt").write_text("x")),
+     r"does not name the classes \['y'\]")])
+def test_what_cannot_be_trained_on_is_refused_with_the_remedy(tmp_path, make, told):
+    make(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=told):
+        data.load(tmp_path / "nowhere", 0.2, 0)
+
+
+def test_an_image_in_a_shard_that_is_none_is_named(tmp_path):
+    images, _ = shards.load([shard(tmp_path / "a.tar", [{"jpg": b"no image", "cls": b"0"}])])
+    with pytest.raises(DataError, match=r"a.tar: 0000.jpg cannot be read as an image"):
+        images.read(0)

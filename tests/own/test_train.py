@@ -1,0 +1,209 @@
+"""Training by the command: it ends in weights that load, goes on where it was killed, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ghostlib import cli
+from ghostlib.own import train as own
+from ghostlib.own import weights
+from ghostlib.training import checkpoint
+from tests.own.conftest import SIDE, TINY, folder
+
+NET = "net:network"
+
+
+def train(images, out, name=NET, told=None, fresh=False, **settings):
+    told = [] if told is None else told
+    return own.train(name, images, {"--set": {**TINY, **settings}}, out, "cpu", fresh, told.append)
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(cli.app, ["train", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def progress(out):
+    return list(csv.DictReader((out / "progress.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_it_says_what_it_trains_and_leaves_what_loads(elsewhere, images):
+    settings = [f"{key}={value}" for key, value in TINY.items()]
+    told = invoke(NET, "images", "--set", settings[0], *settings[1:], "--out", "out", "--device", "cpu")
+    for words in ("3 branches at 1 convolutions", "8 to train on, 4 held out for validation", "2: a, b",
+                  "2 epochs of 2 steps = 4 steps of 4 images of 40 px", "lamb, 0.00022 = 0.005 × √(4/2048)",
+                  "none. The paper's strategy has one: --teacher", "4 validation images: top-1 "):
+        assert words in told
+    assert "load('out')" in told
+    out = elsewhere / "out"
+    assert not (out / "states").exists() and (out / "classes.txt").read_text() == "a\nb\n"
+    loaded, image = weights.load(out), torch.randn(2, 3, SIDE, SIDE)
+    assert loaded.classes == ["a", "b"] and not loaded.training
+    assert "3.branches.0.conv.weight" in load_file(out / "weights.safetensors")
+    assert "3.weight" in load_file(out / "model.safetensors")
+    rows = progress(out)
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "4"] and rows[-1]["val_top1"]
+    assert float(rows[0]["rate"]) == pytest.approx(5e-3 * (4 / 2048)**0.5, rel=1e-3)
+    assert list((out / "tensorboard").iterdir())
+    before = loaded(image)
+    assert "This training has ended" in invoke(NET, "images", "--recipe", out / "recipe.yaml", "--out", "out")
+    assert torch.equal(weights.load(out)(image), before)
+
+
+@pytest.mark.parametrize("branches", [3, 0])
+def test_the_folded_averages_are_what_is_loaded(elsewhere, images, branches):
+    AcceleratorState._reset_state()  # a process has one precision
+    train(images, elsewhere / "out", branches=branches, ema_decay=0.99999, precision="bf16")
+    AcceleratorState._reset_state()
+    from ghostlib.models.reparam import add_branches, reparameterize
+    from ghostlib.own.network import example, find
+
+    network = find(NET).build(2, {})
+    if branches:
+        add_branches(network, branches, example_input=example(SIDE))
+    network.load_state_dict(load_file(elsewhere / "out" / "ema.safetensors"))
+    image = torch.randn(2, 3, SIDE, SIDE)
+    folded = reparameterize(network).eval()(image)
+    assert torch.allclose(weights.load(elsewhere / "out")(image), folded, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options", "line"), [
+    ("mobilenetv2_100", {"width": 0.1}, "timm.create_model('ghostlib_mobilenetv2_100', num_classes=2, width=0.1, "),
+    ("ghostnetv2_100", {}, "import timm\nnetwork = timm.create_model('ghostnetv2_100', num_classes=2, "),
+    ("timm/mobilenetv3_small_050", {}, "timm.create_model('mobilenetv3_small_050', "),
+    ("torchvision/mobilenet_v2", {"width_mult": 0.1}, "from ghostlib.own.weights import load")])
+def test_the_line_of_the_model_card_loads_the_network(elsewhere, images, name, options, line):
+    lines = train(images, elsewhere / "out", name, options=options, epochs=1, branches=1)["lines"]
+    assert line in lines
+    scope = {}
+    exec(lines, scope)
+    image = torch.randn(1, 3, SIDE, SIDE)
+    answer = scope["network"].eval()(image)
+    assert torch.equal(answer, weights.load(elsewhere / "out")(image))
+    card = (elsewhere / "out" / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["library_name"] == ("timm" if "timm." in lines else "ghostlib") and head["datasets"] == ["images"]
+    assert lines in card
+    if "timm." in lines:
+        described = json.loads((elsewhere / "out" / "config.json").read_text())
+        assert described["pretrained_cfg"]["label_names"] == ["a", "b"]
+
+
+@pytest.mark.skipif("local-dir" not in getattr(timm.models._factory, "_MODEL_SOURCES", ()), reason="an older timm")
+def test_timm_loads_the_folder_by_itself(elsewhere, images):
+    train(images, elsewhere / "out", "timm/mobilenetv3_small_050", epochs=1)
+    network = timm.create_model(f"local-dir:{elsewhere / 'out'}", pretrained=True).eval()
+    image = torch.randn(1, 3, SIDE, SIDE)
+    assert torch.equal(network(image), weights.load(elsewhere / "out")(image))
+    assert network.pretrained_cfg["input_size"] == [3, SIDE, SIDE]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_it_goes_on_and_ends_in_the_same_weights(elsewhere, images, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0)
+    whole = train(images, elsewhere / "whole")
+    report = own.Log.__call__
+
+    def killed(log, progress):
+        report(log, progress)
+        if progress.step == 3:
+            raise Killed
+
+    monkeypatch.setattr(own.Log, "__call__", killed)
+    with pytest.raises(Killed):
+        train(images, elsewhere / "out")
+    assert list((elsewhere / "out" / "states").iterdir())
+    steps = []
+    monkeypatch.setattr(own.Log, "__call__", lambda log, progress: (steps.append(progress.step), report(log, progress)))
+    assert train(images, elsewhere / "out")["top1"] == whole["top1"]
+    assert steps == [3, 4]
+    assert [row["step"] for row in progress(elsewhere / "out")] == ["1", "2", "3", "4", "4"]
+    for name in ("weights", "ema", "model"):
+        theirs, ours = (load_file(elsewhere / place / f"{name}.safetensors") for place in ("whole", "out"))
+        assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
+
+
+def test_another_training_in_the_folder_is_refused_and_begun_only_afresh(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1)
+    (elsewhere / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds another training:\n  epochs: 1 there, 2 here\n  lr: .*\nName another "
+                                         "folder with --out, or .*--fresh"):
+        train(images, elsewhere / "out", lr=1e-3)
+    train(images, elsewhere / "out", fresh=True, lr=1e-3)
+    assert (elsewhere / "out" / "notes.txt").exists()
+
+
+def test_a_teacher_of_an_earlier_training_teaches(elsewhere, images):
+    train(images, elsewhere / "teacher", branches=0)
+    told = []
+    for place in ("teacher", "teacher/model.safetensors"):
+        train(images, elsewhere / place.replace("/", "-").replace("teacher", "out"), told=told, teacher=place)
+    assert told[0].count("teacher  teacher, net:network, 0.00 M parameters, α = 0.5") == 1
+    train(images, elsewhere / "alone")
+    states = [load_file(elsewhere / name / "weights.safetensors") for name in ("out", "out-model.safetensors", "alone")]
+    assert torch.equal(states[0]["8.weight"], states[1]["8.weight"])
+    assert not torch.equal(states[0]["8.weight"], states[2]["8.weight"])
+    folder(elsewhere / "others", "ac")
+    with pytest.raises(ValueError, match=r"knows the classes a, b \(2\), the images have a, c \(2\)"):
+        train(elsewhere / "others", elsewhere / "x", teacher="teacher")
+
+
+@pytest.mark.parametrize(("teacher", "told"), [
+    ("resnet18.a1_in1k", "knows 1000 classes, the images have 2; train one on your images .*pretrained=true"),
+    ("no_such", "neither a folder or file of an earlier `ghostlib train` nor"),
+    ("images", "holds no model.safetensors"),
+    ("net.py", "says nothing of the network")])
+def test_a_teacher_that_cannot_be_is_refused(elsewhere, images, teacher, told):
+    with pytest.raises((ValueError, OSError), match=told):
+        train(images, elsewhere / "out", teacher=teacher)
+    assert not (elsewhere / "out").exists()
+
+
+def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):
+    create = timm.create_model
+
+    def downloaded(name, pretrained=False, **options):
+        torch.manual_seed(7 if pretrained else 1)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    name = "timm/mobilenetv3_small_050"
+    _, network, _, _ = own.prepare(name, images, {"--set": {**TINY, "pretrained": True}}, None, "cpu")
+    image = torch.randn(1, 3, SIDE, SIDE)
+    theirs = downloaded("mobilenetv3_small_050", True, num_classes=2).eval()
+    assert torch.allclose(network.eval()(image), theirs(image), atol=1e-4)
+
+
+def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
+    with pytest.raises(ValueError, match="batch_size = 16: .* has 8 images to train on.*--set batch_size=2"):
+        train(images, elsewhere / "out", batch_size=16)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["--set", "epoch=3"], "^error: --set: unknown key 'epoch'; did you mean 'epochs'?"),
+    (["--device", "tpu"], "^error: --device tpu: PyTorch cannot compute on it here")])
+def test_a_mistake_ends_with_words(elsewhere, images, monkeypatch, arguments, told):
+    monkeypatch.setattr(sys, "argv", ["ghostlib", "train", NET, "images", *arguments])
+    with pytest.raises(SystemExit, match=told):
+        cli.main()
+
+
+def test_without_its_extra_it_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setattr(sys, "argv", ["ghostlib", "train", "x", "y"])
+    with pytest.raises(SystemExit, match=r"tensorboard.*pip install 'ghostlib\[train\]'"):
+        cli.main()
