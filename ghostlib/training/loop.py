@@ -22,6 +22,9 @@ from ghostlib.training.progress import Progress
 from ghostlib.training.split import Split, largest_pass
 from ghostlib.training.views import Batches, eval_loader, train_loader
 
+# A CPU that runs out of memory is told by being killed; so many images of 224 px take a few GiB.
+_CPU_PASS = 64
+
 
 def train(network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = None,
           report: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
@@ -96,14 +99,13 @@ def train_together(arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Any] | 
 def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split:
     """The split with as few passes as the profile allows and, on a GPU, every process's memory."""
     def attempt(images: int) -> None:
-        for arm in arms:
+        for arm in arms if accelerator.device.type == "cuda" else ():
             arm.try_pass(images)
 
-    profile = arms[0].run.profile if arms else None
-    if profile is None or profile.device_type != "cuda":
-        size = largest_pass(split.size, profile and profile.pass_images)
-    else:
-        size = largest_pass(split.size, profile.pass_images, attempt)
+    most = arms[0].run.profile.pass_images if arms else None
+    if most is None and accelerator.device.type == "cpu":
+        most = _CPU_PASS
+    size = largest_pass(split.size, most, attempt)
     return replace(split, passes=split.size // min(gather_object([size])))
 
 

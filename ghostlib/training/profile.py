@@ -68,7 +68,8 @@ class Profile(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["no", "bf16", "fp16"] = "no"
     pass_images: int | None = Field(None, ge=1, description="the most images of a forward pass; a larger part of a "
-                                    "batch takes several, whose gradients add up. Null for what the memory holds")
+                                    "batch takes several, whose gradients add up. Null for what a GPU's memory holds; "
+                                    "64 on a CPU")
     sync_batchnorm: bool = Field(False, description="normalise over the batches of all GPUs that train together")
     compile: bool = Field(False, description="whether torch.compile compiles the network")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
