@@ -29,10 +29,11 @@ browse: setup ## Open JupyterLab on the notebooks
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## Time the training step, a grid, and what is deployed; ARGS goes to the first
+bench: setup ## Time the training step, a grid, what is deployed, and the loader; ARGS goes to the first
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/deployed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
 
 bench-gpu: ## Time the training step on a GPU and hold the exact form to the branches there; PYTHON=one with torch and timm
 	PYTHONPATH=. $(if $(wildcard .venv/.installed),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(ARGS)

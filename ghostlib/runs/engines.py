@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TextIO
 
+from ghostlib.machine import refuse_several_processes
 from ghostlib.runs.cohorts import in_order, next_cohort
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
@@ -39,8 +40,10 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
         The job's key -> its metrics (see `Job.train`).
 
     Raises:
+        SeveralProcesses: it was started by torchrun or the like.
         GridError: after all the others have finished, with the log of each job that failed.
     """
+    refuse_several_processes()
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
     store, asked = store or Store(), list(jobs)

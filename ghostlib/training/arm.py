@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ghostlib.files import save_weights
-from ghostlib.training import checkpoint
+from ghostlib.training import checkpoint, processes
 from ghostlib.training.build import build_optimizer, build_scheduler
 from ghostlib.training.datasets import Splits
 from ghostlib.training.distill import Teacher, total_loss
@@ -26,6 +26,7 @@ from ghostlib.training.profile import Profile
 from ghostlib.training.progress import NonFiniteLoss, Progress
 from ghostlib.training.randomness import seed_of
 from ghostlib.training.recipe import Recipe, scaled_decay
+from ghostlib.training.split import Split
 
 RAW = "raw"  # the name of the weights themselves among the averages
 
@@ -65,7 +66,9 @@ class Arm:
                  report: Callable[[Progress], None] = lambda progress: None):
         self.network, self.run, self.folder, self.teacher, self.report = network, run, folder, teacher, report
         self.error: Exception | None = None  # what stopped it
-        self.epoch, self.history = 0, []  # whole epochs that are behind it, and a record of each
+        self.done, self.history = 0, []  # steps that are behind it, and a record of each whole epoch
+        self.split = Split(run.recipe.batch_size)  # how a batch is split, where the loop does not say otherwise
+        self.resumed: dict[str, float] | None = None  # the meter of an epoch that a state was saved within
 
     def attempt(self, act: Callable[..., None], *arguments: Any) -> None:
         """Calls one of its methods; where that raises, the arm has stopped: the others go on, it does nothing more."""
@@ -79,18 +82,20 @@ class Arm:
     @property
     def ended(self) -> bool:
         """Whether all its epochs are behind it, or an error."""
-        return self.error is not None or self.epoch == self.run.recipe.epochs
+        return self.error is not None or self.done == self.steps
 
     def begin(self, accelerator: Accelerator, epoch_steps: int) -> None:
         """Builds what trains the network, and goes on from the newest state.
 
         Raises:
-            CheckpointError: the folder holds another run's state.
+            CheckpointError: the folder holds another run's state, or other processes find another one there.
         """
         recipe, self.accelerator = self.run.recipe, accelerator
-        self.steps = recipe.epochs * epoch_steps
+        self.epoch_steps, self.steps = epoch_steps, recipe.epochs * epoch_steps
+        self.network = processes.with_shared_statistics(self.network, self.run.profile)
         self.network.to(memory_format=torch.channels_last)
-        self.model, self.optimizer = accelerator.prepare(self.network, build_optimizer(recipe, self.network))
+        model = torch.compile(self.network) if self.run.profile.compile else self.network
+        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe, self.network))
         if self.teacher is not None:
             self.teacher.to(accelerator.device, memory_format=torch.channels_last)
         self.scheduler = build_scheduler(recipe, self.optimizer.optimizer, self.steps)
@@ -98,23 +103,51 @@ class Arm:
         # A decay of 0 averages nothing: it is the weights themselves.
         self.averages = WeightAverages(self.network, sorted(set(self.scaled.values()) - {0.0}))
         if state := checkpoint.load_newest(self.folder / "states", self.run.key, accelerator.device):
-            self.epoch, self.history = state["epoch"], state["history"]
+            self.done, self.history, self.resumed = state["step"], state["history"], state["meter"]
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.averages.averages.copy_(state["averages"])
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(state["scaler"])
+        processes.check_alike(self.done, f"{self.folder / 'states'}: steps done")
         self.saved = time.monotonic()
 
-    def begin_epoch(self) -> None:
-        """Makes ready for an epoch's steps."""
-        self.model.train()
-        self.meter = Meter(self.steps, self.report, every=1 if self.accelerator.device.type == "cpu" else 50)
+    def try_pass(self, images: int) -> None:
+        """Takes the memory of a pass of so many images, and leaves everything as it was."""
+        run, device = self.run, self.accelerator.device
+        before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        views = torch.zeros(images, 3, run.profile.image_size, run.profile.image_size, device=device)
+        views = views.contiguous(memory_format=torch.channels_last)
+        try:
+            self.network.train()
+            with self.accelerator.autocast():
+                answers = None if self.teacher is None else self.teacher(views)
+                loss = total_loss(self.network(views), torch.zeros(images, dtype=torch.long, device=device), answers,
+                                  run.recipe.alpha, run.recipe.tau, run.recipe.label_smoothing)
+            loss.backward()
+        finally:
+            self.network.zero_grad()
+            with torch.no_grad():
+                for name, buffer in self.network.named_buffers():
+                    buffer.copy_(before[name])
 
-    def step(self, number: int, views: Tensor, targets: Tensor, labels: Tensor,
+    def begin_steps(self) -> None:
+        """Makes ready for steps, the first of an epoch or those after a state within one."""
+        self.model.train()
+        if self.done % self.epoch_steps == 0 or self.resumed:
+            passes = 1 if self.accelerator.device.type == "cpu" else 50 * self.split.passes
+            self.meter = Meter(self.steps, self.report, passes, processes.mean(self.accelerator), self.split.processes)
+        if self.resumed:
+            self.meter.resume(self.resumed)
+            self.resumed = None
+
+    def step(self, number: int, slot: int, views: Tensor, targets: Tensor, labels: Tensor,
              answers: dict[Teacher, Tensor]) -> None:
-        """One update.
+        """One pass of an update, with its last pass the update.
 
         Args:
             number: of the step, from 0, over the whole training.
+            slot: of the batch, that the views are; see `split.Split`.
             views: (N, 3, H, W), mixed where the recipe mixes.
             targets: classes (N,) or, of mixed views, probabilities (N, K).
             labels: classes (N,).
@@ -124,7 +157,8 @@ class Arm:
             NonFiniteLoss: names the run, the step and what may help.
         """
         recipe, accelerator = self.run.recipe, self.accelerator
-        set_seed(step_seed(self.run, number))  # dropout draws from the global generators
+        last = slot == self.split.slots[-1]
+        set_seed(step_seed(self.run, number, slot))  # dropout draws from the global generators
         self.scheduler.step_update(number)
         with accelerator.autocast():
             if self.teacher is not None and self.teacher not in answers:
@@ -132,14 +166,25 @@ class Arm:
             logits = self.model(views)
             loss = total_loss(logits, targets, answers.get(self.teacher), recipe.alpha, recipe.tau,
                               recipe.label_smoothing)
-        accelerator.backward(loss)
+        with nullcontext() if last else accelerator.no_sync(self.model):
+            accelerator.backward(loss / self.split.passes)
+        if last:
+            self._update()
+        with _named(self.run):
+            self.meter.add(number, loss.detach(), logits.detach(), labels)
+        if last:
+            self.done = number + 1
+            if not self.meter.pending and time.monotonic() - self.saved >= checkpoint.SECONDS_WITHIN:
+                self._save(self.meter.state())
+
+    def _update(self) -> None:
+        recipe, accelerator = self.run.recipe, self.accelerator
         if recipe.max_grad_norm is not None and recipe.optimizer != "lamb":  # LAMB clips by itself
             accelerator.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()  # not before the next step: meanwhile other arms need the memory
+        processes.share_statistics(self.network, accelerator)
         self.averages.update()
-        with _named(self.run):
-            self.meter.add(number, loss.detach(), logits.detach(), labels)
 
     def end_epoch(self) -> None:
         """Records the epoch, and saves a state if the last one is old.
@@ -148,33 +193,49 @@ class Arm:
             NonFiniteLoss: a weight or a statistic is NaN or infinite.
         """
         with _named(self.run):
-            self.history.append({"epoch": self.epoch + 1, **self.meter.close()})
+            epoch = self.done // self.epoch_steps
+            self.history.append({"epoch": epoch, **self.meter.close()})
             if not self.averages.finite():
-                raise NonFiniteLoss(f"weights are not finite after epoch {self.epoch + 1}")
-        self.epoch += 1
+                raise NonFiniteLoss(f"weights are not finite after epoch {epoch}")
         if time.monotonic() - self.saved >= checkpoint.SECONDS_BETWEEN:
-            checkpoint.save(self.folder / "states", self.run.key, self.epoch, {
+            self._save(meter=None)
+
+    def _save(self, meter: dict[str, float] | None) -> None:
+        """A state; with the meter of the epoch that is under way, if one is."""
+        self.saved = time.monotonic()
+        if self.accelerator.is_main_process:  # the others have the same
+            scaler = self.accelerator.scaler
+            checkpoint.save(self.folder / "states", self.run.key, self.done, {
                 "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "averages": self.averages.averages, "history": self.history})
-            self.saved = time.monotonic()
+                "averages": self.averages.averages, "history": self.history, "meter": meter,
+                "scaler": scaler and scaler.state_dict()})
 
     def deploy(self) -> None:
         """Saves the final weights; folds them, and every average of them that is another, to be scored."""
-        save_weights(self.network, self.folder / "weights.safetensors")
+        self._write("weights.safetensors")
         self.networks = {0.0: deployed(self.network)}  # by the decay
         reported = self.scaled[self.run.recipe.ema_decay]
         if reported == 0:
-            save_weights(self.network, self.folder / "ema.safetensors")
+            self._write("ema.safetensors")
         for index, decay in enumerate(self.averages.decays):
-            averaged = self.averages.copy_to(self.network, index)
-            self.networks[decay] = deployed(averaged)
+            self.networks[decay] = deployed(self.averages.copy_to(self.network, index))
             if decay == reported:
-                save_weights(averaged, self.folder / "ema.safetensors")
+                self._write("ema.safetensors")
         self.hits = {part: Hits(self.networks, self.accelerator.device) for part in ("val", "test")}
+
+    def _write(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            save_weights(self.network, self.folder / name)
 
     def score(self, part: str, views: Tensor, labels: Tensor) -> None:
         """Takes in a batch of the images of "val" or "test"."""
-        self.hits[part].add(views, labels)
+        with self.accelerator.autocast():
+            self.hits[part].add(views, labels)
+
+    def gather(self) -> None:
+        """Adds up what the processes have scored, each of its part of the images."""
+        for hits in self.hits.values():
+            hits.gather(self.accelerator)
 
     def metrics(self) -> dict[str, Any]:
         """What `loop.train` returns, once all is scored."""
@@ -186,9 +247,9 @@ class Arm:
                 "steps": self.steps, "history": self.history}
 
 
-def step_seed(run: Run, number: int) -> int:
-    """The seed of all that is drawn in a step, but the views."""
-    return seed_of("step", run.seed, number) % 2**32
+def step_seed(run: Run, number: int, slot: int = 0) -> int:
+    """The seed of all that is drawn in a step for a slot of its batch, but the views."""
+    return seed_of("step", run.seed, number, *([slot] if slot else [])) % 2**32
 
 
 @contextmanager

@@ -12,8 +12,10 @@ import torch
 
 from ghostlib.files import write_atomic
 
-# Less often than once an epoch where epochs are short: writing a small network's state takes a tenth of a short epoch.
+# At the end of an epoch, if the last state is so old: writing a small network's takes a tenth of a short epoch.
 SECONDS_BETWEEN = 60.0
+# Within an epoch, so that no interruption costs more.
+SECONDS_WITHIN = 300.0
 _DIGEST_BYTES = 32
 _KEEP = 2
 
@@ -22,15 +24,15 @@ class CheckpointError(RuntimeError):
     """A checkpoint that must not be used."""
 
 
-def save(folder: Path, key: str, epoch: int, state: dict[str, Any]) -> Path:
-    """Writes the state after `epoch` epochs of the run `key`; keeps it, the one before it and no other.
+def save(folder: Path, key: str, step: int, state: dict[str, Any]) -> Path:
+    """Writes the state after `step` steps of the run `key`; keeps it, the one before it and no other.
 
-    A state of a later epoch is one that `load_newest` passed over as torn.
+    A state of a later step is one that `load_newest` passed over as torn.
     """
     buffer = io.BytesIO()
-    torch.save({"key": key, "epoch": epoch, **state}, buffer)
+    torch.save({"key": key, "step": step, **state}, buffer)
     payload = buffer.getvalue()
-    path = folder / f"state-{epoch:05d}.pt"
+    path = folder / f"state-{step:08d}.pt"
     write_atomic(path, hashlib.sha256(payload).digest() + payload)
     states = _newest_first(folder)
     keep = states[states.index(path):][:_KEEP]

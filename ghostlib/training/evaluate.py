@@ -7,6 +7,8 @@ from collections.abc import Hashable, Mapping
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -39,6 +41,18 @@ class Hits:
             sums = torch.stack([ranked.sum(), F.cross_entropy(logits, labels, reduction="sum")])
             self.sums[name] += sums.to(self.sums[name])
 
+    def gather(self, accelerator: Accelerator) -> None:
+        """Adds what other processes have taken in, in their order: theirs are the images before and after these."""
+        if accelerator.num_processes == 1:
+            return
+        first = {name: torch.cat(batches).cpu() if batches else torch.zeros(0, dtype=torch.bool)
+                 for name, batches in self.first.items()}
+        own = self.images, first, {name: sums.cpu() for name, sums in self.sums.items()}
+        images, first, sums = zip(*gather_object([own]), strict=True)
+        self.images = sum(images)
+        self.first = {name: [of[name] for of in first] for name in self.first}
+        self.sums = {name: sum(of[name] for of in sums) for name in self.sums}
+
     def scores(self) -> dict[str, dict[Hashable, float]]:
         """Metric -> name of the network -> value: "top1" and "top5" in %, "loss" the mean log-loss in nats.
 
@@ -67,7 +81,8 @@ def evaluate(networks: Mapping[Hashable, nn.Module], loader: DataLoader,
 
 def on_device(views: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Views and labels as the networks take them."""
-    return views.to(device).contiguous(memory_format=torch.channels_last), labels.to(device)
+    views, labels = views.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    return views.contiguous(memory_format=torch.channels_last), labels
 
 
 def deployed(network: nn.Module) -> nn.Module:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from timm.data import Mixup
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ghostlib.machine import refuse_several_processes
 from ghostlib.training import batches
 from ghostlib.training.arm import Arm, Run, step_seed
 from ghostlib.training.build import build_mixup
 from ghostlib.training.distill import Teacher
 from ghostlib.training.evaluate import on_device
 from ghostlib.training.progress import Progress
-from ghostlib.training.views import eval_loader, train_loader
+from ghostlib.training.split import Split, largest_pass
+from ghostlib.training.views import Batches, eval_loader, train_loader
+
+# A CPU that runs out of memory is told by being killed; so many images of 224 px take a few GiB.
+_CPU_PASS = 64
 
 
 def train(network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = None,
@@ -35,7 +38,7 @@ def train(network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = 
     Raises:
         NonFiniteLoss: names the run, the step and what may help.
         CheckpointError: the folder holds another run's state.
-        SeveralProcesses: it was started by torchrun or the like.
+        ValueError: the batch cannot be split evenly over the processes.
     """
     [(_, outcome)] = train_together([Arm(network, run, folder, teacher, report)])
     if isinstance(outcome, Exception):
@@ -48,29 +51,37 @@ def train_together(arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Any] | 
 
     Killed at any moment and called again, with whatever companions, an arm goes on from its newest state and ends in
     the same weights, averages and metrics, to the bit on a CPU with as many threads: all randomness is addressed by
-    (seed, epoch, sample) or (seed, step), and model, averages, optimiser and the epoch's number are saved. The arms'
-    epochs may differ, those behind them and those before them: one that is ahead waits until the others are there.
+    (seed, epoch, sample) or (seed, step), and model, averages, optimiser and the step's number are saved. The arms'
+    steps may differ, those behind them and those before them: one that is ahead waits until the others are there.
+
+    Started in several processes, by torchrun or `accelerate launch`, these share every batch: each takes its part, in
+    as many passes as its device's memory wants. They have the same weights, averages and running statistics after every
+    step, report the mean over all, and score a part of the images each; the first one writes.
 
     Yields:
         Each arm when it is finished, with its metrics (see `train`), or with what stopped it. One that stops does not
         stop the others.
 
     Raises:
-        ValueError: the arms differ in their data, seed, profile or batches.
-        SeveralProcesses: it was started by torchrun or the like.
+        ValueError: the arms differ in their data, seed, profile or batches, or a batch cannot be split evenly.
         DataError: there are fewer images than a batch holds, or one cannot be read.
     """
-    refuse_several_processes()
     run = arms[0].run
     if any(arm.run.splits.digest != run.splits.digest or arm.run.profile != run.profile or arm.run.seed != run.seed
            or batches.decided_by(arm.run.recipe) != batches.decided_by(run.recipe) for arm in arms):
         raise ValueError("arms that differ in their data, profile, seed or batches cannot be trained together")
-    accelerator = Accelerator(cpu=run.profile.device == "cpu", mixed_precision=run.profile.precision)
+    accelerator = Accelerator(  # running statistics are averaged by hand, see `processes`
+        cpu=run.profile.device == "cpu", mixed_precision=run.profile.precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     _check_device(accelerator, run.profile.device)
-    loader, order = train_loader(run.splits.train, run.recipe, run.profile, run.seed)
-    loader, mixup = accelerator.prepare(loader), build_mixup(run.recipe, run.profile.num_classes)
+    split = Split(run.recipe.batch_size, 1, accelerator.process_index, accelerator.num_processes)
     for arm in arms:
-        arm.attempt(arm.begin, accelerator, len(loader))
+        arm.attempt(arm.begin, accelerator, len(run.splits.train) // split.batch)
+    split = _in_passes(split, [arm for arm in arms if arm.error is None], accelerator)
+    loader, order = train_loader(run.splits.train, run.recipe, run.profile, run.seed, split)
+    mixup = build_mixup(run.recipe, run.profile.num_classes)
+    for arm in arms:
+        arm.split = split
     training = list(arms)
     while training:
         if ended := [arm for arm in training if arm.ended]:
@@ -78,25 +89,46 @@ def train_together(arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Any] | 
             yield from ((arm, arm.error or arm.metrics()) for arm in ended)
             training = [arm for arm in training if arm not in ended]
         else:
-            order.epoch = min(arm.epoch for arm in training)
-            _train_epoch([arm for arm in training if arm.epoch == order.epoch], loader, order.epoch, mixup)
+            first = min(arm.done for arm in training)
+            order.epoch, order.begin = divmod(first, order.steps)
+            behind, ahead = ([arm for arm in training if (arm.done == first) == there] for there in (True, False))
+            order.end = min([order.steps, *(arm.done - order.epoch * order.steps for arm in ahead)])
+            _train_steps(behind, loader, order, mixup)
 
 
-def _train_epoch(arms: list[Arm], loader: DataLoader, epoch: int, mixup: Mixup | None) -> None:
+def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split:
+    """The split with as few passes as the profile allows and, on a GPU, every process's memory."""
+    def attempt(images: int) -> None:
+        for arm in arms if accelerator.device.type == "cuda" else ():
+            arm.try_pass(images)
+
+    most = arms[0].run.profile.pass_images if arms else None
+    if most is None and accelerator.device.type == "cpu":
+        most = _CPU_PASS
+    size = largest_pass(split.size, most, attempt)
+    return replace(split, passes=split.size // min(gather_object([size])))
+
+
+def _train_steps(arms: list[Arm], loader: DataLoader, order: Batches, mixup: Mixup | None) -> None:
+    """The steps of an epoch that the order says; these arms are all at the first of them."""
+    passes, first = order.split.passes, order.epoch * order.steps + order.begin
     for arm in arms:
-        arm.begin_epoch()
-    for step, (views, labels) in enumerate(loader, start=epoch * len(loader)):
-        views, targets = views.contiguous(memory_format=torch.channels_last), labels
+        arm.attempt(arm.begin_steps)
+    for number, (views, labels) in enumerate(loader):
+        step, slot = first + number // passes, order.split.slots[number % passes]
+        views, labels = on_device(views, labels, arms[0].accelerator.device)
+        targets = labels
         if mixup is not None:
-            set_seed(step_seed(arms[0].run, step))  # Mixup draws from the global generators
+            set_seed(step_seed(arms[0].run, step, slot))  # Mixup draws from the global generators
             views, targets = mixup(views, labels)
         answers: dict[Teacher, Tensor] = {}
         for arm in arms:
-            arm.attempt(arm.step, step, views, targets, labels, answers)
+            arm.attempt(arm.step, step, slot, views, targets, labels, answers)
         if all(arm.error for arm in arms):
             break
-    for arm in arms:
-        arm.attempt(arm.end_epoch)
+    if order.end == order.steps:
+        for arm in arms:
+            arm.attempt(arm.end_epoch)
 
 
 def _score(arms: list[Arm], accelerator: Accelerator) -> None:
@@ -107,10 +139,13 @@ def _score(arms: list[Arm], accelerator: Accelerator) -> None:
     for arm in arms:
         arm.attempt(arm.deploy)
     for part in ("val", "test"):
-        for views, labels in eval_loader(getattr(run.splits, part), run.profile):
+        for views, labels in eval_loader(getattr(run.splits, part), run.profile, rank=accelerator.process_index,
+                                         processes=accelerator.num_processes):
             views, labels = on_device(views, labels, accelerator.device)
             for arm in arms:
                 arm.attempt(arm.score, part, views, labels)
+    for arm in arms:
+        arm.attempt(arm.gather)
 
 
 def _check_device(accelerator: Accelerator, wanted: str) -> None:

@@ -66,7 +66,12 @@ class Profile(Config):
     workers: int = Field(0, ge=0, description="data loader processes a run")
     threads: int = Field(1, ge=1, description="CPU threads a run; sums, and so results, depend on it in the last bit")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["no", "bf16"] = "no"
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    pass_images: int | None = Field(None, ge=1, description="the most images of a forward pass; a larger part of a "
+                                    "batch takes several, whose gradients add up. Null for what a GPU's memory holds; "
+                                    "64 on a CPU")
+    sync_batchnorm: bool = Field(False, description="normalise over the batches of all GPUs that train together")
+    compile: bool = Field(False, description="whether torch.compile compiles the network")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what differs from the paper's recipe")
     networks: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what differs further, by network")
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict, description="the same, by optimiser")

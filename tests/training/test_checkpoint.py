@@ -37,7 +37,7 @@ def test_a_state_that_does_not_fit_leaves_the_one_before(tmp_path):
     checkpoint.save(tmp_path, KEY, 1, state(1))
     with files_of_at_most(1000), pytest.raises(OSError):
         checkpoint.save(tmp_path, KEY, 2, state(2))
-    assert names(tmp_path) == ["state-00001.pt"] and value_of(tmp_path) == 1
+    assert names(tmp_path) == ["state-00000001.pt"] and value_of(tmp_path) == 1
 
 
 # -- reading
@@ -54,7 +54,7 @@ def test_a_state_comes_back_to_the_bit(tmp_path):
     history = [{"epoch": 1, "loss": 0.1 + 0.2, "accuracy": 1 / 3}]
     checkpoint.save(tmp_path, KEY, 7, {"network": tensors, "history": history})
     loaded = checkpoint.load_newest(tmp_path, KEY)
-    assert (loaded["key"], loaded["epoch"], loaded["history"]) == (KEY, 7, history)
+    assert (loaded["key"], loaded["step"], loaded["history"]) == (KEY, 7, history)
     assert loaded["network"].keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert loaded["network"][name].dtype == tensor.dtype and bits(loaded["network"][name]) == bits(tensor), name
@@ -92,11 +92,11 @@ def test_without_a_state_there_is_nothing_to_load(tmp_path):
 
 
 def test_the_newest_state_is_loaded_and_only_two_are_kept(tmp_path):
-    for epoch in (1, 2, 9, 10, 11, 100):
-        path = checkpoint.save(tmp_path, KEY, epoch, state(epoch))
-        assert path.name == f"state-{epoch:05d}.pt" and value_of(tmp_path) == epoch
+    for step in (1, 2, 9, 10, 11, 100):
+        path = checkpoint.save(tmp_path, KEY, step, state(step))
+        assert path.name == f"state-{step:08d}.pt" and value_of(tmp_path) == step
         assert len(names(tmp_path)) <= 2
-    assert names(tmp_path) == ["state-00011.pt", "state-00100.pt"]
+    assert names(tmp_path) == ["state-00000011.pt", "state-00000100.pt"]
 
 
 TEARS = {
@@ -135,15 +135,15 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path, where, bit):
 
 
 def test_when_every_state_is_torn_there_is_nothing_to_load(tmp_path):
-    for epoch in (1, 2):
-        path = checkpoint.save(tmp_path, KEY, epoch, state(epoch))
+    for step in (1, 2):
+        path = checkpoint.save(tmp_path, KEY, step, state(step))
         path.write_bytes(path.read_bytes()[:-1])
     assert checkpoint.load_newest(tmp_path, KEY) is None
 
 
-def test_a_new_state_is_not_dropped_for_torn_ones_of_later_epochs(tmp_path):
-    for epoch in (4, 5):
-        path = checkpoint.save(tmp_path, KEY, epoch, state(epoch))
+def test_a_new_state_is_not_dropped_for_torn_ones_of_later_steps(tmp_path):
+    for step in (4, 5):
+        path = checkpoint.save(tmp_path, KEY, step, state(step))
         path.write_bytes(path.read_bytes()[:-1])
     assert checkpoint.load_newest(tmp_path, KEY) is None  # so the training begins anew
     checkpoint.save(tmp_path, KEY, 1, state(1))
@@ -152,8 +152,8 @@ def test_a_new_state_is_not_dropped_for_torn_ones_of_later_epochs(tmp_path):
 
 def test_a_write_that_was_cut_off_is_not_taken_for_a_state(tmp_path):
     path = checkpoint.save(tmp_path, KEY, 1, state(1))
-    path.with_name(".state-00002.pt.4242.tmp").write_bytes(path.read_bytes())
-    assert checkpoint.load_newest(tmp_path, KEY)["epoch"] == 1
+    path.with_name(".state-00000002.pt.4242.tmp").write_bytes(path.read_bytes())
+    assert checkpoint.load_newest(tmp_path, KEY)["step"] == 1
 
 
 def test_a_state_of_another_configuration_is_refused_with_both_keys(tmp_path):

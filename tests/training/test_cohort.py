@@ -90,8 +90,8 @@ def test_killed_arms_of_different_lengths_end_in_the_same_bits_whatever_their_co
     assert in_child([middle, long], killed.root, 5) == -signal.SIGKILL  # one epoch of both is whole
     assert in_child([short, long, late], killed.root, 8) == -signal.SIGKILL
     assert killed.metrics(short) is not None  # it was kept as soon as it ended
-    assert sorted(path.name for path in (killed.folder(long) / "states").iterdir()) == ["state-00001.pt",
-                                                                                      "state-00002.pt"]
+    assert sorted(path.name for path in (killed.folder(long) / "states").iterdir()) == ["state-00000003.pt",
+                                                                                      "state-00000006.pt"]
     assert in_child(runs, killed.root, None) == 0
     assert_same_bits(runs, alone, killed)
 

@@ -19,7 +19,8 @@ from ghostlib.training import datasets
 from ghostlib.training.datasets import DataError, Images, Splits
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
-from ghostlib.training.views import MEAN, STD, EpochOrder, Views, eval_loader, train_loader
+from ghostlib.training.split import Split, largest_pass
+from ghostlib.training.views import MEAN, STD, Batches, Views, eval_loader, train_loader
 
 
 def profile(**values) -> Profile:
@@ -178,8 +179,9 @@ def test_views_are_the_same_with_workers_without_and_in_any_order():
     for mine, theirs in zip(*of_workers.values(), strict=True):
         assert torch.equal(mine, theirs)
     views, labels = of_workers[0]
-    addresses = list(enumerate(order))[:12]
-    for position, address in reversed(addresses):
+    addresses = [address for batch in order for address in batch]
+    assert len(addresses) == 12
+    for position, address in reversed(list(enumerate(addresses))):
         view, label = loader.dataset[address]
         assert torch.equal(view, views[position]) and label == labels[position] == images.labels[address[1]]
 
@@ -194,14 +196,53 @@ def test_a_view_disturbs_no_stream():
 
 
 def test_an_epochs_order_is_a_permutation_of_its_own():
-    order, orders = EpochOrder(30, seed=1), []
+    order, orders = Batches(30, 1, Split(6)), []
     for epoch in (0, 1, 0):
         order.epoch = epoch
-        addresses = list(order)
+        addresses = sum(order, [])
         assert {e for e, _ in addresses} == {epoch} and sorted(i for _, i in addresses) == list(range(30))
         orders.append([i for _, i in addresses])
-    assert len(order) == 30 and orders[0] == orders[2] != orders[1]
-    assert [i for _, i in EpochOrder(30, seed=2)] != orders[0]
+    assert len(order) == 5 and orders[0] == orders[2] != orders[1]
+    assert [i for _, i in sum(Batches(30, 2, Split(6)), [])] != orders[0]
+
+
+def test_a_batch_is_the_same_however_it_is_split():
+    whole = list(Batches(26, 1, Split(12)))
+    assert [len(batch) for batch in whole] == [12, 12]
+    parts = [list(Batches(26, 1, Split(12, passes=2, rank=rank, processes=3))) for rank in range(3)]
+    assert all([len(part) for part in of_rank] == [2, 2, 2, 2] for of_rank in parts)
+    for step, batch in enumerate(whole):
+        assert sum((of_rank[2 * step] + of_rank[2 * step + 1] for of_rank in parts), []) == batch
+
+
+def test_an_epoch_can_be_begun_and_ended_at_any_step():
+    order = Batches(30, 1, Split(6, passes=2))
+    whole = list(order)
+    order.begin, order.end = 1, 3
+    assert len(order) == 4 and list(order) == whole[2:6]
+
+
+def test_a_batch_that_cannot_be_split_evenly_is_refused():
+    with pytest.raises(ValueError, match="batch of 10 images.*3 processes × 1 passes.*batch_size that 3 divides"):
+        Split(10, processes=3)
+
+
+def test_a_pass_takes_what_the_memory_holds():
+    def attempt(images):
+        if images > 5:
+            raise RuntimeError("CUDA out of memory. Tried to allocate much")
+
+    assert largest_pass(24) == 24 and largest_pass(24, most=10) == 8
+    assert largest_pass(24, attempt=attempt) == 4 and largest_pass(7, attempt=attempt) == 1
+    with pytest.raises(RuntimeError, match="No executable batch size"):
+        largest_pass(8, attempt=lambda images: attempt(6))
+
+
+def test_of_images_to_be_scored_each_process_gets_its_part():
+    images = datasets._array_images(np.zeros((11, 28, 28), np.uint8), np.arange(11))
+    parts = [[int(label) for _, labels in eval_loader(images, profile(), 2, rank, 3) for label in labels]
+             for rank in range(3)]
+    assert sum(parts, []) == list(range(11)) and {len(part) for part in parts} == {3, 4}
 
 
 def test_without_augmentation_a_training_view_is_the_resized_image():

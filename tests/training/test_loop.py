@@ -26,13 +26,13 @@ from ghostlib.training.progress import NonFiniteLoss
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
 
 
-def kill_myself(*arguments):
+def kill_myself(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train_and_die(run, root, moment):
     """In a child process: kill -9 of itself at the moment, a step or the name of a function of checkpoint or loop."""
-    checkpoint.SECONDS_BETWEEN = 0
+    checkpoint.SECONDS_BETWEEN = checkpoint.SECONDS_WITHIN = 0
     if moment == "rename":  # a state is half written
         def replace(source, target):
             kill_myself() if target.name.startswith("state-") else os.replace(source, target)
@@ -83,7 +83,7 @@ def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_r
     with pytest.raises(Killed):
         store.ensure(run, stop)
     states = sorted(folder.glob("state-*.pt"))
-    assert [state.name for state in states] == ["state-00001.pt", "state-00002.pt"]
+    assert [state.name for state in states] == ["state-00000003.pt", "state-00000006.pt"]
     states[-1].write_bytes(states[-1].read_bytes()[:-100])
     seen = []
     store.ensure(run, lambda progress: seen.append(progress.step))
@@ -183,8 +183,8 @@ def test_a_profile_that_asks_for_another_device_than_there_is_fails_before_train
         loop.train(nn.Linear(1, 1), make_run(profile=profile), tmp_path)
 
 
-def test_one_of_several_processes_is_refused_before_anything_is_written(make_run, tmp_path, monkeypatch):
+def test_a_grid_in_one_of_several_processes_is_refused_before_anything_is_written(make_run, store, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SeveralProcesses, match="one of 2 processes.*without torchrun"):
-        loop.train(nn.Linear(1, 1), make_run(), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        engines.run([make_run()], store=store)
+    assert not store.root.exists()

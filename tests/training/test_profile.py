@@ -147,7 +147,7 @@ def test_33_px_is_the_least_and_32_px_is_refused():
 
 @pytest.mark.parametrize(("key", "value"), [
     ("data", "mnist"), ("num_classes", 1), ("width_scale", 0), ("val_images", 0), ("train_images", 0), ("seeds", []),
-    ("crop_pct", 1.5), ("precision", "fp16"), ("device", "gpu"), ("threads", 0), ("workers", -1),
+    ("crop_pct", 1.5), ("precision", "fp8"), ("device", "gpu"), ("threads", 0), ("workers", -1),
     ("patch_size", 0), ("test_images", 0)])
 def test_an_impossible_value_is_named(key, value):
     with pytest.raises(ConfigError, match=f"^Profile: {key} = "):
