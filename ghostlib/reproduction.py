@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import textwrap
 from enum import Enum
@@ -24,11 +24,7 @@ ROOT_HELP = "Run it in the repository's root."
 def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
             profile: Profile) -> None:
     """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
-    from ghostlib.measures import rates
-    from ghostlib.training.profile import load_params, load_profile
-
-    params = load_params()
-    rates.check(load_profile(profile, params), params)  # an unknown profile would get a folder of results
+    check_settings(profile)  # an unknown profile would get a folder of results
     importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
 
 
@@ -88,6 +84,27 @@ def readme(profile: Profile = "digits") -> None:
     path = Path("README.md")
     summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
     write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
+
+
+def check_settings(name: str) -> None:
+    """Checks all that params.yaml and experiments.yaml say of a profile: hours pass before the last of it is used.
+
+    Raises:
+        ConfigError: something in them cannot be meant; the message says where.
+    """
+    from ghostlib.detection.configure import check
+    from ghostlib.detection.run import runs
+    from ghostlib.measures import rates
+    from ghostlib.training.profile import load_params, load_profile
+
+    params = load_params()
+    profile = load_profile(name, params)
+    rates.check(profile, params)
+    rates.representatives(profile, params)  # of all experiments
+    if "detection" in params:
+        detectors = runs(name, params)
+        if importlib.util.find_spec("mmdet"):  # else nothing but the detectors can be trained here
+            check(detectors[0].scale)
 
 
 def freeze_rates(name: str) -> None:
