@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None)
 # The modules of ghostlib.measures, stated here so that --help needs no library.
 What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors")},
             type=str)
-Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
+Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, cifar100, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
 
