@@ -94,6 +94,7 @@ def check_settings(name: str) -> None:
     """
     from ghostlib.detection.configure import check
     from ghostlib.detection.run import runs
+    from ghostlib.detection.scale import read_scales
     from ghostlib.measures import rates
     from ghostlib.training.profile import load_params, load_profile
 
@@ -101,9 +102,9 @@ def check_settings(name: str) -> None:
     profile = load_profile(name, params)
     rates.check(profile, params)
     rates.representatives(profile, params)  # of all experiments
-    if "detection" in params:
+    if name in read_scales(params):  # a profile may have no detectors
         detectors = runs(name, params)
-        if importlib.util.find_spec("mmdet"):  # else nothing but the detectors can be trained here
+        if importlib.util.find_spec("mmdet"):  # else the others can be trained
             check(detectors[0].scale)
 
 

@@ -35,11 +35,21 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     Raises:
         ConfigError: experiments.yaml has none for this profile, or one with an unknown key or an impossible value.
     """
-    scales = _section(params, "scales")
-    check_keys(scales, params.get("profiles", scales), "experiments.yaml: detection.scales")
+    scales = read_scales(params)
     if profile.name not in scales:
         raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
     return Scale.parse(scales[profile.name], f"experiments.yaml: detection.scales.{profile.name}")
+
+
+def read_scales(params: dict[str, Any]) -> dict[str, Any]:
+    """What experiments.yaml says of detection, by profile; a profile may have none.
+
+    Raises:
+        ConfigError: the section has an unknown key, or a scale belongs to no profile.
+    """
+    scales = _section(params, "scales")
+    check_keys(scales, params.get("profiles", scales), "experiments.yaml: detection.scales")
+    return scales
 
 
 def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:

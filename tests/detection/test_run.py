@@ -19,6 +19,7 @@ from ghostlib.detection import scenes
 from ghostlib.detection.configure import check, config_file, configure
 from ghostlib.detection.scale import Scale
 from ghostlib.paper import numbers
+from ghostlib.reproduction import check_settings
 from ghostlib.runs import digest
 from ghostlib.training.profile import load_params, load_profile
 
@@ -78,6 +79,17 @@ def test_a_scale_that_cannot_be_is_named(change, message):
 def test_a_section_of_detection_that_cannot_be_is_named(section, told):
     with pytest.raises(ConfigError, match=told):
         scales.load_scale(load_profile("digits", PARAMS), PARAMS | {"detection": section})
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"without": ["Expnd"]}, "did you mean 'Expand'"), ({"resise": 1}, "did you mean 'resize'")], ids=str)
+def test_the_check_before_any_measurement_looks_at_detection_too(change, told, monkeypatch):
+    scale = PARAMS["detection"]["scales"]["digits"] | change
+    broken = PARAMS | {"detection": PARAMS["detection"] | {"scales": {"digits": scale}}}
+    monkeypatch.setattr("ghostlib.training.profile.load_params", lambda: broken)
+    with pytest.raises(ConfigError, match=told):
+        check_settings("digits")
+    check_settings("fashion")  # it has no detectors then
 
 
 @pytest.mark.parametrize(("change", "told"), [
