@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ghostlib.config import Config, ConfigError
+from ghostlib.config import Config, ConfigError, hint
 from ghostlib.training.profile import Profile, load_params, load_profile
 from ghostlib.training.recipe import Recipe, scaled_decay
 
@@ -66,11 +66,14 @@ class Experiment:
         """
         params = params or load_params()
         if name not in params["experiments"]:
-            raise ConfigError(f"experiments.yaml: experiments: unknown experiment {name!r}; known: "
-                              f"{', '.join(params['experiments'])}")
+            raise ConfigError(f"experiments.yaml: experiments: unknown experiment {name!r}; "
+                              f"{hint(name, params['experiments'])}")
         chosen = load_profile(profile or params["profile"], params)
         where = f"experiments.yaml: experiments.{name}"
         grid = Grid.parse(params["experiments"][name], where)
+        if unknown := [profile for profile in grid.profiles or () if profile not in params["profiles"]]:
+            raise ConfigError(f"{where}: profiles: unknown profile {unknown[0]!r}; "
+                              f"{hint(unknown[0], params['profiles'])}")
         cells = tuple(
             Cell(row, column, chosen.resolve(grid.base, of_row, of_column, where=f"{where} ({row}, {column})"))
             for row, of_row in grid.rows.items() for column, of_column in grid.columns.items()

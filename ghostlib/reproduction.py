@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import textwrap
 from enum import Enum
@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None)
 # The modules of ghostlib.measures, stated here so that --help needs no library.
 What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors",
                                              "published")}, type=str)
-Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, imagenet, ...")]
+Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, cifar100, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
 
@@ -24,11 +24,7 @@ ROOT_HELP = "Run it in the repository's root."
 def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
             profile: Profile) -> None:
     """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
-    from ghostlib.measures import rates
-    from ghostlib.training.profile import load_params, load_profile
-
-    params = load_params()
-    rates.check(load_profile(profile, params), params)  # an unknown profile would get a folder of results
+    check_settings(profile)  # an unknown profile would get a folder of results
     importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
 
 
@@ -112,6 +108,28 @@ def evaluate_published(data: Path | None, weights: Path | None, rows: list[str],
         typer.echo("To show them in the tables: ghostlib measure published PROFILE, then make repro.")
     if failed:
         raise FileNotFoundError("not every row was scored\n" + "\n".join(failed))
+
+
+def check_settings(name: str) -> None:
+    """Checks all that params.yaml and experiments.yaml say of a profile: hours pass before the last of it is used.
+
+    Raises:
+        ConfigError: something in them cannot be meant; the message says where.
+    """
+    from ghostlib.detection.configure import check
+    from ghostlib.detection.run import runs
+    from ghostlib.detection.scale import read_scales
+    from ghostlib.measures import rates
+    from ghostlib.training.profile import load_params, load_profile
+
+    params = load_params()
+    profile = load_profile(name, params)
+    rates.check(profile, params)
+    rates.representatives(profile, params)  # of all experiments
+    if name in read_scales(params):  # a profile may have no detectors
+        detectors = runs(name, params)
+        if importlib.util.find_spec("mmdet"):  # else the others can be trained
+            check(detectors[0].scale)
 
 
 def freeze_rates(name: str) -> None:

@@ -89,7 +89,9 @@ def test_at_the_paper_s_scale_the_final_recipe_is_the_paper_s():
     (dict(rows={"a": {"lrr": 1}}), r"experiments\.broken \(a, b\).*unknown key 'lrr'; did you mean 'lr'"),
     (dict(rows={"a": {"alpha": 2}}), "alpha = 2"),
     (dict(rows={"a": {"teacher": "Nobody"}}), "teacher = 'Nobody'.*BEiTv2-B"),
-    (dict(rowz={}), "unknown key 'rowz'"),
+    (dict(rowz={}), "unknown key 'rowz'"), (dict(profiles=["fashon"]), "profile 'fashon'; did you mean 'fashion'"),
+    (dict(rows={"a": {"branches": True}}), "branches = True: true and false are no values"),
+    (dict(rows={"a": None}), "rows.a = None"),
 ])
 def test_a_broken_grid_is_an_error_that_names_the_place(change, message):
     grid = {"rows": {"a": {}}, "columns": {"b": {}}, **change}
@@ -97,9 +99,11 @@ def test_a_broken_grid_is_an_error_that_names_the_place(change, message):
         Experiment.load("broken", "digits", {**PARAMS, "experiments": {"broken": grid}})
 
 
-def test_an_unknown_experiment_names_the_known_ones():
-    with pytest.raises(ConfigError, match="'table_99'.*table_1"):
+def test_an_unknown_experiment_names_the_nearest_or_all():
+    with pytest.raises(ConfigError, match="unknown experiment 'table_99'; did you mean 'table_9'"):
         Experiment.load("table_99", "digits")
+    with pytest.raises(ConfigError, match="known keys: causes, .*table_1"):
+        Experiment.load("zzz", "digits")
 
 
 def made_up(name: str, steps: int = 1000) -> pd.DataFrame:

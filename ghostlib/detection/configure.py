@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghostlib.config import ConfigError, hint, short
 from ghostlib.detection.scale import Scale
 from ghostlib.models import catalog
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).parents[1] / "mmdet" / "configs"
 # The weights of a classifier that its detector starts from: the averaged ones, which the classifier's accuracy is of.
 CLASSIFIER_WEIGHTS = "ema.safetensors"
+_WHERE = "experiments.yaml: detection.scales.<profile>"
+# What MMEngine takes and no configuration in the folder states.
+_UNSTATED = {"optim_wrapper": ("accumulative_counts", "constructor", "paramwise_cfg"),
+             "train_cfg": ("dynamic_intervals", "val_begin"),
+             "train_dataloader": ("drop_last", "pin_memory", "prefetch_factor"),
+             "val_dataloader": ("pin_memory", "prefetch_factor"), "test_dataloader": ("pin_memory", "prefetch_factor")}
 
 
 def config_file(arch: str, side: int) -> Path:
@@ -32,6 +39,9 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
         width_scale: multiplies the network's own width.
         scenes: the folder of the scenes; None for the data that the file names.
         classifier: the folder of the trained classifier that the backbone starts from; None for random weights.
+
+    Raises:
+        ConfigError: the scale leaves out what the file has not, or changes what it does not state.
     """
     from mmengine.config import Config
 
@@ -49,10 +59,58 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
         _resize(config, scale.resize)
     if scenes is not None:
         _put_scenes(config, scenes)
-    images = _innermost(config.train_dataloader.dataset)
-    images.pipeline = [transform for transform in images.pipeline if transform["type"] not in scale.without]
-    config.merge_from_dict(scale.options)
+    _change(config, scale, file)
     return config
+
+
+def check(scale: Scale) -> None:
+    """Whether the configurations of Table 10 can be changed to a scale; nothing is built or read for it.
+
+    Raises:
+        ConfigError: see `configure`.
+    """
+    from mmengine.config import Config
+
+    of_sides = {side: arch for arch, side in catalog.backbones().values()}  # whatever the backbone, they differ no more
+    for side, arch in of_sides.items():
+        file = config_file(arch, side)
+        _change(Config.fromfile(file), scale, file)
+
+
+def _change(config: Config, scale: Scale, file: Path) -> None:
+    """Leaves out what the scale leaves out and sets its options."""
+    images = _innermost(config.train_dataloader.dataset)
+    present = [transform["type"] for transform in images.pipeline]
+    if unknown := [name for name in scale.without if name not in present]:
+        raise ConfigError(f"{_WHERE}.without = {unknown[0]!r} is none of the transforms in {file.name}; "
+                          f"{hint(unknown[0], present)}")
+    images.pipeline = [transform for transform in images.pipeline if transform["type"] not in scale.without]
+    for option, value in scale.options.items():
+        _check_option(config, option.split("."), value, (), file)
+    config.merge_from_dict(scale.options)
+
+
+def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ...], file: Path) -> None:
+    """Refuses a change of what a configuration does not state, and a number's to true or false."""
+    key, *rest = keys
+    told = f"{_WHERE}.options: {'.'.join((*path, *keys))} = {short(value)}"
+    if isinstance(section, list):  # MMEngine counts its items by their keys
+        known = [str(i) for i in range(len(section))]
+    elif hasattr(section, "keys"):
+        known = [*section, *_UNSTATED.get(".".join(path), ()), "_delete_"]
+    else:
+        known = []
+    if key not in known:
+        raise ConfigError(f"{told}: {file.name} has no {key!r}{' in ' + '.'.join(path) if path else ''}; "
+                          f"{hint(key, known)}")
+    stated = section[int(key)] if isinstance(section, list) else section.get(key)
+    if isinstance(value, bool) and isinstance(stated, int | float) and not isinstance(stated, bool):
+        raise ConfigError(f"{told}: true and false are no numbers, and {file.name} has {stated!r} there")
+    if rest:
+        _check_option(stated, rest, value, (*path, key), file)
+    elif isinstance(value, dict) and isinstance(stated, dict) and not value.get("_delete_"):
+        for name, inner in value.items():
+            _check_option(stated, [str(name)], inner, (*path, key), file)
 
 
 def _resize(config: Config, factor: float) -> None:

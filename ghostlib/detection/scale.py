@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ghostlib.config import Config, ConfigError
+from ghostlib.config import Config, ConfigError, check_keys, mapping
 from ghostlib.detection.layout import Layout
 from ghostlib.models import catalog
 from ghostlib.training.profile import Profile
@@ -35,10 +35,21 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     Raises:
         ConfigError: experiments.yaml has none for this profile, or one with an unknown key or an impossible value.
     """
-    scales = params.get("detection", {}).get("scales", {})
+    scales = read_scales(params)
     if profile.name not in scales:
         raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
     return Scale.parse(scales[profile.name], f"experiments.yaml: detection.scales.{profile.name}")
+
+
+def read_scales(params: dict[str, Any]) -> dict[str, Any]:
+    """What experiments.yaml says of detection, by profile; a profile may have none.
+
+    Raises:
+        ConfigError: the section has an unknown key, or a scale belongs to no profile.
+    """
+    scales = _section(params, "scales")
+    check_keys(scales, params.get("profiles", scales), "experiments.yaml: detection.scales")
+    return scales
 
 
 def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:
@@ -47,12 +58,21 @@ def backbone_recipes(profile: Profile, params: dict[str, Any]) -> dict[str, Reci
     Raises:
         ConfigError: experiments.yaml has no recipe for one of them, or an impossible one.
     """
-    overrides, recipes = params.get("detection", {}).get("backbones", {}), {}
-    for name, _ in catalog.backbones().values():
+    overrides, recipes = _section(params, "backbones"), {}
+    names = [name for name, _ in catalog.backbones().values()]
+    check_keys(overrides, names, "experiments.yaml: detection.backbones")
+    for name in names:
         where = f"experiments.yaml: detection.backbones.{name}"
         if name not in overrides:
             raise ConfigError(f"{where} is missing")
         # V3 is V2 with branches, and that is how a recipe says it.
         network = name.replace("ghostnetv3", "ghostnetv2")
-        recipes[name] = profile.resolve({**overrides[name], "network": network}, where=where)
+        recipes[name] = profile.resolve({**mapping(overrides[name], where), "network": network}, where=where)
     return recipes
+
+
+def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of the section `detection`; empty where there is none."""
+    detection = params.get("detection", {})
+    check_keys(detection, ("backbones", "scales"), "experiments.yaml: detection")
+    return mapping(detection.get(name, {}), f"experiments.yaml: detection.{name}")

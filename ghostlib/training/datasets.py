@@ -1,4 +1,4 @@
-"""Real images: handwritten digits (in a wheel), Fashion-MNIST, ImageNet. Loaded, split and checked."""
+"""Real images: handwritten digits (in a wheel), Fashion-MNIST, CIFAR-100, ImageNet. Loaded, split and checked."""
 
 from __future__ import annotations
 
@@ -6,38 +6,18 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from ghostlib.training.folders import check_whole, class_folders
+from ghostlib.training.images import DataError, Images, array_images
 from ghostlib.training.profile import Profile
 
 FASHION_DIRS = ("/usr/share/datasets/fashion-mnist", "data/FashionMNIST/raw")
-
-
-class DataError(ValueError):
-    """Data that is missing, torn or not what the profile says."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Labelled images; `read(i)` gives image i as RGB."""
-
-    labels: np.ndarray  # (n,) int64
-    read: Callable[[int], Image.Image]
-    digest: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: Sequence[int]) -> Images:
-        indices = np.asarray(indices, np.int64)
-        digest = hashlib.sha256(self.digest.encode() + indices.astype("<i8").tobytes()).hexdigest()
-        return Images(self.labels[indices], _SubsetReader(self.read, indices), digest)
+WHOLE = "whole-images.npy"  # beside the runs: which image files were read once and are whole
 
 
 @dataclass(frozen=True)
@@ -60,10 +40,10 @@ def load(profile: Profile) -> Splits:
     """The profile's splits; the same ones for every seed and experiment.
 
     Raises:
-        DataError: the data is absent (with where it was looked for), a class is missing, or the number of classes
-            or images is not what the profile says.
+        DataError: the data is absent (with where it was looked for) or torn, a class is missing, or the number of
+            classes or images is not what the profile says.
     """
-    loaders = {"digits": _digits, "fashion": _fashion, "imagenet": _imagenet}
+    loaders = {"digits": _digits, "fashion": _fashion, "cifar100": _cifar100, "imagenet": _imagenet}
     pool, test = loaders[profile.data](profile)
     for part, images in (("training", pool), ("test", test)):
         _check_classes(images.labels, profile, part)
@@ -80,7 +60,7 @@ def _digits(profile: Profile) -> tuple[Images, Images]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    images = _array_images((data.images * (255 / 16)).round().astype(np.uint8), data.target)
+    images = array_images((data.images * (255 / 16)).round().astype(np.uint8), data.target)
     return _split(images, 360, profile, "test images")
 
 
@@ -109,86 +89,36 @@ def _fashion_part(folder: Path, part: str) -> Images:
     labels = _read_idx(folder, f"{part}-labels-idx1-ubyte")
     if len(pixels) != len(labels):
         raise DataError(f"{folder}: {part} has {len(pixels)} images and {len(labels)} labels; fetch the files again")
-    return _array_images(pixels, labels)
+    return array_images(pixels, labels)
+
+
+def _cifar100(profile: Profile) -> tuple[Images, Images]:
+    """CIFAR-100, 50,000 + 10,000 coloured images of 32×32 px in 100 classes, a local copy or torchvision's download."""
+    from torchvision.datasets import CIFAR100
+
+    root = profile.data_dir or "data"
+    try:
+        parts = [CIFAR100(root, train=train, download=profile.data_dir is None) for train in (True, False)]
+    except Exception as error:
+        raise DataError(
+            f"CIFAR-100 is not whole in {Path(root, CIFAR100.base_folder).resolve()} ({error}). Unpack {CIFAR100.url} "
+            f"into {Path(root).resolve()}, or set profiles.{profile.name}.data_dir in experiments.yaml to the folder "
+            f"that holds {CIFAR100.base_folder}/") from error
+    train, test = (array_images(part.data, np.asarray(part.targets)) for part in parts)
+    return train, test
 
 
 def _imagenet(profile: Profile) -> tuple[Images, Images]:
-    """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on.
-
-    Its digest is of the files' names and sizes: reading 150 GB at every start would cost an hour.
-    """
+    """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on."""
     named = profile.data_dir or os.environ.get("IMAGENET_DIR")
-    places = [named] if named else ["data/imagenet"]
-    root = next((Path(place) for place in places if (Path(place) / "train").is_dir()), None)
-    if root is None:
+    root = Path(named or "data/imagenet")
+    if not (root / "train").is_dir():
         raise DataError(
-            f"no ImageNet: looked for train/ and val/ in {', '.join(str(Path(p).resolve()) for p in places)}. Point to "
-            "the folder with profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
-    pool, classes = folder_images(root / "train")
-    test, test_classes = folder_images(root / "val")
-    if classes != test_classes:
-        missing, extra = sorted(set(classes) - set(test_classes)), sorted(set(test_classes) - set(classes))
-        raise DataError(f"{root / 'val'} and {root / 'train'} hold different classes: val lacks {missing[:5]}, "
-                        f"train lacks {extra[:5]}")
-    return pool, test
-
-
-def _array_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
-    """Grey images (n, h, w) uint8."""
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + labels.astype("<i8").tobytes()).hexdigest()
-    return Images(labels.astype(np.int64), _ArrayReader(pixels), digest)
-
-
-def folder_images(root: Path) -> tuple[Images, list[str]]:
-    """The images under root/<class>/, and the classes' names in the order of their labels.
-
-    Raises:
-        DataError: the folder is absent, or a class in it is empty.
-    """
-    from torchvision.datasets import ImageFolder
-
-    try:
-        folder = ImageFolder(str(root))
-    except FileNotFoundError as error:
-        raise DataError(f"{root}: {error}") from error
-    listing = "\n".join(f"{Path(path).relative_to(root).as_posix()} {os.path.getsize(path)}"
-                        for path, _ in folder.samples)
-
-    reader = _FolderReader(tuple(path for path, _ in folder.samples))
-    digest = hashlib.sha256(listing.encode()).hexdigest()
-    return Images(np.asarray(folder.targets, np.int64), reader, digest), folder.classes
-
-
-# Readers are classes, not closures: data loader processes get them pickled.
-
-
-@dataclass(frozen=True)
-class _ArrayReader:
-    pixels: np.ndarray  # (n, h, w) uint8
-
-    def __call__(self, i: int) -> Image.Image:
-        return Image.fromarray(self.pixels[i]).convert("RGB")
-
-
-@dataclass(frozen=True)
-class _FolderReader:
-    paths: tuple[str, ...]
-
-    def __call__(self, i: int) -> Image.Image:
-        try:
-            with Image.open(self.paths[i]) as image:
-                return image.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{self.paths[i]} cannot be read as an image ({error}); replace or remove it") from error
-
-
-@dataclass(frozen=True)
-class _SubsetReader:
-    read: Callable[[int], Image.Image]
-    indices: np.ndarray  # (n,) int64
-
-    def __call__(self, i: int) -> Image.Image:
-        return self.read(self.indices[i])
+            f"no ImageNet: looked for train/ and val/ in {root.resolve()}. Point to the folder with "
+            "profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
+    parts = class_folders(root)
+    check_whole(parts, Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE)
+    return parts
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghostlib.config import hint
+from ghostlib.training.images import DataError
 from ghostlib.training.views import MEAN, STD
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -82,13 +89,33 @@ def pretrained(name: str, num_classes: int) -> Teacher:
     """A teacher by timm's name, with the weights that timm downloads.
 
     Raises:
+        DataError: timm has no such weights, or cannot get them; the message says which file belongs where.
         ValueError: it was trained on another number of classes.
     """
-    from timm import create_model
+    import timm
 
-    network = create_model(name, pretrained=True)
+    known = timm.list_pretrained()
+    if name not in known and name not in {tagged.partition(".")[0] for tagged in known}:
+        raise DataError(f"teacher {name}: timm {timm.__version__} has no such weights; {hint(name, known)[:200]}")
+    config = timm.get_pretrained_cfg(name)
+    try:
+        network = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of the hub, of its HTTP library or of the system
+        raise DataError(f"teacher {name}: timm did not get its weights ({str(error).splitlines()[0][:200]}). "
+                        f"{_where_weights_belong(config)}") from error
     if network.num_classes != num_classes:
         raise ValueError(f"teacher {name} knows {network.num_classes} classes, the profile has {num_classes}; choose a "
                          "teacher trained on the same classes")
-    config = network.pretrained_cfg
-    return Teacher(network, config["mean"], config["std"], MEAN, STD)
+    return Teacher(network, config.mean, config.std, MEAN, STD)
+
+
+def _where_weights_belong(config: PretrainedCfg) -> str:
+    """How a machine without a network gets a file that timm downloads elsewhere."""
+    if config.hf_hub_id:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cached = f"models--{config.hf_hub_id.replace('/', '--')}"
+        return (f"On a machine with a network, `hf download {config.hf_hub_id} model.safetensors config.json` puts "
+                f"them into ~/.cache/huggingface/hub/{cached}; copy that folder into {HF_HUB_CACHE} here, and set "
+                "HF_HUB_OFFLINE=1")
+    return f"Download {config.url} elsewhere and put it here into {Path(torch.hub.get_dir(), 'checkpoints')}"

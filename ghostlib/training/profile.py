@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ghostlib.config import Config, ConfigError
+from ghostlib.config import Config, ConfigError, check_keys, hint, mapping, read_yaml
 from ghostlib.models import catalog
 from ghostlib.training.recipe import Recipe, Share
 
@@ -52,7 +54,7 @@ class Profile(Config):
 
     name: str
     scale: str = Field(description="one sentence for tables: at which scale the numbers were measured")
-    data: Literal["digits", "fashion", "imagenet"]
+    data: Literal["digits", "fashion", "cifar100", "imagenet"]
     data_dir: str | None = Field(None, description="where the data lies; each data set knows its usual places")
     num_classes: int = Field(ge=2)
     image_size: int = Field(ge=33, description="px; GhostNetV2's DFC attention fails at 32 px and below")
@@ -147,29 +149,40 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
     """The whole params.yaml, and experiments.yaml beside it.
 
     Raises:
-        ConfigError: a file is absent, is not YAML, lacks a section or repeats one of the other; the message names it.
+        ConfigError: a file is absent, is not YAML, lacks a section, has an unknown one, a key twice or one of the
+            other file; or no stage of the pipeline beside them measures an experiment. The message names the place.
     """
     path = Path(path)
     other = path.with_name("experiments.yaml")
     params, experiments = _read(path, "profile", "recipe"), _read(other, "profiles", "experiments")
     if twice := params.keys() & experiments.keys():
         raise ConfigError(f"{path} and {other} both have {', '.join(sorted(twice))}; remove it from one of them")
+    check_keys(params, ("profile", "recipe", "latency"), str(path))
+    check_keys(experiments, ("profiles", "experiments", "detection"), str(other))
+    for section in ("profiles", "experiments"):
+        for name, values in mapping(experiments[section], f"{other}: {section}").items():
+            mapping(values, f"{other}: {section}.{name}")
+    _check_measured(experiments["experiments"], path.with_name("dvc.yaml"), str(other))
     return {**params, **experiments}
 
 
 def _read(path: Path, *wanted: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path.resolve()} does not exist; run from the repository's root") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict) or (missing := [key for key in wanted if not values.get(key)]):
         raise ConfigError(f"{path} lacks {', '.join(missing) if isinstance(values, dict) else 'everything'}: it needs "
                           f"the keys {', '.join(wanted)}")
     return values
+
+
+def _check_measured(experiments: Iterable[str], pipeline: Path, where: str) -> None:
+    """Refuses an experiment whose results are no output of the pipeline: nobody would read them."""
+    if not pipeline.exists():  # a folder where one works without it
+        return
+    measured = re.findall(r"/runs/(\w+)\.csv:", pipeline.read_text(encoding="utf-8"))
+    for name in experiments:
+        if name not in measured:
+            raise ConfigError(f"{where}: experiments.{name}: no stage of {pipeline.name} writes runs/{name}.csv, so "
+                              f"nothing reads its results; {hint(name, measured)}")
 
 
 def load_profile(name: str, params: dict[str, Any]) -> Profile:
@@ -178,7 +191,7 @@ def load_profile(name: str, params: dict[str, Any]) -> Profile:
     if name not in profiles:
         raise ConfigError(f"experiments.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
     where = f"experiments.yaml: profiles.{name}"
-    profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **profiles[name]}, where)
+    profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **mapping(profiles[name], where)}, where)
     profile.resolve(where=f"{where}.recipe")
     for network, overrides in profile.networks.items():
         profile.resolve({"network": network, "teacher": None, **overrides}, where=f"{where}.networks.{network}")

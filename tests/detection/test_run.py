@@ -16,9 +16,10 @@ from ghostlib.config import ConfigError
 from ghostlib.detection import run as detection
 from ghostlib.detection import scale as scales
 from ghostlib.detection import scenes
-from ghostlib.detection.configure import config_file, configure
+from ghostlib.detection.configure import check, config_file, configure
 from ghostlib.detection.scale import Scale
 from ghostlib.paper import numbers
+from ghostlib.reproduction import check_settings
 from ghostlib.runs import digest
 from ghostlib.training.profile import load_params, load_profile
 
@@ -61,12 +62,52 @@ def test_a_run_and_its_backbone_are_labelled_by_their_cell():
 @pytest.mark.parametrize(("change", "message"), [
     ({"resise": 1}, "experiments.yaml: detection.scales.digits: unknown key 'resise'; did you mean 'resize'"),
     ({"resize": 0}, "detection.scales.digits: resize = 0"),
-    ({"scenes": {"trian": 3}}, "scenes.trian")])
+    ({"scenes": {"trian": 3}}, "unknown key 'scenes.trian'; did you mean 'train'"),
+    ({"resize": True}, "resize = True: true and false are no values of it")])
 def test_a_scale_that_cannot_be_is_named(change, message):
     profile = load_profile("digits", PARAMS)
     values = PARAMS["detection"]["scales"]["digits"] | change
     with pytest.raises(ConfigError, match=message):
         scales.load_scale(profile, {"detection": {"scales": {"digits": values}}})
+
+
+@pytest.mark.parametrize(("section", "told"), [
+    ({"scale": {}}, "detection: unknown key 'scale'; did you mean 'scales'"),
+    ({"scales": None}, "detection: scales holds nothing"),
+    ({"scales": {"digts": {}}}, "detection.scales: unknown key 'digts'; did you mean 'digits'"),
+    ({"scales": {"digits": None}}, "detection.scales: digits holds nothing")])
+def test_a_section_of_detection_that_cannot_be_is_named(section, told):
+    with pytest.raises(ConfigError, match=told):
+        scales.load_scale(load_profile("digits", PARAMS), PARAMS | {"detection": section})
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"without": ["Expnd"]}, "did you mean 'Expand'"), ({"resise": 1}, "did you mean 'resize'")], ids=str)
+def test_the_check_before_any_measurement_looks_at_detection_too(change, told, monkeypatch):
+    scale = PARAMS["detection"]["scales"]["digits"] | change
+    broken = PARAMS | {"detection": PARAMS["detection"] | {"scales": {"digits": scale}}}
+    monkeypatch.setattr("ghostlib.training.profile.load_params", lambda: broken)
+    with pytest.raises(ConfigError, match=told):
+        check_settings("digits")
+    check_settings("fashion")  # it has no detectors then
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"without": ["Expnd"]}, "without = 'Expnd' is none of the transforms in .*; did you mean 'Expand'"),
+    ({"options": {"train_dataloadr": {"batch_size": 3}}}, "has no 'train_dataloadr'; did you mean 'train_dataloader'"),
+    ({"options": {"train_cfg.max_epoch": 3}}, "train_cfg.max_epoch = 3: .* in train_cfg; did you mean 'max_epochs'"),
+    ({"options": {"train_cfg": {"max_epoch": 3}}}, "train_cfg.max_epoch = 3: .*did you mean 'max_epochs'"),
+    ({"options": {"train_cfg.max_epochs": True}}, "max_epochs = True: true and false are no numbers, and .* has 30"),
+    ({"options": {"train_cfg.max_epochs.a": 1}}, "has no 'a' in train_cfg.max_epochs"),
+    ({"options": {"train_pipeline.99.type": "x"}}, "has no '99' in train_pipeline")], ids=str)
+def test_a_scale_that_no_configuration_can_be_changed_to_is_refused_before_anything_is_built(change, told):
+    with pytest.raises(ConfigError, match=rf"^experiments.yaml: detection.scales.<profile>\..*{told}"):
+        check(Scale(scale="small", **change))
+
+
+@pytest.mark.parametrize("profile", PARAMS["detection"]["scales"])
+def test_the_configurations_can_be_changed_to_every_profile_s_scale(profile):
+    check(scales.load_scale(load_profile(profile, PARAMS), PARAMS))
 
 
 def test_a_profile_without_a_scale_is_named():
@@ -77,6 +118,8 @@ def test_a_profile_without_a_scale_is_named():
 def test_a_backbone_without_a_recipe_is_named():
     with pytest.raises(ConfigError, match="detection.backbones.mobilenetv2_100 is missing"):
         scales.backbone_recipes(load_profile("digits", PARAMS), {"detection": {"backbones": {}}})
+    with pytest.raises(ConfigError, match="detection.backbones: unknown key 'mobilenet_100'; did you mean 'mobilenetv"):
+        scales.backbone_recipes(load_profile("digits", PARAMS), {"detection": {"backbones": {"mobilenet_100": {}}}})
 
 
 def test_planning_imports_neither_torch_nor_mmdetection():

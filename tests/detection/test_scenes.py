@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from ghostlib.detection import scenes
 from ghostlib.detection.scenes import CATEGORIES, Layout
 from ghostlib.training import datasets
-from ghostlib.training.datasets import DataError, Images
+from ghostlib.training.images import DataError, Images, array_images
 from ghostlib.training.profile import Profile
 
 SMALL = Layout(train=6, val=3, side=128, sizes=(16, 48))
@@ -36,7 +36,7 @@ def folder(digits, tmp_path_factory):
 
 def squares(n: int = 20, classes: int = 10) -> Images:
     """White squares of 8 px."""
-    return datasets._array_images(np.full((n, 8, 8), 255, np.uint8), np.arange(n) % classes)
+    return array_images(np.full((n, 8, 8), 255, np.uint8), np.arange(n) % classes)
 
 
 def files(folder) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def test_bright_pixels_are_an_objects_and_every_box_holds_some(index):
 def test_a_box_fits_the_ink_and_not_the_black_around_it():
     pixels = np.zeros((2, 8, 8), np.uint8)
     pixels[:, 2:6, 3:5] = 255  # 2 px wide, 4 px high
-    images = datasets._array_images(pixels, np.arange(2))
+    images = array_images(pixels, np.arange(2))
     scene = scenes.draw(images, like(SMALL, objects=(1, 1), sizes=(64, 64), clutter=0), "train", 0)
     (_, _, width, height), = scene.boxes
     assert 16 <= width <= 24 and 32 <= height <= 40  # enlarged eight times, with its faded edge

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub.constants import HF_HUB_CACHE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from ghostlib.training.distill import Teacher, distillation_loss, total_loss
+from ghostlib.training.distill import Teacher, distillation_loss, pretrained, total_loss
+from ghostlib.training.images import DataError
 
 steady = settings(max_examples=60, deadline=None, derandomize=True)
 taus = st.floats(0.25, 16)
@@ -215,3 +220,29 @@ def test_the_normalisation_follows_the_teacher_but_is_not_part_of_its_weights():
     assert set(teacher.state_dict()) == {"network.weight", "network.bias"}
     assert teacher.double().scale.dtype == torch.float64
     assert teacher(torch.zeros(1, 3, 2, 2, dtype=torch.float64)).dtype == torch.float64
+
+
+# -- weights of timm's
+
+
+def test_a_teacher_that_timm_does_not_have_is_told_with_the_nearest():
+    with pytest.raises(DataError, match="resnet101.tv_in1: timm .* no such weights; did you mean 'resnet101.tv"):
+        pretrained("resnet101.tv_in1", 1000)
+
+
+def test_where_timm_cannot_download_the_file_and_its_place_are_told(monkeypatch):
+    def offline(*args, **options):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(DataError) as error:
+        pretrained("resnet101.tv_in1k", 1000)
+    told = str(error.value)
+    assert "no route to host" in told and "hf download timm/resnet101.tv_in1k model.safetensors config.json" in told
+    assert f"models--timm--resnet101.tv_in1k; copy that folder into {HF_HUB_CACHE}" in told
+
+
+def test_a_teacher_of_other_classes_is_refused(monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: SimpleNamespace(num_classes=1000))
+    with pytest.raises(ValueError, match="knows 1000 classes, the profile has 100"):
+        pretrained("resnet101.tv_in1k", 100)
