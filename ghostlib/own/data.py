@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ghostlib.own import shards
-from ghostlib.training.datasets import DataError, Images, Splits, folder_images
+from ghostlib.training.datasets import Splits
+from ghostlib.training.folders import folder_images
+from ghostlib.training.images import DataError, Images
 from ghostlib.training.randomness import permutation
 
 # What the parts of a data set are called.

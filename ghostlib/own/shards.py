@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from ghostlib.training.datasets import DataError, Images
+from ghostlib.training.images import DataError, Images, read_image
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 
@@ -118,8 +118,7 @@ class _Reader:
         try:
             with open(place.path, "rb") as file:
                 file.seek(place.start)
-                with Image.open(io.BytesIO(file.read(place.size))) as image:
-                    return image.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{place.path}: {place.name} cannot be read as an image ({error}); replace or remove "
-                            "it") from error
+                return read_image(io.BytesIO(file.read(place.size)))
+        except (DataError, OSError) as error:
+            raise DataError(f"{place.path}: {place.name} cannot be read as an image ({error.__cause__ or error}); "
+                            "replace or remove it") from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ghostlib.own import data, shards
-from ghostlib.training.datasets import DataError
+from ghostlib.training.images import DataError
 from tests.own.conftest import folder, jpeg, shard
 
 

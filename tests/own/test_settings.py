@@ -40,7 +40,7 @@ def test_later_layers_count_and_networks_of_others_are_known():
     ({"set": {"epoch": 5}}, "^--set: unknown key 'epoch'; did you mean 'epochs'"),
     ({"set": {"nothing_like_it": 5}}, "--set: unknown key .*known keys: alpha, .*image_size"),
     ({"recipe": {"epochs": 0}, "set": {"seed": 1}},
-     "^--recipe: epochs = 0: Input should be greater than or equal to 1$"),
+     "^--recipe: epochs = 0: Input should be greater than or equal to 1"),
     ({"set": {"epochs": None}}, "epochs = None"),
     ({"set": {"network": "x"}}, "the network is the command's first argument")])
 def test_a_setting_that_cannot_be_is_refused_with_its_layer(layers, told):
