@@ -174,7 +174,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
-    from ghostlib.training.datasets import folder_images
+    from ghostlib.training.folders import folder_images
     from ghostlib.training.evaluate import evaluate as score
     from ghostlib.training.views import Views
 

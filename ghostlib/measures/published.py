@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from ghostlib.training.datasets import Images
+    from ghostlib.training.images import Images
 
 IMAGES = 50_000  # ImageNet's validation images: of fewer there is no number to stand beside the paper's
 CHUNK = 2_000  # images that an interruption costs at most; a minute or two on two cores
@@ -65,7 +65,8 @@ def validation_images(folder: Path) -> Images:
     import numpy as np
     from timm.data import ImageNetInfo
 
-    from ghostlib.training.datasets import DataError, Images, folder_images
+    from ghostlib.training.folders import folder_images
+    from ghostlib.training.images import DataError, Images
 
     images, classes = folder_images(folder)
     numbers = {name: number for number, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
@@ -148,7 +149,7 @@ def measure(profile_name: str) -> None:
 
     Without ImageNet, or without a row's weights, it says so on stderr and leaves the row out.
     """
-    from ghostlib.training.datasets import DataError
+    from ghostlib.training.images import DataError
 
     rows = find_rows()
     try:

@@ -18,7 +18,7 @@ from ghostlib.config import ConfigError
 from ghostlib.measures import places, pretrained, published
 from ghostlib.measures.pretrained import NoWeights, Source
 from ghostlib.models import catalog, zoo
-from ghostlib.training.datasets import DataError
+from ghostlib.training.images import DataError
 from tests import needs
 from tests.models.test_weights import in_authors_names
 
