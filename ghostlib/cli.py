@@ -174,8 +174,8 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
-    from ghostlib.training.folders import folder_images
     from ghostlib.training.evaluate import evaluate as score
+    from ghostlib.training.folders import folder_images
     from ghostlib.training.views import Views
 
     _check_device(device)
