@@ -136,6 +136,8 @@ class Plan:
             ("images", f"{self.place}: {len(splits.train)} to train on, {len(splits.val)}{held} for validation"
                        f"{tested}"),
             ("classes", f"{len(self.classes)}: {known}"),
+            *([("processes", f"{number}, each with {recipe.batch_size // number} images of a step")]
+              if (number := int(os.environ.get("WORLD_SIZE", "1"))) > 1 else []),
             ("length", f"{recipe.epochs} epochs of {self.steps // recipe.epochs} steps = {self.steps} steps of "
                        f"{recipe.batch_size} images of {recipe.image_size} px"),
             ("rate", f"{recipe.optimizer}, {recipe.effective_lr:.2g} = {recipe.lr:g} × √({recipe.batch_size}/"

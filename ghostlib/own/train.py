@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file
 from tabulate import tabulate
@@ -32,6 +33,9 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
           fresh: bool = False, show: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains a network on images with the paper's strategy, or goes on; a finished training is only told of.
 
+    Started in several processes, by torchrun or `accelerate launch`, these share every batch; the first one writes and
+    shows.
+
     Args:
         name: of the network, see `network.find`.
         place: of the images, see `data.load`.
@@ -49,15 +53,18 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
         NonFiniteLoss: it diverged.
     """
     plan, trained, teacher, rows = prepare(name, place, layers, folder, device)
-    if fresh:
-        remove(plan.folder)
-    plan.claim()
+    processes = PartialState(cpu=plan.device == "cpu")  # this one, or those that torchrun started
+    show = show if processes.is_main_process else _say_nothing
+    if processes.is_main_process:
+        if fresh:
+            remove(plan.folder)
+        plan.claim()
+    processes.wait_for_everyone()
     show(tabulate(rows, tablefmt="plain"))
     file = plan.folder / RESULTS
     if file.exists():
         show("This training has ended; --fresh begins it again.")
-        result = json.loads(file.read_text(encoding="utf-8"))
-    else:
+    elif processes.is_main_process:
         with Log(plan, plan.folder) as log:
             metrics = loop.train(trained, plan, plan.folder, teacher, log)
             scores = {metric: of[str(plan.recipe.ema_decay)] for metric, of in metrics["test"].items()}
@@ -67,13 +74,20 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
         trained.load_state_dict(load_file(plan.folder / "ema.safetensors"))
         weights.save_model(trained, plan.folder / weights.FILE, card.contents(plan))
         lines = card.write(plan, rows, scores)
-        result = {"top1": scores["top1"], "top5": scores["top5"], "lines": lines}
-        write_atomic(file, json.dumps(result, indent=1))
+        write_atomic(file, json.dumps({"top1": scores["top1"], "top5": scores["top5"], "lines": lines}, indent=1))
         shutil.rmtree(plan.folder / "states", ignore_errors=True)
+    else:
+        loop.train(trained, plan, plan.folder, teacher)
+    processes.wait_for_everyone()
+    result = json.loads(file.read_text(encoding="utf-8"))
     part = "test" if plan.data.tested else "validation"
     show(f"\n{len(plan.splits.test)} {part} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %. "
          f"{plan.folder} holds the weights and a model card; to load them:\n\n{result['lines']}")
     return result
+
+
+def _say_nothing(text: str) -> None:
+    """What others than the first of several processes say."""
 
 
 def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None, device: str,

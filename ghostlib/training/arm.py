@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -95,7 +96,9 @@ class Arm:
         self.network = processes.with_shared_statistics(self.network, self.run.profile)
         self.network.to(memory_format=torch.channels_last)
         model = torch.compile(self.network) if self.run.profile.compile else self.network
-        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe, self.network))
+        with warnings.catch_warnings():  # the name that PyTorch gives it from now on, Accelerate does not know yet
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe, self.network))
         if self.teacher is not None:
             self.teacher.to(accelerator.device, memory_format=torch.channels_last)
         self.scheduler = build_scheduler(recipe, self.optimizer.optimizer, self.steps)
