@@ -28,6 +28,7 @@ from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import PAPER_BATCH, scaled_decay
 
 FILE = "plan.json"
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Plan:
             name="own", scale=str(self.place), data="imagenet", data_dir=str(self.place), num_classes=len(self.classes),
             image_size=224, val_images=len(self.splits.val), crop_pct=recipe.crop_pct, workers=workers,
             threads=torch.get_num_threads(), device=self.device, precision=recipe.precision,
+            pass_images=recipe.pass_images, sync_batchnorm=recipe.sync_batchnorm, compile=recipe.compile,
         )).model_copy(update={"image_size": recipe.image_size})
 
     @property
@@ -148,7 +150,7 @@ class Plan:
             ("teacher", f"{teacher}, α = {recipe.alpha:g}" if teacher else
              "none. The paper's strategy has one: --teacher FOLDER of an earlier `ghostlib train`, or timm's name"),
             ("device", f"{self.device} ({device_name(self.device)}), "
-                       f"{'bfloat16' if recipe.precision == 'bf16' else 'float32'}"),
+                       f"{_PRECISIONS[recipe.precision]}"),
             ("out", str(self.folder))]
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ghostlib.config import ConfigError
 from ghostlib.own.network import Source
+from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
 # The paper's 2048 take several GPUs; with fewer images than that there is no such batch. See `batch_for`.
@@ -27,7 +28,10 @@ class Settings(Recipe):
     held_out: float = Field(0.2, gt=0, lt=1, description="share of each class for validation, where there is no part "
                             "for it")
     seed: int = Field(0, ge=0)
-    precision: Literal["no", "bf16"] = "no"
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    pass_images: int | None = Profile.model_fields["pass_images"]
+    sync_batchnorm: bool = Profile.model_fields["sync_batchnorm"]
+    compile: bool = Profile.model_fields["compile"]
     workers: int | None = Field(None, ge=0, description="processes that read images; null for one a CPU, at most 8, "
                                 "on an accelerator, and none on a CPU. They change no result")
     options: dict[str, Any] = Field({}, description="arguments of whatever builds the network, e.g. {width: 0.5}")
