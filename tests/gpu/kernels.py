@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ghostlib.gpu import depthwise as depthwise_sum
+from ghostlib.gpu import pointwise as pointwise_sum
 from ghostlib.gpu.depthwise import DepthwiseSum
 from ghostlib.gpu.pointwise import PointwiseSum
 from ghostlib.models.branch_sum.function import Branches
@@ -77,18 +79,15 @@ def image(*shape: int) -> Tensor:
 
 
 SITES = {
-    "depth-wise": (lambda: depthwise(24), (2, 24, 4, 5)),
+    "depth-wise": (lambda: depthwise(12), (3, 12, 4, 5)),
     "few channels, odd sizes": (lambda: depthwise(5), (2, 5, 7, 4)),
     "more channels than a tile": (lambda: depthwise(40), (2, 40, 3, 4)),
-    "many tiles": (lambda: depthwise(8), (3, 8, 8, 9)),
     "stride 2": (lambda: depthwise(12, stride=2), (2, 12, 6, 6)),
     "stride 2, odd sizes": (lambda: depthwise(12, stride=2), (2, 12, 5, 7)),
     "one pixel": (lambda: depthwise(8), (6, 8, 1, 1)),
     "one row": (lambda: depthwise(8), (3, 8, 1, 5)),
     "no 1×1 branch": (lambda: depthwise(8, scale=False), (3, 8, 5, 5)),
-    "no BN-only branch": (lambda: depthwise(8, skip=False), (3, 8, 5, 5)),
     "k×k branches alone": (lambda: depthwise(8, scale=False, skip=False, branches=5), (3, 8, 5, 5)),
-    "no γ and β": (lambda: depthwise(8, affine=False), (3, 8, 5, 5)),
     "no γ, β and 1×1 branch": (lambda: depthwise(8, affine=False, scale=False), (3, 8, 5, 5)),
     "1×1": (lambda: pointwise(16, 24), (3, 16, 6, 6)),
     "1×1, odd numbers": (lambda: pointwise(5, 3), (2, 5, 3, 5)),
@@ -99,7 +98,9 @@ SITES = {
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_the_kernels_compute_what_the_branches_do(name):
+def test_the_kernels_compute_what_the_branches_do(name, monkeypatch):
+    monkeypatch.setattr(depthwise_sum, "_REDUCING", 2)  # so that small images, too, take several steps a program
+    monkeypatch.setattr(pointwise_sum, "_PROGRAMS", 2)
     make, shape = SITES[name]
     torch.manual_seed(0)
     site, x = make(), image(*shape)

@@ -117,6 +117,7 @@ def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, par
 
 
 def test_an_experiment_without_cells_has_empty_files(repository, params):
+    params["profiles"]["another"] = params["profiles"]["tiny"]
     params["experiments"]["decays"]["profiles"] = ["another"]
     write_params(".", params)
     classifiers.measure("tiny")

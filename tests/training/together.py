@@ -1,4 +1,4 @@
-"""Trains a run in one process of several: `test_processes` starts it by torchrun."""
+"""Trains runs, one after the other, in one process of several: `test_processes` starts it by torchrun."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import torch
 from ghostlib.training import loop
 
 
-def main(run: Path, folder: Path) -> None:
+def main(root: Path) -> None:
     torch.set_num_threads(1)
-    run = pickle.loads(run.read_bytes())
-    network = run.network()
-    metrics = loop.train(network, run, folder)
-    rank = torch.distributed.get_rank()
-    torch.save({"metrics": metrics, "network": network.state_dict()}, folder / f"rank-{rank}.pt")
+    for path in sorted(root.glob("*/run.pickle")):
+        run, network = pickle.loads(path.read_bytes()), None
+        try:
+            network = run.network()
+            found = {"metrics": loop.train(network, run, path.parent), "network": network.state_dict()}
+        except ArithmeticError as error:
+            found = {"error": str(error)}
+        torch.save(found, path.parent / f"rank-{torch.distributed.get_rank()}.pt")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))
