@@ -30,8 +30,8 @@ from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("zoo", "count", "time", "convert", "export", "evaluate", "measure", "rates", "execute", "profile", "site",
-            "readme", "mmdet")
+COMMANDS = ("zoo", "count", "time", "convert", "export", "train", "evaluate", "measure", "rates", "execute", "profile",
+            "site", "readme", "mmdet")
 
 
 def invoke(*arguments) -> str:

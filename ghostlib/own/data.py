@@ -10,8 +10,8 @@ import numpy as np
 
 from ghostlib.own import shards
 from ghostlib.training.datasets import Splits
-from ghostlib.training.folders import folder_images
-from ghostlib.training.images import DataError, Images
+from ghostlib.training.folders import check_whole, folder_images
+from ghostlib.training.images import DataError, FileReader, Images
 from ghostlib.training.randomness import permutation
 
 # What the parts of a data set are called.
@@ -27,12 +27,14 @@ class Data:
         classes: their names, by label.
         held_out: whether the validation images are a share of the training images.
         tested: whether there is a test part by itself.
+        parts: the images as they were found, before any were held out.
     """
 
     splits: Splits
     classes: list[str]
     held_out: bool
     tested: bool
+    parts: tuple[Images, ...] = ()
 
 
 def load(path: Path, share: float, seed: int) -> Data:
@@ -57,11 +59,22 @@ def load(path: Path, share: float, seed: int) -> Data:
     if len(classes) < 2:
         raise DataError(f"{path} holds one class, {classes[0]!r}; a classifier needs two: one folder a class")
     images = {name: found for name, (found, _) in parts.items()}
+    found = tuple(images.values())
     if "val" not in images and "test" not in images:
         images["train"], images["val"] = hold_out(images["train"], share, seed, classes)
     val = images.get("val", images.get("test"))
     splits = Splits(images["train"], val, images.get("test", val), len(classes))
-    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys())
+    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found)
+
+
+def check(images: Data, cache: Path) -> None:
+    """Reads all files of images once, so that none ends a training later; see `folders.check_whole`.
+
+    Raises:
+        DataError: some cannot be read.
+    """
+    if files := [part for part in images.parts if isinstance(part.read, FileReader)]:
+        check_whole(files, cache)
 
 
 def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) -> tuple[Images, Images]:

@@ -24,9 +24,10 @@ from ghostlib.own.teacher import load_teacher
 from ghostlib.training import loop
 
 RESULTS = "results.json"
+WHOLE = "whole-images.npy"  # which files were read once, before anything was trained
 # All that a training writes, which --fresh removes.
-WRITTEN = (FILE, RESULTS, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv", "tensorboard",
-           "states", "weights.safetensors", "ema.safetensors", weights.FILE)
+WRITTEN = (FILE, RESULTS, WHOLE, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv",
+           "tensorboard", "states", "weights.safetensors", "ema.safetensors", weights.FILE)
 
 
 def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None = None, device: str = "auto",
@@ -59,6 +60,7 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
         if fresh:
             remove(plan.folder)
         plan.claim()
+        data.check(plan.data, plan.folder / WHOLE)
     processes.wait_for_everyone()
     show(tabulate(rows, tablefmt="plain"))
     file = plan.folder / RESULTS

@@ -201,6 +201,14 @@ def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkey
     assert torch.allclose(network.eval()(image), theirs(image), atol=1e-4)
 
 
+def test_all_images_that_cannot_be_read_are_named_before_anything_is_trained(elsewhere, images):
+    for name in ("a/1.jpg", "b/2.jpg"):
+        (images / name).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="2 of 12 images cannot be read; nothing was trained:(?s:.)*1.jpg(?s:.)*2.jpg"):
+        train(images, elsewhere / "out")
+    assert not (elsewhere / "out" / "weights.safetensors").exists()
+
+
 def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
     with pytest.raises(ValueError, match="batch_size = 16: .* has 8 images to train on.*--set batch_size=2"):
         train(images, elsewhere / "out", batch_size=16)
