@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,12 +59,13 @@ def _form(conv: nn.Conv2d, x: Tensor, branches: Any) -> Sum | None:
 
 @functools.cache
 def compiles(device: torch.device) -> bool:
-    """Whether Triton is there for this GPU, and the C compiler that it calls."""
+    """Whether Triton is there for this GPU, and the C compiler and Python's headers that it needs."""
     try:
         known = tuple(map(int, version("triton").split(".")[:2])) >= _TRITON
     except (PackageNotFoundError, ValueError):
         return False
-    compiler = any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang", "cc"))))
+    compiler = any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang", "cc")))) \
+        and Path(sysconfig.get_paths()["include"], "Python.h").exists()  # Triton's launchers include it
     return known and compiler and bool(torch.version.cuda) and torch.cuda.get_device_capability(device) >= _AMPERE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
         NonFiniteLoss: it diverged.
     """
     plan, trained, teacher, rows = prepare(name, place, layers, folder, device)
-    processes = PartialState(cpu=plan.device == "cpu")  # this one, or those that torchrun started
+    # This one, or those that torchrun started; the first reads all images once, for which the others wait.
+    processes = PartialState(cpu=plan.device == "cpu", timeout=timedelta(hours=12))
     show = show if processes.is_main_process else _say_nothing
     if processes.is_main_process:
         if fresh:

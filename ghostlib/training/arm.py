@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 import warnings
@@ -77,6 +78,8 @@ class Arm:
             if self.error is None:
                 act(*arguments)
         except Exception as error:
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not isinstance(error, NonFiniteLoss):
+                raise  # the other processes do not know of it, and wait
             self.error = error
             traceback.clear_frames(error.__traceback__)  # they hold the step's activations, and other arms go on
 
@@ -163,13 +166,14 @@ class Arm:
         last = slot == self.split.slots[-1]
         set_seed(step_seed(self.run, number, slot))  # dropout draws from the global generators
         self.scheduler.step_update(number)
-        with accelerator.autocast():
-            if self.teacher is not None and self.teacher not in answers:
-                answers[self.teacher] = self.teacher(views)
-            logits = self.model(views)
-            loss = total_loss(logits, targets, answers.get(self.teacher), recipe.alpha, recipe.tau,
-                              recipe.label_smoothing)
+        # The forward pass is within, too: it is there that DDP decides whether to share gradients.
         with nullcontext() if last else accelerator.no_sync(self.model):
+            with accelerator.autocast():
+                if self.teacher is not None and self.teacher not in answers:
+                    answers[self.teacher] = self.teacher(views)
+                logits = self.model(views)
+                loss = total_loss(logits, targets, answers.get(self.teacher), recipe.alpha, recipe.tau,
+                                  recipe.label_smoothing)
             accelerator.backward(loss / self.split.passes)
         if last:
             self._update()
@@ -177,7 +181,8 @@ class Arm:
             self.meter.add(number, loss.detach(), logits.detach(), labels)
         if last:
             self.done = number + 1
-            if not self.meter.pending and time.monotonic() - self.saved >= checkpoint.SECONDS_WITHIN:
+            within = self.done % self.epoch_steps and not self.meter.pending
+            if within and time.monotonic() - self.saved >= checkpoint.SECONDS_WITHIN:
                 self._save(self.meter.state())
 
     def _update(self) -> None:

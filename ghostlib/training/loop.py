@@ -67,6 +67,8 @@ def train_together(arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Any] | 
         DataError: there are fewer images than a batch holds, or one cannot be read.
     """
     run = arms[0].run
+    if run.profile.precision == "fp16" and len(arms) > 1:
+        raise ValueError("fp16 scales the gradients of one arm; train arms together in bf16 or float32")
     if any(arm.run.splits.digest != run.splits.digest or arm.run.profile != run.profile or arm.run.seed != run.seed
            or batches.decided_by(arm.run.recipe) != batches.decided_by(run.recipe) for arm in arms):
         raise ValueError("arms that differ in their data, profile, seed or batches cannot be trained together")
@@ -105,7 +107,8 @@ def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split
     most = arms[0].run.profile.pass_images if arms else None
     if most is None and accelerator.device.type == "cpu":
         most = _CPU_PASS
-    size = largest_pass(split.size, most, attempt)
+    recipe = arms[0].run.recipe if arms else None
+    size = largest_pass(split.size, most, attempt, bool(recipe and (recipe.mixup or recipe.cutmix)))
     return replace(split, passes=split.size // min(gather_object([size])))
 
 

@@ -52,20 +52,27 @@ class Split:
         return batch[slot * self.size:(slot + 1) * self.size]
 
 
-def largest_pass(share: int, most: int | None = None, attempt: Callable[[int], None] = lambda images: None) -> int:
+def largest_pass(share: int, most: int | None = None, attempt: Callable[[int], None] = lambda images: None,
+                 pairs: bool = False) -> int:
     """The most images that a pass of a share of a batch takes, of those numbers that divide it.
 
     Args:
         share: a process's part of a batch.
         most: more are not tried.
         attempt: makes a pass of so many images; if they are too many it runs out of memory, and fewer are tried.
+        pairs: whether a pass must be even, as Mixup and CutMix want it.
 
     Raises:
+        ValueError: no number of images is allowed.
         RuntimeError: not even one image fits.
     """
     from accelerate.utils import find_executable_batch_size
 
-    sizes = [size for size in range(share, 0, -1) if share % size == 0 and size <= (most or share)]
+    sizes = [size for size in range(share, 0, -1)
+             if share % size == 0 and size <= (most or share) and not (pairs and size % 2)]
+    if not sizes:
+        raise ValueError(f"a process's {share} images of a batch cannot be split into even passes of at most "
+                         f"{most or share}, and Mixup and CutMix pair images; take another batch_size or pass_images")
     smaller = iter([*sizes[1:], 0])
 
     @find_executable_batch_size(starting_batch_size=sizes[0], reduce_batch_size_fn=lambda: next(smaller))

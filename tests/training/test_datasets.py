@@ -238,6 +238,9 @@ def test_a_pass_takes_what_the_memory_holds():
 
     assert largest_pass(24) == 24 and largest_pass(24, most=10) == 8
     assert largest_pass(24, attempt=attempt) == 4 and largest_pass(7, attempt=attempt) == 1
+    assert largest_pass(66, most=64, pairs=True) == 22
+    with pytest.raises(ValueError, match="15 images of a batch cannot be split into even passes of at most 15"):
+        largest_pass(15, pairs=True)
     with pytest.raises(RuntimeError, match="No executable batch size"):
         largest_pass(8, attempt=lambda images: attempt(6))
 

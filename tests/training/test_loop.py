@@ -96,6 +96,24 @@ def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_r
         store.ensure(other)
 
 
+def test_a_state_within_an_epoch_keeps_its_record_and_none_is_saved_where_it_ends(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", math.inf)
+    monkeypatch.setattr(checkpoint, "SECONDS_WITHIN", 0)
+    run, seen = make_run(), []
+
+    class Killed(BaseException):
+        pass
+
+    def stop(progress):
+        if progress.step == 4:  # the third is an epoch's last
+            raise Killed
+    with pytest.raises(Killed):
+        Store(tmp_path / "killed").ensure(run, stop)
+    metrics = Store(tmp_path / "killed").ensure(run, lambda progress: seen.append(progress.step))
+    assert seen == [3, 4, 5, 6, 7, 8, 9]
+    assert metrics == Store(tmp_path / "whole").ensure(run)
+
+
 class Broken(nn.Module):
     """Its logits are NaN from the third batch on."""
 
