@@ -51,9 +51,9 @@ def all_threads() -> int:
 
 
 def refuse_several_processes() -> None:
-    """Stops a training that torchrun or `accelerate launch` started in several processes.
+    """Stops what trains many runs, or a detector, if torchrun or `accelerate launch` started it in several processes.
 
-    Each would take its share of the steps and write the whole result.
+    Each would train all of it and write the same files. One classifier can be trained so, see `training.loop`.
 
     Raises:
         SeveralProcesses: the world size is above one.
@@ -63,5 +63,5 @@ def refuse_several_processes() -> None:
     except ValueError:
         raise SeveralProcesses(f"WORLD_SIZE = {os.environ['WORLD_SIZE']!r} is no number; unset it") from None
     if size > 1:
-        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and a run trains in one: start the "
-                               "command by itself, without torchrun or `accelerate launch`, and unset WORLD_SIZE")
+        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and this command trains each run in one: "
+                               "start it by itself, without torchrun or `accelerate launch`, and unset WORLD_SIZE")

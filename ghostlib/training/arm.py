@@ -182,7 +182,8 @@ class Arm:
         if last:
             self.done = number + 1
             within = self.done % self.epoch_steps and not self.meter.pending
-            if within and time.monotonic() - self.saved >= checkpoint.SECONDS_WITHIN:
+            old = time.monotonic() - self.saved >= checkpoint.SECONDS_WITHIN
+            if within and old and self.averages.finite():  # else the end of the epoch says so
                 self._save(self.meter.state())
 
     def _update(self) -> None:

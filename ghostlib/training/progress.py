@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; nothing was saved after the last whole epoch."""
+    """The loss became NaN or infinite; no state was saved that holds such weights."""
 
 
 @dataclass(frozen=True)
