@@ -63,5 +63,5 @@ def refuse_several_processes() -> None:
     except ValueError:
         raise SeveralProcesses(f"WORLD_SIZE = {os.environ['WORLD_SIZE']!r} is no number; unset it") from None
     if size > 1:
-        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and this command trains each run in one: "
+        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and here each run is trained in one: "
                                "start it by itself, without torchrun or `accelerate launch`, and unset WORLD_SIZE")
