@@ -11,17 +11,20 @@ from typing import Any
 import mmengine.device.utils
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_reduce, get_rank, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch import nn
 
 import ghostlib.detection.optimizer
 import ghostlib.mmdet  # noqa: F401 (both register classes that the configurations name)
 from ghostlib.detection.metrics import scores
-from ghostlib.detection.states import newest_whole
+from ghostlib.detection.processes import join, share
+from ghostlib.detection.states import epoch_of, newest_whole
 from ghostlib.files import write_atomic
-from ghostlib.machine import refuse_several_processes
 from ghostlib.mmdet.coco import check_data
+from ghostlib.training.processes import check_alike
 from ghostlib.training.progress import NonFiniteLoss, Progress
 from ghostlib.training.randomness import seed_of
 
@@ -36,8 +39,12 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
     the same weights: on a CPU, with images that are loaded in this process (`num_workers` 0). Worker processes draw
     their augmentations from seeds that MMEngine sets once a start.
 
+    Started in several processes, by torchrun or `accelerate launch`, these share every batch, see `processes.share`.
+    They have the same weights after every step and the same running statistics after every epoch, report the loss and
+    the speed of all, and evaluate a part of the images each; the first one writes.
+
     Args:
-        config: the detector's.
+        config: the detector's. Its batch is that of all processes together.
         name: what an error calls the training.
         seed: of everything random.
         device: "cpu", "cuda" or "mps".
@@ -51,12 +58,15 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
     Raises:
         DetectionError: an annotation, image or category is missing.
         NonFiniteLoss: the training diverged; no state holds what diverged.
-        SeveralProcesses: it was started by torchrun or the like.
+        ValueError: the batch cannot be split evenly over the processes.
+        CheckpointError: the processes do not find the same state in the folder.
     """
-    refuse_several_processes()
     check_data(config)
     states = folder / "states"
     state = newest_whole(states)
+    if join(device):
+        share(config)
+        check_alike(epoch_of(state) if state else 0, f"{states}: epochs done")
     config.merge_from_dict({
         "work_dir": str(states), "log_level": "WARNING", "randomness": dict(seed=seed),
         "resume": state is not None, "load_from": state and str(state),
@@ -72,18 +82,20 @@ def train(config: Config, name: str, seed: int, device: str, folder: Path,
     runner.model.to(memory_format=torch.channels_last)  # faster for depth-wise convolutions, on CPU and GPU
     runner.register_hook(_Randomness(seed))
     runner.register_hook(record := _Record(name, report))
+    detector = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if state is None:
         set_random_seed(seed)
-        runner.model.init_weights()  # once: `runner.train` finds it done
+        detector.init_weights()  # once: `runner.train` finds it done
         record.untrained = scores(runner.val())
     runner.train()
     trained = scores(runner.val())
-    write_atomic(folder / DETECTIONS, (states / DETECTIONS).read_bytes())
-    return runner.model, {"trained": trained, "untrained": record.untrained, "history": record.history}
+    if is_main_process():
+        write_atomic(folder / DETECTIONS, (states / DETECTIONS).read_bytes())
+    return detector, {"trained": trained, "untrained": record.untrained, "history": record.history}
 
 
 class _Randomness(Hook):
-    """Makes what is random in an epoch a function of (seed, epoch), so that a resumed training draws the same."""
+    """Makes what is random in an epoch a function of (seed, epoch, rank), so that a resumed training draws the same."""
 
     priority = "VERY_HIGH"
 
@@ -91,7 +103,8 @@ class _Randomness(Hook):
         self.seed = seed
 
     def before_train_epoch(self, runner: Runner) -> None:
-        set_random_seed(seed_of("detection", self.seed, runner.epoch) % 2**32)
+        rank = [get_rank()] if get_rank() else []  # the first process draws what one that trains alone does
+        set_random_seed(seed_of("detection", self.seed, runner.epoch, *rank) % 2**32)
 
 
 class _Record(Hook):
@@ -108,11 +121,13 @@ class _Record(Hook):
         self.losses, self.images, self.start = [], 0, time.perf_counter()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = outputs["loss"].item()
+        loss = outputs["loss"].detach().float()
+        all_reduce(sums := torch.stack([loss, loss.new_tensor(len(data_batch["inputs"]))]))  # so all stop, or none
+        loss, images = sums.tolist()
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss} at step {runner.iter + 1} of {runner.max_iters}", runner)
         self.losses.append(loss)
-        self.images += len(data_batch["inputs"])
+        self.images += int(images)
         # Steps of a detector have no accuracy.
         self.report(Progress(runner.iter + 1, runner.max_iters, loss, math.nan,
                              self.images / (time.perf_counter() - self.start)))

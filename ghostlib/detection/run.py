@@ -111,19 +111,25 @@ class DetectorRun:
     def train(self, folder: Path, store: Store, report: Report) -> dict[str, Any]:
         """Trains, or goes on; leaves config.py, detector.safetensors and detections.bbox.json in the folder.
 
+        Of several processes the first one writes them; `loop.train` says how they share the training.
+
         Returns:
             The metrics, see `loop.train`.
         """
         import torch
+        from mmengine.dist import is_main_process
 
-        from ghostlib.detection import loop
+        from ghostlib.detection import loop, processes
 
+        processes.join(self.profile.device_type)  # first: it may set the number of threads, too
         torch.set_num_threads(self.profile.threads)
         config = self.config(store)
-        write_atomic(folder / "config.py", config.pretty_text)
+        if is_main_process():
+            write_atomic(folder / "config.py", config.pretty_text)
         named = replace(self, label=self.label or f"{self.row}, seed {self.seed}")
         detector, metrics = loop.train(config, name(named), self.seed, self.profile.device_type, folder, report)
-        save_weights(detector, folder / "detector.safetensors")
+        if is_main_process():
+            save_weights(detector, folder / "detector.safetensors")
         return metrics
 
     def config(self, store: Store) -> Config:

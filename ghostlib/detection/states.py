@@ -20,7 +20,10 @@ SECONDS = 60  # at least, from one state to the next: an epoch of a small profil
 
 @HOOKS.register_module(force=True)
 class StateHook(CheckpointHook):
-    """Writes a state after an epoch, unless `SECONDS` have not gone by since the last one or the start."""
+    """Writes a state after an epoch, unless `SECONDS` have not gone by since the last one or the start.
+
+    Of several processes each looks at its own clock: only the first one writes, and for that it needs no other.
+    """
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -51,7 +54,7 @@ def newest_whole(folder: Path) -> Path | None:
 
     A damaged state is passed over with a warning that names it.
     """
-    states = sorted(folder.glob("epoch_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    states = sorted(folder.glob("epoch_*.pth"), key=epoch_of)
     while states:
         state = states.pop()
         if not (damage := _damage(state)):
@@ -60,6 +63,11 @@ def newest_whole(folder: Path) -> Path | None:
               f"warning: {state} {damage} and is passed over; no older state is left, so training begins again",
               file=sys.stderr)
     return None
+
+
+def epoch_of(state: Path) -> int:
+    """The number of epochs that a state holds."""
+    return int(state.stem.rpartition("_")[2])
 
 
 def _digest_file(state: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A detector's training: killed, damaged, diverged, started in several processes; and what it reports."""
+"""A detector's training: killed, damaged, diverged; and what it reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 from ghostlib.detection import loop, metrics, states
-from ghostlib.machine import SeveralProcesses
 from ghostlib.runs.store import Store
 from ghostlib.training.progress import NonFiniteLoss
 
@@ -162,13 +161,6 @@ def test_a_diverged_training_is_an_error_that_names_run_cell_and_remedy(tiny_run
         "a lower lr", "experiments.yaml: detection.scales"))
     assert store.metrics(run) is None and not (store.folder(run) / "detector.safetensors").exists()
     assert not list(store.folder(run).glob("states/*.pth")), "no state holds what diverged"
-
-
-def test_one_of_several_processes_is_refused(tiny_run, store, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SeveralProcesses, match="WORLD_SIZE"):
-        loop.train(tiny_run.config(store), "a run", 0, "cpu", tmp_path, lambda progress: None)
-    assert not list(tmp_path.glob("states/*"))
 
 
 # -- metrics
