@@ -1,8 +1,8 @@
 """Times the making of training views from JPEGs: ghostlib's loader beside timm's, images a second of one core.
 
 Both read the same generated files of ImageNet's usual size with the same augmentation. timm's stands there twice: as it
-is used without its prefetcher, which normalises in the worker as ours does, and with it, which leaves normalising and
-erasing to the device; on a CPU, as here, that is the same core.
+is used without its prefetcher, which normalises in the worker, and with it, which leaves normalising and erasing to the
+device, as ours does; on a CPU, as here, that is the same core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ghostlib.machine import cpu_name
 from ghostlib.training import datasets
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
-from ghostlib.training.views import MEAN, STD, train_loader
+from ghostlib.training.views import MEAN, STD, on_device, train_loader
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def loaders(folder: Path) -> dict[str, Callable[[], Iterable]]:
 
     def epoch() -> Iterable:
         order.epoch += 1
-        return ours
+        return (on_device(batch, torch.device("cpu")) for batch in ours)
 
     options = dict(input_size=(3, 224, 224), batch_size=recipe.batch_size, is_training=True, scale=recipe.crop_scale,
                    hflip=recipe.hflip, color_jitter=None, auto_augment=recipe.augmentation, interpolation="bicubic",

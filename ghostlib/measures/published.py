@@ -207,9 +207,9 @@ def _score(row: str, network: nn.Module, transform: Any, digest: str, images: Im
 
 
 def _counted(batches: Any, bar: Any) -> Iterator[Any]:
-    for views, labels in batches:
-        yield views, labels
-        bar.update(len(labels))
+    for batch in batches:
+        yield batch
+        bar.update(len(batch[0]))
 
 
 def _begun(row: str, digest: str, images: Images) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ghostlib.models.reparam import reparameterize
 from ghostlib.training.bits import packed
+from ghostlib.training.views import on_device
 
 
 class Hits:
@@ -74,15 +75,9 @@ def evaluate(networks: Mapping[Hashable, nn.Module], loader: DataLoader,
              device: torch.device) -> dict[str, dict[Hashable, float]]:
     """Scores several networks in one pass over the data, see `Hits.scores`."""
     hits = Hits({name: network.eval() for name, network in networks.items()}, device)
-    for views, labels in loader:
-        hits.add(*on_device(views, labels, device))
+    for batch in loader:
+        hits.add(*on_device(batch, device))
     return hits.scores()
-
-
-def on_device(views: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Views and labels as the networks take them."""
-    views, labels = views.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-    return views.contiguous(memory_format=torch.channels_last), labels
 
 
 def deployed(network: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch.utils.data import default_collate
 from torchvision.datasets import CIFAR100
 
 from ghostlib.training import datasets
@@ -24,7 +25,7 @@ from ghostlib.training.images import array_images
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 from ghostlib.training.split import Split, largest_pass
-from ghostlib.training.views import MEAN, STD, Batches, Views, eval_loader, train_loader
+from ghostlib.training.views import MEAN, STD, Batches, Views, eval_loader, on_device, train_loader
 
 
 def profile(**values) -> Profile:
@@ -156,13 +157,19 @@ def test_holding_out_all_training_images_is_refused():
 BUSY = Recipe(batch_size=4, mixup=0.2)  # RandAugment, crop, flip and erasing draw from three generators
 
 
+def seen(loader, *addresses) -> torch.Tensor:
+    """The views (N, 3, H, W) at these addresses, as networks see them."""
+    return on_device(default_collate([loader.dataset[address] for address in addresses]), torch.device("cpu"))[0]
+
+
 def test_a_view_depends_on_seed_epoch_and_index_alone():
     images = array_images(noise(1).repeat(8, axis=0), np.arange(8) % 2)  # one image eight times
+    recipe = BUSY.model_copy(update={"erasing": 1.0})
 
     def view(seed: int, epoch: int, index: int) -> torch.Tensor:
-        loader, _ = train_loader(images, BUSY, profile(), seed)
+        loader, _ = train_loader(images, recipe, profile(), seed)
         torch.rand(epoch + 1), np.random.rand(3)  # whatever was drawn before
-        return loader.dataset[epoch, index][0]
+        return seen(loader, (epoch, index))[0]
 
     first = view(1, 2, 3)
     assert first.shape == (3, 33, 33) and torch.equal(view(1, 2, 3), first)
@@ -178,16 +185,18 @@ def test_views_are_the_same_with_workers_without_and_in_any_order():
         loader, order = train_loader(images, BUSY, profile(workers=workers), seed=7)
         order.epoch = epoch
         batches = list(loader)
-        assert [len(labels) for _, labels in batches] == [4, 4, 4]  # the incomplete batch is left out
-        of_workers[workers] = torch.cat([views for views, _ in batches]), torch.cat([labels for _, labels in batches])
+        assert [len(labels) for _, labels, _ in batches] == [4, 4, 4]  # the incomplete batch is left out
+        of_workers[workers] = [torch.cat(parts) for parts in zip(*batches, strict=True)]
     for mine, theirs in zip(*of_workers.values(), strict=True):
         assert torch.equal(mine, theirs)
-    views, labels = of_workers[0]
+    views, labels, patches = of_workers[0]
+    assert views.dtype == torch.uint8  # a quarter of the memory of what is normalised
     addresses = [address for batch in order for address in batch]
     assert len(addresses) == 12
     for position, address in reversed(list(enumerate(addresses))):
-        view, label = loader.dataset[address]
-        assert torch.equal(view, views[position]) and label == labels[position] == images.labels[address[1]]
+        view, label, patch = loader.dataset[address]
+        assert torch.equal(view, views[position]) and torch.equal(patch, patches[position])
+        assert label == labels[position] == images.labels[address[1]]
 
 
 def test_a_view_disturbs_no_stream():
@@ -247,7 +256,7 @@ def test_a_pass_takes_what_the_memory_holds():
 
 def test_of_images_to_be_scored_each_process_gets_its_part():
     images = array_images(np.zeros((11, 28, 28), np.uint8), np.arange(11))
-    parts = [[int(label) for _, labels in eval_loader(images, profile(), 2, rank, 3) for label in labels]
+    parts = [[int(label) for _, labels, _ in eval_loader(images, profile(), 2, rank, 3) for label in labels]
              for rank in range(3)]
     assert sum(parts, []) == list(range(11)) and {len(part) for part in parts} == {3, 4}
 
@@ -255,7 +264,7 @@ def test_of_images_to_be_scored_each_process_gets_its_part():
 def test_without_augmentation_a_training_view_is_the_resized_image():
     recipe = Recipe(batch_size=2, auto_augment=None, erasing=0, hflip=0, crop_scale=(1, 1))
     images = array_images(np.full((2, 28, 28), 255, np.uint8), np.arange(2))
-    view, _ = train_loader(images, recipe, profile(), 0)[0].dataset[0, 0]
+    view = seen(train_loader(images, recipe, profile(), 0)[0], (0, 0))[0]
     white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(view, white.view(3, 1, 1).expand(3, 33, 33))
 
@@ -264,14 +273,31 @@ def test_without_augmentation_a_training_view_is_the_resized_image():
                                     {"auto_augment": "randaugment"}, {"crop_scale": (0.2, 0.3)}], ids=str)
 def test_each_augmentation_changes_views(change):
     plain = dict(batch_size=2, auto_augment=None, erasing=0, hflip=0, crop_scale=(1, 1))
-    datasets = [train_loader(grey(8), Recipe(**values), profile(), 0)[0].dataset
-                for values in (plain, {**plain, **change})]
-    assert any(not torch.equal(datasets[0][0, i][0], datasets[1][0, i][0]) for i in range(8))
+    without, with_it = (seen(train_loader(grey(8), Recipe(**values), profile(), 0)[0], *((0, i) for i in range(8)))
+                        for values in (plain, {**plain, **change}))
+    assert not torch.equal(without, with_it)
+
+
+def test_an_erased_patch_is_noise_and_the_rest_as_it_was():
+    plain = dict(batch_size=2, auto_augment=None, hflip=0, crop_scale=(1, 1))
+    images = array_images(np.full((200, 28, 28), 255, np.uint8), np.arange(200) % 2)
+    addresses = [(0, i) for i in range(200)]
+    whole, erased = (seen(train_loader(images, Recipe(erasing=erasing, **plain), profile(), 0)[0], *addresses)
+                     for erasing in (0, 0.25))
+    differs = (whole != erased).any(dim=1)
+    areas = differs.flatten(1).sum(1)
+    assert 30 <= (areas > 0).sum() <= 70  # a quarter of them
+    assert 0.02 * 33**2 * 0.8 < areas[areas > 0].min() and areas.max() < 33**2 / 3 * 1.2
+    for place in differs[areas > 0]:  # one rectangle each
+        rows, columns = place.any(1), place.any(0)
+        assert rows.sum() * columns.sum() == place.sum()
+    noise = erased.permute(0, 2, 3, 1)[differs]
+    torch.testing.assert_close((noise.mean(), noise.std()), (torch.tensor(0.0), torch.tensor(1.0)), atol=0.05, rtol=0)
 
 
 def test_evaluation_sees_every_image_once_in_order_and_unaugmented():
     images = grey(7)
-    batches = list(eval_loader(images, profile(), batch_size=3))
+    batches = [on_device(batch, torch.device("cpu")) for batch in eval_loader(images, profile(), batch_size=3)]
     assert [len(labels) for _, labels in batches] == [3, 3, 1]
     assert torch.cat([labels for _, labels in batches]).tolist() == images.labels.tolist()
     views = torch.cat([views for views, _ in batches])
@@ -283,7 +309,8 @@ def test_evaluation_sees_every_image_once_in_order_and_unaugmented():
 def test_evaluation_keeps_the_middle_share_of_the_side():
     framed = np.zeros((1, 66, 66), np.uint8)
     framed[:, 22:44, 22:44] = 255  # the middle third
-    (views, _), = eval_loader(array_images(framed, np.zeros(1, np.int64)), profile(crop_pct=0.34))
+    batch, = eval_loader(array_images(framed, np.zeros(1, np.int64)), profile(crop_pct=0.34))
+    views, _ = on_device(batch, torch.device("cpu"))
     white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(views[0, :, 2:-2, 2:-2], white.view(3, 1, 1).expand(3, 29, 29), atol=0.2, rtol=0)
 
@@ -326,7 +353,8 @@ def test_a_folder_of_classes_is_loaded(tree):
     assert sorted(splits.val.labels) == [0, 1, 2] and splits.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert all(splits.train.read(i).mode == "RGB" for i in range(12))
     assert splits.test.read(3).tobytes() == Image.open(tree / "val" / "n02" / "1.png").convert("RGB").tobytes()
-    views, labels = next(iter(train_loader(splits.train, BUSY, imagenet(tree), 0)[0]))
+    batch = next(iter(train_loader(splits.train, BUSY, imagenet(tree), 0)[0]))
+    views, _ = on_device(batch, torch.device("cpu"))
     assert views.shape == (4, 3, 33, 33) and views.isfinite().all()
 
 
