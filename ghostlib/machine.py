@@ -8,10 +8,6 @@ import platform
 from pathlib import Path
 
 
-class SeveralProcesses(RuntimeError):
-    """A training was started as one of several processes that are to share it."""
-
-
 def require(extra: str, *modules: str) -> None:
     """Imports modules that only an extra of this package installs.
 
@@ -50,18 +46,13 @@ def all_threads() -> int:
     return joblib.cpu_count()
 
 
-def refuse_several_processes() -> None:
-    """Stops what trains many runs, or a detector, if torchrun or `accelerate launch` started it in several processes.
-
-    Each would train all of it and write the same files. One classifier can be trained so, see `training.loop`.
+def world_size() -> int:
+    """How many processes torchrun or `accelerate launch` started together with this one, itself included.
 
     Raises:
-        SeveralProcesses: the world size is above one.
+        ValueError: the environment says something else than a number.
     """
-    try:
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-    except ValueError:
-        raise SeveralProcesses(f"WORLD_SIZE = {os.environ['WORLD_SIZE']!r} is no number; unset it") from None
-    if size > 1:
-        raise SeveralProcesses(f"this is one of {size} processes (WORLD_SIZE), and here each run is trained in one: "
-                               "start it by itself, without torchrun or `accelerate launch`, and unset WORLD_SIZE")
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal():
+        raise ValueError(f"WORLD_SIZE = {size!r} is no number; unset it")
+    return int(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,6 +18,7 @@ from mmengine.registry import DATA_SAMPLERS, MODEL_WRAPPERS
 from torch import nn
 from torch.utils.data import BatchSampler, Sampler
 
+from ghostlib.machine import world_size
 from ghostlib.training.split import Split
 
 # The first process alone compares all detections with the annotations; the others wait for its scores.
@@ -36,7 +36,7 @@ def join(device: str) -> bool:
     Returns:
         Whether there are others.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if world_size() == 1:
         return False
     # MMEngine takes the group that it finds; to make one itself, it wants GPUs.
     PartialState(cpu=device == "cpu", timeout=_TIMEOUT)

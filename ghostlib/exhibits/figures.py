@@ -26,6 +26,8 @@ GRID_STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": ".8",
               "ytick.color": ".15", "ytick.left": False}
 _COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
 
+ACCURACIES = {"accuracy": "accuracy on training views (%)", "val_top1": "top-1 on validation images (%)"}
+
 
 def colors(count: int) -> list[str]:
     """So many colours that colour-blind readers tell apart; beyond ten they repeat."""
@@ -75,26 +77,27 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     return figure
 
 
-def curves(history: pd.DataFrame, title: str, quantity: str = "accuracy",
-           y_label: str = "accuracy on training views (%)") -> Figure:
-    """A quantity over the epochs, its mean over the seeds, a line a cell.
+def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = ACCURACIES) -> Figure:
+    """Quantities over the epochs, a panel each, their means over the seeds, a line a cell.
 
     Args:
         history: as `measures.classifiers.read_curves` gives it.
         title: above it.
-        quantity: a column of `history`.
-        y_label: what the vertical axis shows.
+        quantities: columns of `history` -> what the vertical axes show; those without values are left out.
     """
     cells = list(history.groupby(["row", "column"], sort=False))
+    drawn = [name for name in quantities if name in history and history[name].notna().any()]
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        figure, axis = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
-        for ((row, column), of_cell), color in zip(cells, _rainbow(len(cells)), strict=True):
-            means = of_cell.groupby("epoch")[quantity].mean()
-            axis.plot(means.index, means, marker="o", color=color, label=f"{row}, {column}")
-        axis.set(xlabel="epoch", ylabel=y_label)
-        axis.set_title(title, loc="left", fontweight="bold")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=7)
+        figure, axes = plt.subplots(1, len(drawn), figsize=(4.6 + 3.9 * len(drawn), 3.9), squeeze=False,
+                                    layout="constrained")
+        for axis, name in zip(axes[0], drawn, strict=True):
+            for ((row, column), of_cell), color in zip(cells, _rainbow(len(cells)), strict=True):
+                means = of_cell.groupby("epoch")[name].mean().dropna()
+                axis.plot(means.index, means, marker="o", color=color, label=f"{row}, {column}")
+            axis.set(xlabel="epoch", ylabel=quantities[name])
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=7)
     plt.close(figure)
     return figure
 

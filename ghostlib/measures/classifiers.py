@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ghostlib.runs.classifier import ClassifierRun
     from ghostlib.runs.store import Store
 
-CURVES = ["experiment", "row", "column", "seed", "epoch", "loss", "accuracy"]
+CURVES = ["experiment", "row", "column", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
 CORRECT = ["experiment", "row", "column", "seed", "images", "correct"]
 TEACHERS = ["stands_in_for", "network", "epochs", "seed", "run", "test_top1", "data", places.SETTINGS]
 
@@ -73,7 +73,7 @@ def results(experiment: Experiment, store: Store) -> pd.DataFrame:
 
 
 def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """Loss and accuracy (%) on the training views, one row per cell, seed and epoch."""
+    """Loss and accuracy (%) on training views and validation images, one row per cell, seed and epoch."""
     import pandas as pd
 
     return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # A row a training. Its validation top-1 (%) and loss, of the averaged weights, are missing where it diverged.
 COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
-CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy"]
+CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
 
 
 def measure(profile_name: str) -> None:
@@ -136,7 +136,7 @@ def results(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFra
 
 
 def curves(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
-    """Loss and accuracy (%) on the training views, one row per training and epoch."""
+    """Loss and accuracy (%) on training views and validation images, one row per training and epoch."""
     import pandas as pd
 
     return pd.DataFrame([{"kind": kind, "lr_scale": run.recipe.lr_scale, "seed": run.seed, **epoch}

@@ -11,14 +11,15 @@ from ghostlib.files import write_atomic
 from ghostlib.own.plan import Plan
 from ghostlib.training.progress import Progress
 
-COLUMNS = ("step", "loss", "accuracy", "rate", "images_per_second", "val_top1")
+COLUMNS = ("step", "loss", "accuracy", "rate", "images_per_second", "val_top1", "top1")
 LINES = 2000  # about so many a training: more tell nothing more, and an epoch of ImageNet has thousands of steps
 
 
 class Log:
     """Shows and writes a training's progress; with it as a context, the files are closed whatever happens.
 
-    The accuracy is of augmented views, in %, of the epoch so far. A training that goes on repeats some steps: what was
+    `accuracy` is of augmented views, in %, of the epoch so far; `val_top1` of the weights as they are after an epoch,
+    `top1` of those that are kept. A training that goes on repeats some steps: what was
     written of them is replaced.
 
     Args:
@@ -47,6 +48,9 @@ class Log:
         step = progress.step
         if self.writer is None:
             self._begin(step)
+        if progress.val_top1 is not None:
+            self._scored(step, "val_top1", progress.val_top1)
+            return
         self.bar.set_postfix(loss=f"{progress.loss:.3f}", accuracy=f"{progress.accuracy:.1f} %", refresh=False)
         self.bar.update(step - self.bar.n)
         if step - self.written < self.every and step < progress.steps:
@@ -55,7 +59,7 @@ class Log:
         self.scheduler.step_update(step - 1)
         rate = self.scheduler.optimizer.param_groups[0]["lr"]
         self.rows.writerow([step, f"{progress.loss:.6g}", f"{progress.accuracy:.4g}", f"{rate:.6g}",
-                            f"{progress.images_per_second:.4g}", ""])
+                            f"{progress.images_per_second:.4g}", "", ""])
         self.stream.flush()
         for name, value in (("train/loss", progress.loss), ("train/accuracy", progress.accuracy), ("rate", rate)):
             self.writer.add_scalar(name, value, step)
@@ -65,8 +69,12 @@ class Log:
         steps = self.plan.steps
         if self.writer is None:  # all steps were behind it, and it was killed while it was scored
             self._begin(steps + 1)
-        self.rows.writerow([steps, "", "", "", "", f"{value:.4g}"])
-        self.writer.add_scalar("val/top1", value, steps)
+        self._scored(steps, "top1", value)
+
+    def _scored(self, step: int, name: str, value: float) -> None:
+        self.rows.writerow([step, *(f"{value:.4g}" if column == name else "" for column in COLUMNS[1:])])
+        self.stream.flush()
+        self.writer.add_scalar(name, value, step)
 
     def _begin(self, step: int) -> None:
         """Opens the files, without what they hold of this step and later ones."""

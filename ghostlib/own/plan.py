@@ -18,7 +18,7 @@ from torch import nn
 import ghostlib
 from ghostlib.config import ConfigError
 from ghostlib.files import write_atomic
-from ghostlib.machine import device_name
+from ghostlib.machine import device_name, world_size
 from ghostlib.own.data import Data
 from ghostlib.own.network import Source, millions, sites
 from ghostlib.own.settings import Settings
@@ -71,7 +71,8 @@ class Plan:
             name="own", scale=str(self.place), data="imagenet", data_dir=str(self.place), num_classes=len(self.classes),
             image_size=224, val_images=len(self.splits.val), crop_pct=recipe.crop_pct, workers=workers,
             threads=torch.get_num_threads(), device=self.device, precision=recipe.precision,
-            pass_images=recipe.pass_images, sync_batchnorm=recipe.sync_batchnorm, compile=recipe.compile,
+            validate_epochs=recipe.validate_epochs, pass_images=recipe.pass_images,
+            sync_batchnorm=recipe.sync_batchnorm, compile=recipe.compile,
         )).model_copy(update={"image_size": recipe.image_size})
 
     @property
@@ -139,7 +140,7 @@ class Plan:
                        f"{tested}"),
             ("classes", f"{len(self.classes)}: {known}"),
             *([("processes", f"{number}, each with {recipe.batch_size // number} images of a step")]
-              if (number := int(os.environ.get("WORLD_SIZE", "1"))) > 1 else []),
+              if (number := world_size()) > 1 else []),
             ("length", f"{recipe.epochs} epochs of {self.steps // recipe.epochs} steps = {self.steps} steps of "
                        f"{recipe.batch_size} images of {recipe.image_size} px"),
             ("rate", f"{recipe.optimizer}, {recipe.effective_lr:.2g} = {recipe.lr:g} × √({recipe.batch_size}/"

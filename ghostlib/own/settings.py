@@ -28,6 +28,7 @@ class Settings(Recipe):
     held_out: float = Field(0.2, gt=0, lt=1, description="share of each class for validation, where there is no part "
                             "for it")
     seed: int = Field(0, ge=0)
+    validate_epochs: int | None = Profile.model_fields["validate_epochs"]
     precision: Literal["no", "bf16", "fp16"] = "no"
     pass_images: int | None = Profile.model_fields["pass_images"]
     sync_batchnorm: bool = Profile.model_fields["sync_batchnorm"]

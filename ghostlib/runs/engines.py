@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TextIO
 
-from ghostlib.machine import refuse_several_processes
+from ghostlib.machine import world_size
+from ghostlib.runs import shared
 from ghostlib.runs.cohorts import in_order, next_cohort
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
@@ -29,6 +30,9 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
         title: str = "training") -> dict[str, dict[str, Any]]:
     """Trains every job that is not finished yet, and what it requires, and returns the metrics of all.
 
+    Started in several processes, by torchrun or `accelerate launch`, these train one job at a time, all of them; see
+    `shared`, where the engine and the workers mean nothing.
+
     Args:
         jobs: in any order; equal ones train once. The result does not depend on the order.
         engine: "local", processes on this machine.
@@ -40,16 +44,17 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
         The job's key -> its metrics (see `Job.train`).
 
     Raises:
-        SeveralProcesses: it was started by torchrun or the like.
         GridError: after all the others have finished, with the log of each job that failed.
     """
-    refuse_several_processes()
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
     store, asked = store or Store(), list(jobs)
     wanted = _with_requirements(asked)
     todo = {key: job for key, job in wanted.items() if store.metrics(job) is None}
-    failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
+    if world_size() > 1:
+        failures = shared.train_all(todo, store, title)
+    else:
+        failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
     if failures:
         raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(
             f"{name(wanted[key])}; log: {store.folder(wanted[key]) / LOG}\n{log}"

@@ -33,10 +33,12 @@ class Store:
 
     Args:
         root: the folder; by default $GHOSTLIB_RUNS or .runs. No pipeline stage owns it, so nothing deletes it.
+        before_training: called with every job that this store is about to train.
     """
 
-    def __init__(self, root: str | Path | None = None):
+    def __init__(self, root: str | Path | None = None, before_training: Callable[[Job], None] | None = None):
         self.root = Path(root or os.environ.get("GHOSTLIB_RUNS", ".runs"))
+        self.before_training = before_training
 
     def folder(self, job: Job) -> Path:
         """Where a job's weights, metrics, log and states lie."""
@@ -147,6 +149,8 @@ class Store:
         for job in jobs:
             try:
                 self._describe(job)
+                if self.before_training:
+                    self.before_training(job)
                 left[job.key] = job
             except Exception as error:
                 yield job, error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ghostlib.files import save_weights
+from ghostlib.machine import world_size
 from ghostlib.training import checkpoint, processes
 from ghostlib.training.build import build_optimizer, build_scheduler
 from ghostlib.training.datasets import Splits
@@ -71,6 +72,7 @@ class Arm:
         self.done, self.history = 0, []  # steps that are behind it, and a record of each whole epoch
         self.split = Split(run.recipe.batch_size)  # how a batch is split, where the loop does not say otherwise
         self.resumed: dict[str, float] | None = None  # the meter of an epoch that a state was saved within
+        self.hits: dict[str, Hits] = {}  # by the part of the images, while they are scored
 
     def attempt(self, act: Callable[..., None], *arguments: Any) -> None:
         """Calls one of its methods; where that raises, the arm has stopped: the others go on, it does nothing more."""
@@ -78,7 +80,7 @@ class Arm:
             if self.error is None:
                 act(*arguments)
         except Exception as error:
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not isinstance(error, NonFiniteLoss):
+            if world_size() > 1 and not isinstance(error, NonFiniteLoss):
                 raise  # the other processes do not know of it, and wait
             self.error = error
             traceback.clear_frames(error.__traceback__)  # they hold the step's activations, and other arms go on
@@ -99,6 +101,8 @@ class Arm:
         self.network = processes.with_shared_statistics(self.network, self.run.profile)
         self.network.to(memory_format=torch.channels_last)
         model = torch.compile(self.network) if self.run.profile.compile else self.network
+        # Of a kernel of 1 × 1 the two layouts are one, but for the strides that are written down.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
         with warnings.catch_warnings():  # the name that PyTorch gives it from now on, Accelerate does not know yet
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe, self.network))
@@ -195,17 +199,25 @@ class Arm:
         processes.share_statistics(self.network, accelerator)
         self.averages.update()
 
+    def begin_validation(self) -> None:
+        """Makes ready for the weights as they are to be scored on the validation images."""
+        self.hits = {"val": Hits({RAW: self.network.eval()}, self.accelerator.device)}
+
     def end_epoch(self) -> None:
-        """Records the epoch, and saves a state if the last one is old.
+        """Records the epoch, with how the validation went if there was one, and saves a state if the last one is old.
 
         Raises:
             NonFiniteLoss: a weight or a statistic is NaN or infinite.
         """
         with _named(self.run):
-            epoch = self.done // self.epoch_steps
-            self.history.append({"epoch": epoch, **self.meter.close()})
+            record = {"epoch": self.done // self.epoch_steps, **self.meter.close()}
             if not self.averages.finite():
-                raise NonFiniteLoss(f"weights are not finite after epoch {epoch}")
+                raise NonFiniteLoss(f"weights are not finite after epoch {record['epoch']}")
+        if self.hits:
+            scores = self.hits.pop("val").scores()
+            record |= {"val_top1": scores["top1"][RAW], "val_loss": scores["loss"][RAW]}
+            self.report(replace(self.meter.progress, val_top1=record["val_top1"]))
+        self.history.append(record)
         if time.monotonic() - self.saved >= checkpoint.SECONDS_BETWEEN:
             self._save(meter=None)
 

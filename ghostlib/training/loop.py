@@ -17,10 +17,9 @@ from ghostlib.training import batches
 from ghostlib.training.arm import Arm, Run, step_seed
 from ghostlib.training.build import build_mixup
 from ghostlib.training.distill import Teacher
-from ghostlib.training.evaluate import on_device
 from ghostlib.training.progress import Progress
 from ghostlib.training.split import Split, largest_pass
-from ghostlib.training.views import Batches, eval_loader, train_loader
+from ghostlib.training.views import Batches, eval_loader, on_device, train_loader
 
 # A CPU that runs out of memory is told by being killed; so many images of 224 px take a few GiB.
 _CPU_PASS = 64
@@ -87,7 +86,9 @@ def train_together(arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Any] | 
     training = list(arms)
     while training:
         if ended := [arm for arm in training if arm.ended]:
-            _score(ended, accelerator)
+            for arm in ended:
+                arm.attempt(arm.deploy)
+            _score(ended, ["val", "test"])
             yield from ((arm, arm.error or arm.metrics()) for arm in ended)
             training = [arm for arm in training if arm not in ended]
         else:
@@ -107,7 +108,10 @@ def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split
     most = arms[0].run.profile.pass_images if arms else None
     if most is None and accelerator.device.type == "cpu":
         most = _CPU_PASS
-    recipe = arms[0].run.recipe if arms else None
+    recipe, profile = (arms[0].run.recipe, arms[0].run.profile) if arms else (None, None)
+    if most is None and split.processes > 1 and profile and profile.sync_batchnorm:
+        raise ValueError("with sync_batchnorm no process can try by itself how many images its memory holds: set "
+                         f"pass_images, a divisor of a process's {split.size} images of a batch")
     size = largest_pass(split.size, most, attempt, bool(recipe and (recipe.mixup or recipe.cutmix)))
     return replace(split, passes=split.size // min(gather_object([size])))
 
@@ -117,9 +121,9 @@ def _train_steps(arms: list[Arm], loader: DataLoader, order: Batches, mixup: Mix
     passes, first = order.split.passes, order.epoch * order.steps + order.begin
     for arm in arms:
         arm.attempt(arm.begin_steps)
-    for number, (views, labels) in enumerate(loader):
+    for number, batch in enumerate(loader):
         step, slot = first + number // passes, order.split.slots[number % passes]
-        views, labels = on_device(views, labels, arms[0].accelerator.device)
+        views, labels = on_device(batch, arms[0].accelerator.device)
         targets = labels
         if mixup is not None:
             set_seed(step_seed(arms[0].run, step, slot))  # Mixup draws from the global generators
@@ -130,21 +134,24 @@ def _train_steps(arms: list[Arm], loader: DataLoader, order: Batches, mixup: Mix
         if all(arm.error for arm in arms):
             break
     if order.end == order.steps:
+        every = arms[0].run.profile.validate_epochs
+        if every and (order.epoch + 1) % every == 0:
+            for arm in arms:
+                arm.attempt(arm.begin_validation)
+            _score(arms, ["val"])
         for arm in arms:
             arm.attempt(arm.end_epoch)
 
 
-def _score(arms: list[Arm], accelerator: Accelerator) -> None:
-    """Scores those of the arms that no error ended, in one pass over the images."""
+def _score(arms: list[Arm], parts: Sequence[str]) -> None:
+    """Scores what the arms want scored, those that no error ended, in one pass over the images of each part."""
     if all(arm.error for arm in arms):
         return
-    run = arms[0].run
-    for arm in arms:
-        arm.attempt(arm.deploy)
-    for part in ("val", "test"):
-        for views, labels in eval_loader(getattr(run.splits, part), run.profile, rank=accelerator.process_index,
-                                         processes=accelerator.num_processes):
-            views, labels = on_device(views, labels, accelerator.device)
+    run, accelerator = arms[0].run, arms[0].accelerator
+    for part in parts:
+        for batch in eval_loader(getattr(run.splits, part), run.profile, rank=accelerator.process_index,
+                                 processes=accelerator.num_processes):
+            views, labels = on_device(batch, accelerator.device)
             for arm in arms:
                 arm.attempt(arm.score, part, views, labels)
     for arm in arms:

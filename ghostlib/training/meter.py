@@ -69,4 +69,5 @@ class Meter:
         last = self.pending[-1][0]
         self.pending = []
         speed = self.processes * (self.images - self.images_before) / (time.perf_counter() - self.start)
-        self.report(Progress(last + 1, self.steps, loss, 100 * self.right / self.images, speed))
+        self.progress = Progress(last + 1, self.steps, loss, 100 * self.right / self.images, speed)
+        self.report(self.progress)

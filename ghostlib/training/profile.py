@@ -63,6 +63,8 @@ class Profile(Config):
     train_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
     val_images: int = Field(ge=1, description="held out of the training images, for choosing")
     test_images: int | None = Field(None, ge=1, description="a stratified subset; null for all")
+    validate_epochs: int | None = Field(1, ge=1, description="score the validation images every so many epochs; null "
+                                        "for the end only")
     crop_pct: Share = Field(0.875, description="share of the side that evaluation keeps")
     seeds: Seeds = Field((0,), min_length=1)
     workers: int = Field(0, ge=0, description="data loader processes a run")

@@ -18,3 +18,4 @@ class Progress:
     loss: float
     accuracy: float  # share of the views of this epoch that the network got right, %; NaN where there is none
     images_per_second: float
+    val_top1: float | None = None  # on the validation images, %; where they were scored after this step

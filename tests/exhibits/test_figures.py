@@ -73,6 +73,14 @@ def test_a_learning_curve_is_the_mean_over_the_seeds():
     assert all(list(line.get_ydata()) == [11, 21] for line in axis.lines)
 
 
+def test_learning_curves_show_the_validation_where_there_was_one():
+    validated = history().assign(val_top1=lambda table: table["epoch"].where(table["epoch"] == 2) + table["seed"])
+    training, validation = figures.curves(validated, "a title").axes
+    assert training.get_ylabel() == "accuracy on training views (%)"
+    assert validation.get_ylabel() == "top-1 on validation images (%)"
+    assert all(list(line.get_xdata()) == [2] and list(line.get_ydata()) == [3] for line in validation.lines)
+
+
 def test_equal_numbers_give_equal_files(tmp_path):
     for folder in ("a", "b"):
         figures.write(draw("table_7"), tmp_path / folder, "table_7")

@@ -25,5 +25,5 @@ def test_two_processes_make_one_training(elsewhere, images):
     assert done.stdout.count("4 validation images: top-1 ") == 1
     assert "2, each with 2 images of a step" in done.stdout
     rows = (elsewhere / "out" / "progress.csv").read_text(encoding="utf-8").splitlines()
-    assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "3", "4", "4"]
+    assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "2", "3", "4", "4", "4"]
     assert load_file(elsewhere / "out" / "model.safetensors")

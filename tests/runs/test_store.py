@@ -57,15 +57,16 @@ def test_equal_runs_train_once(make_run, store):
     first, again = make_run(ema_decay=0.9999), make_run(ema_decay=0.99999)
     steps = []
     store.ensure(first, lambda progress: steps.append(progress.step))
-    assert len(steps) == 9
+    assert set(steps) == set(range(1, 10))
+    steps.clear()
     assert store.ensure(again, lambda progress: steps.append(progress.step)) == store.metrics(first)
-    assert len(steps) == 9
+    assert not steps
 
 
 def ensure_in_child(run, root, counts):
     steps = []
     Store(root).ensure(run, lambda progress: (steps.append(progress.step), time.sleep(0.05)))
-    counts.put((os.getpid(), len(steps)))
+    counts.put((os.getpid(), len(set(steps))))
 
 
 def test_two_processes_that_want_the_same_run_do_not_both_train_it(make_run, store):
@@ -116,7 +117,7 @@ def test_every_run_of_a_cohort_is_locked_while_it_is_trained(make_run, store):
     for run, error in store.ensure_together(runs, lambda run, progress: held.append(
             tuple(lock_is_held(store, other) for other in runs))):
         assert error is None and store.metrics(run) is not None and not lock_is_held(store, run)
-    assert held == [(True, True)] * 6 + [(False, True)] * 3
+    assert held == [(True, True)] * 8 + [(False, True)] * 4  # epochs of three steps and a validation
 
 
 def test_runs_of_a_cohort_divide_their_seconds(make_run, store):

@@ -60,7 +60,8 @@ def test_arms_end_as_each_does_alone_and_share_their_views_and_answers(make_run,
     monkeypatch.setattr(distill.Teacher, "forward", counting("answers", distill.Teacher.forward))
     assert together(shared, runs) == dict.fromkeys(run.key for run in runs)
     assert_same_bits(runs, alone, shared)
-    assert counts == {"views": 9 * 16 + 20 + 40, "answers": 9}  # 3 epochs of 3 batches, and the images to be scored
+    # 3 epochs of 3 batches, the validation images after each of them, and all images to be scored
+    assert counts == {"views": 9 * 16 + 3 * 20 + 20 + 40, "answers": 9}
 
 
 def die_in_a_cohort(runs, root, last):

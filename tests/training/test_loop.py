@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ghostlib import files
-from ghostlib.machine import SeveralProcesses
 from ghostlib.models.reparam import RepConv
 from ghostlib.runs import engines
 from ghostlib.runs.classifier import load_network
@@ -38,8 +37,9 @@ def train_and_die(run, root, moment):
             kill_myself() if target.name.startswith("state-") else os.replace(source, target)
 
         files.os = types.SimpleNamespace(**vars(os) | {"replace": replace})
-    elif moment == "evaluate":  # the last state and the final weights are there, the metrics are not
-        loop.eval_loader = kill_myself
+    elif moment in ("val", "test"):  # before the state of an epoch; when final weights are there and metrics are not
+        score = loop._score
+        loop._score = lambda arms, parts: kill_myself() if parts[-1] == moment else score(arms, parts)
     Store(root).ensure(run, lambda progress: kill_myself() if progress.step == moment else None)
 
 
@@ -60,7 +60,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, o
     assert in_child(run, whole, moment=None) == 0
     if run.teacher_run:
         Store(killed).ensure(run.teacher_run)
-    for moment in (2, 5, "rename", 9, "evaluate"):
+    for moment in (2, "val", 5, "rename", 9, "test"):
         assert in_child(run, killed, moment) == -signal.SIGKILL
         assert not (killed / run.key / "metrics.json").exists()
     assert in_child(run, killed, moment=None) == 0
@@ -86,7 +86,7 @@ def test_a_resumed_run_passes_over_a_torn_state_and_refuses_a_foreign_one(make_r
     assert [state.name for state in states] == ["state-00000003.pt", "state-00000006.pt"]
     states[-1].write_bytes(states[-1].read_bytes()[:-100])
     seen = []
-    store.ensure(run, lambda progress: seen.append(progress.step))
+    store.ensure(run, lambda progress: progress.val_top1 is None and seen.append(progress.step))
     assert seen == [4, 5, 6, 7, 8, 9]
     assert f"{states[-1]} is torn" in capfd.readouterr().err
 
@@ -109,7 +109,8 @@ def test_a_state_within_an_epoch_keeps_its_record_and_none_is_saved_where_it_end
             raise Killed
     with pytest.raises(Killed):
         Store(tmp_path / "killed").ensure(run, stop)
-    metrics = Store(tmp_path / "killed").ensure(run, lambda progress: seen.append(progress.step))
+    metrics = Store(tmp_path / "killed").ensure(
+        run, lambda progress: progress.val_top1 is None and seen.append(progress.step))
     assert seen == [3, 4, 5, 6, 7, 8, 9]
     assert metrics == Store(tmp_path / "whole").ensure(run)
 
@@ -141,6 +142,9 @@ def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
     assert set(metrics["test"]["top1"]) == {"raw", "0.999", "0.99999"}
     assert all(0 <= value <= 100 for part in ("val", "test") for of in metrics[part].values() for value in of.values())
     assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2, 3]
+    # After the last epoch the network was scored as it is in training; folded it says the same.
+    assert metrics["history"][-1]["val_top1"] == metrics["val"]["top1"]["raw"]
+    assert metrics["history"][-1]["val_loss"] == pytest.approx(metrics["val"]["loss"]["raw"], rel=1e-3)
     assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]
     raw, averaged = load_file(folder / "weights.safetensors"), load_file(folder / "ema.safetensors")
     assert raw.keys() == averaged.keys() and any("branches.2" in name for name in raw)
@@ -148,6 +152,16 @@ def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
     assert any(not torch.equal(raw[name], averaged[name]) for name in raw)
     assert metrics["test"]["top1"]["0.999"] == metrics["test"]["top1"]["raw"]
     assert metrics["steps"] == 9 == run.steps
+
+
+def test_validation_can_be_rarer_and_changes_no_training(make_run, store, tiny):
+    weights = []
+    for every in (1, 2, None):
+        run = make_run(profile=tiny.model_copy(update={"validate_epochs": every}))
+        scored = [epoch["epoch"] for epoch in store.ensure(run)["history"] if "val_top1" in epoch]
+        assert scored == {1: [1, 2, 3], 2: [2], None: []}[every]
+        weights.append((store.folder(run) / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2]
 
 
 def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run, store, tiny):
@@ -164,7 +178,8 @@ def test_evaluate_counts_hits_in_percent():
         def forward(self, views):
             return torch.arange(10.0).expand(len(views), 10)  # ranks class 9 first, 5..9 among the first five
 
-    loader = [(torch.zeros(4, 3, 2, 2), torch.tensor([9, 8, 5, 0])), (torch.zeros(1, 3, 2, 2), torch.tensor([1]))]
+    loader = [(torch.zeros(len(labels), 3, 2, 2), torch.tensor(labels), torch.zeros(len(labels), 5, dtype=torch.long))
+              for labels in ([9, 8, 5, 0], [1])]
     scores = evaluate({"constant": Constant()}, loader, torch.device("cpu"))
     assert scores["top1"]["constant"] == pytest.approx(20) and scores["top5"]["constant"] == pytest.approx(60)
 
@@ -199,10 +214,3 @@ def test_a_profile_that_asks_for_another_device_than_there_is_fails_before_train
     profile = tiny.model_copy(update={"device": elsewhere})
     with pytest.raises(RuntimeError, match=f"asks for device '{elsewhere}'"):
         loop.train(nn.Linear(1, 1), make_run(profile=profile), tmp_path)
-
-
-def test_a_grid_in_one_of_several_processes_is_refused_before_anything_is_written(make_run, store, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SeveralProcesses, match="one of 2 processes.*without torchrun"):
-        engines.run([make_run()], store=store)
-    assert not store.root.exists()

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +16,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ghostlib.runs.classifier import ClassifierRun
+from ghostlib.runs.store import Store
 from ghostlib.training import checkpoint, loop, processes
+from ghostlib.training.split import Split
 
 ROOT = Path(__file__).parents[2]
 
 
 WITHOUT_NORM = dict(network="deit_tiny", branches=0)
+
+
+def grid(tiny):
+    """One that a teacher must be trained for, and one that diverges."""
+    return [ClassifierRun(tiny.resolve({"epochs": 1, **WITHOUT_NORM, **overrides}), tiny, 0)
+            for overrides in ({"teacher": "weak"}, {"teacher": None, "lr": 1e30})]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +42,7 @@ def in_two(tmp_path_factory, tiny):
         (root / name).mkdir()
         run = ClassifierRun(tiny.resolve({"teacher": None, **overrides}), tiny, 0)
         (root / name / "run.pickle").write_bytes(pickle.dumps(run))
+    (root / "grid.pickle").write_bytes(pickle.dumps(grid(tiny)))
     ended = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
                             "tests/training/together.py", root], cwd=ROOT, capture_output=True, text=True,
                            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
@@ -64,6 +74,15 @@ def test_processes_hold_the_same_weights_and_statistics(in_two):
         assert torch.equal(tensor, second["network"][name]), name
 
 
+def test_a_grid_is_trained_by_all_processes_and_kept_by_the_first(in_two, tiny):
+    good, bad = grid(tiny)
+    root, store = in_two[1], Store(in_two[1] / "store")
+    assert store.metrics(good)["steps"] == 3 and store.metrics(good.teacher_run) and store.metrics(bad) is None
+    told = (root / "grid-0.txt").read_text(encoding="utf-8")
+    assert "1 of 3 runs failed" in told and f"run {bad.key} diverged" in told
+    assert not (root / "grid-1.txt").exists()  # the second process ended where its work did
+
+
 def test_a_loss_that_is_not_finite_stops_every_process(in_two):
     assert all("diverged" in of["error"] for of in in_two[0]["too fast"])
 
@@ -83,6 +102,13 @@ def test_passes_add_up_to_a_batch(make_run, tiny, tmp_path):
 def test_statistics_over_all_gpus_are_refused_on_a_cpu(tiny):
     with pytest.raises(ValueError, match="'tiny': sync_batchnorm is for GPUs, this trains on cpu"):
         processes.with_shared_statistics(nn.BatchNorm2d(1), tiny.model_copy(update={"sync_batchnorm": True}))
+
+
+def test_statistics_over_all_gpus_want_to_know_the_pass(make_run, tiny):
+    arm = SimpleNamespace(run=make_run(profile=tiny.model_copy(update={"sync_batchnorm": True})))
+    accelerator = SimpleNamespace(device=torch.device("cuda"))
+    with pytest.raises(ValueError, match="set pass_images, a divisor of a process's 8 images of a batch"):
+        loop._in_passes(Split(16, processes=2), [arm], accelerator)
 
 
 def test_states_that_other_processes_do_not_find_are_an_error(monkeypatch):

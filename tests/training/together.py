@@ -1,4 +1,4 @@
-"""Trains runs, one after the other, in one process of several: `test_processes` starts it by torchrun."""
+"""Trains runs, and then a grid, in one process of several: `test_processes` starts it by torchrun."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import pickle
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store
 from ghostlib.training import loop
 
 
@@ -21,7 +24,13 @@ def main(root: Path) -> None:
         except ArithmeticError as error:
             found = {"error": str(error)}
         torch.save(found, path.parent / f"rank-{torch.distributed.get_rank()}.pt")
-    torch.distributed.destroy_process_group()
+    try:
+        jobs = pickle.loads((root / "grid.pickle").read_bytes())
+        with pytest.raises(engines.GridError) as failure:
+            engines.run(jobs, store=Store(root / "store"))
+        (root / f"grid-{torch.distributed.get_rank()}.txt").write_text(str(failure.value))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Many jobs, one after the other, each trained by all the processes that torchrun or `accelerate launch` started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+
+from ghostlib.runs.cohorts import in_order
+from ghostlib.runs.job import Job
+from ghostlib.runs.store import Store, name
+from ghostlib.training.progress import NonFiniteLoss, Progress
+
+# How long the others wait for the first process, which may wait for a job that another command trains.
+_PATIENCE = timedelta(days=7)
+
+
+def train_all(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
+    """Trains jobs; the first process keeps them in the store, and says to the others which it trains.
+
+    Only in the first process it returns: the work of the others is done then, and they end.
+
+    Args:
+        todo: key -> job, the same in all processes.
+        store: where they live, on a path that all processes see.
+        title: what the progress bar says.
+
+    Returns:
+        Key -> the error, of those that diverged, which all processes notice. After any other error the others would
+        wait for one that is gone, so it ends everything.
+    """
+    from accelerate import PartialState
+
+    on_cpu = all(job.profile.device_type == "cpu" for job in todo.values())
+    processes = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    if not processes.is_main_process:
+        _follow(todo, store)
+        raise SystemExit
+    failures = _lead(todo, Store(store.root, before_training=lambda job: _broadcast(job.key)), title)
+    _broadcast(None)
+    return failures
+
+
+def _lead(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
+    from tqdm import tqdm
+
+    failures: dict[str, str] = {}
+    with tqdm(total=len(todo), desc=title, unit="run", file=sys.stderr, smoothing=0,
+              bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}",
+              ) as bar:
+        def report(progress: Progress) -> None:
+            bar.set_postfix_str(f" loss {progress.loss:.3f}, {progress.images_per_second:.0f} img/s", refresh=False)
+            bar.update(ended + progress.step / progress.steps - bar.n)
+
+        for ended, job in enumerate(in_order(todo.values())):
+            try:
+                if lost := [required for required in job.requires if required.key in failures]:
+                    failures[job.key] = f"    it requires {name(lost[0])}, which failed"
+                else:
+                    store.ensure(job, report)
+            except NonFiniteLoss as error:
+                failures[job.key] = f"    {error}"
+                tqdm.write(f"{name(job)} failed: {error}", file=sys.stderr)
+            bar.update(ended + 1 - bar.n)
+    return failures
+
+
+def _follow(todo: Mapping[str, Job], store: Store) -> None:
+    while (key := _broadcast(None)) is not None:
+        try:
+            todo[key].train(store.folder(todo[key]), store, lambda progress: None)
+        except NonFiniteLoss:
+            pass  # the first process says so
+
+
+def _broadcast(key: str | None) -> str | None:
+    """What the first process gives, in all."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([key])[0]
