@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
-from accelerate import PartialState
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_dist_info
@@ -19,10 +17,8 @@ from torch import nn
 from torch.utils.data import BatchSampler, Sampler
 
 from ghostlib.machine import world_size
+from ghostlib.training.processes import joined
 from ghostlib.training.split import Split
-
-# The first process alone compares all detections with the annotations; the others wait for its scores.
-_TIMEOUT = timedelta(hours=1)
 
 
 def join(device: str) -> bool:
@@ -38,8 +34,7 @@ def join(device: str) -> bool:
     """
     if world_size() == 1:
         return False
-    # MMEngine takes the group that it finds; to make one itself, it wants GPUs.
-    PartialState(cpu=device == "cpu", timeout=_TIMEOUT)
+    joined(device)  # MMEngine takes the group that it finds; to make one itself, it wants GPUs
     return True
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file
 from tabulate import tabulate
@@ -23,6 +21,7 @@ from ghostlib.own.log import Log
 from ghostlib.own.plan import FILE, Plan
 from ghostlib.own.teacher import load_teacher
 from ghostlib.training import loop
+from ghostlib.training.processes import joined
 
 RESULTS = "results.json"
 WHOLE = "whole-images.npy"  # which files were read once, before anything was trained
@@ -56,7 +55,7 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
     """
     plan, trained, teacher, rows = prepare(name, place, layers, folder, device)
     # This one, or those that torchrun started; the first reads all images once, for which the others wait.
-    processes = PartialState(cpu=plan.device == "cpu", timeout=timedelta(hours=12))
+    processes = joined(plan.device)
     show = show if processes.is_main_process else _say_nothing
     if processes.is_main_process:
         if fresh:

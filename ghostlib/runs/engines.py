@@ -50,10 +50,10 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
     store, asked = store or Store(), list(jobs)
     wanted = _with_requirements(asked)
-    todo = {key: job for key, job in wanted.items() if store.metrics(job) is None}
     if world_size() > 1:
-        failures = shared.train_all(todo, store, title)
+        failures = shared.train_all(wanted, store, title)
     else:
+        todo = {key: job for key, job in wanted.items() if store.metrics(job) is None}
         failures = _ENGINES[engine](todo, workers or _default_workers(todo.values()), store, title)
     if failures:
         raise GridError(f"{len(failures)} of {len(wanted)} runs failed:\n\n" + "\n\n".join(

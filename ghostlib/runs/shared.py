@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 
 from ghostlib.runs.cohorts import in_order
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
 from ghostlib.training.progress import NonFiniteLoss, Progress
 
-# How long the others wait for the first process, which may wait for a job that another command trains.
-_PATIENCE = timedelta(days=7)
 
-
-def train_all(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
-    """Trains jobs; the first process keeps them in the store, and says to the others which it trains.
+def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
+    """Trains jobs that are not finished; the first process keeps them, and tells the others which it trains.
 
     Only in the first process it returns: the work of the others is done then, and they end.
 
     Args:
-        todo: key -> job, the same in all processes.
+        jobs: key -> job, the same in all processes.
         store: where they live, on a path that all processes see.
         title: what the progress bar says.
 
@@ -29,19 +25,18 @@ def train_all(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, st
         Key -> the error, of those that diverged, which all processes notice. After any other error the others would
         wait for one that is gone, so it ends everything.
     """
-    from accelerate import PartialState
+    from ghostlib.training.processes import joined
 
-    on_cpu = all(job.profile.device_type == "cpu" for job in todo.values())
-    processes = PartialState(cpu=on_cpu, timeout=_PATIENCE)
-    if not processes.is_main_process:
-        _follow(todo, store)
+    if not joined(next((job.profile.device_type for job in jobs.values()), "cpu")).is_main_process:
+        _follow(jobs, store)
         raise SystemExit
+    todo = [job for job in in_order(jobs.values()) if store.metrics(job) is None]
     failures = _lead(todo, Store(store.root, before_training=lambda job: _broadcast(job.key)), title)
     _broadcast(None)
     return failures
 
 
-def _lead(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
+def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
     from tqdm import tqdm
 
     failures: dict[str, str] = {}
@@ -52,7 +47,7 @@ def _lead(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
             bar.set_postfix_str(f" loss {progress.loss:.3f}, {progress.images_per_second:.0f} img/s", refresh=False)
             bar.update(ended + progress.step / progress.steps - bar.n)
 
-        for ended, job in enumerate(in_order(todo.values())):
+        for ended, job in enumerate(todo):
             try:
                 if lost := [required for required in job.requires if required.key in failures]:
                     failures[job.key] = f"    it requires {name(lost[0])}, which failed"
@@ -65,10 +60,10 @@ def _lead(todo: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
     return failures
 
 
-def _follow(todo: Mapping[str, Job], store: Store) -> None:
+def _follow(jobs: Mapping[str, Job], store: Store) -> None:
     while (key := _broadcast(None)) is not None:
         try:
-            todo[key].train(store.folder(todo[key]), store, lambda progress: None)
+            jobs[key].train(store.folder(jobs[key]), store, lambda progress: None)
         except NonFiniteLoss:
             pass  # the first process says so
 

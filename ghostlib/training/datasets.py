@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ghostlib.machine import world_size
 from ghostlib.training.folders import check_whole, class_folders
 from ghostlib.training.images import DataError, Images, array_images
 from ghostlib.training.profile import Profile
@@ -117,7 +118,14 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
             f"no ImageNet: looked for train/ and val/ in {root.resolve()}. Point to the folder with "
             "profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
     parts = class_folders(root)
-    check_whole(parts, Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE)
+    cache = Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE
+    if world_size() == 1:
+        check_whole(parts, cache)
+    else:
+        from ghostlib.training.processes import joined
+
+        with joined(profile.device_type).main_process_first():
+            check_whole(parts, cache)
     return parts
 
 

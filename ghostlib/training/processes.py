@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ghostlib.training.checkpoint import CheckpointError
 from ghostlib.training.profile import Profile
+
+
+def joined(device_type: str) -> PartialState:
+    """This process among those that torchrun or `accelerate launch` started, or by itself; from then on "cuda" is its.
+
+    They wait for each other as long as it takes: the first one may read all images, or wait for another command's run.
+    """
+    return PartialState(cpu=device_type == "cpu", timeout=timedelta(days=7))
 
 
 def with_shared_statistics(network: nn.Module, profile: Profile) -> nn.Module:

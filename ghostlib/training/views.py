@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,9 +119,9 @@ def train_loader(images: Images, recipe: Recipe, profile: Profile, seed: int,
         profile.image_size, is_training=True, scale=recipe.crop_scale, hflip=recipe.hflip, color_jitter=None,
         auto_augment=recipe.augmentation, interpolation="bicubic", mean=MEAN, std=STD, use_prefetcher=True))
     order = Batches(len(images), seed, split or Split(recipe.batch_size))
-    views = Views(images, transform, seed, recipe.erasing)
-    loader = DataLoader(views, batch_sampler=order, num_workers=profile.workers,
-                        persistent_workers=profile.workers > 0, pin_memory=profile.device_type == "cuda")
+    loader = DataLoader(Views(images, transform, seed, recipe.erasing), batch_sampler=order,
+                        persistent_workers=profile.workers > 0, pin_memory=profile.device_type == "cuda",
+                        **_workers(profile))
     return loader, order
 
 
@@ -130,7 +132,16 @@ def eval_loader(images: Images, profile: Profile, batch_size: int = 256, rank: i
                                            use_prefetcher=True))
     first, last = (len(images) * part // processes for part in (rank, rank + 1))
     addresses = [(0, i) for i in range(first, last)]
-    return DataLoader(Views(images, transform, seed=0), batch_size, sampler=addresses, num_workers=profile.workers)
+    return DataLoader(Views(images, transform, seed=0), batch_size, sampler=addresses, **_workers(profile))
+
+
+def _workers(profile: Profile) -> dict[str, Any]:
+    """The processes that make views: forks where that is safe, also of a process that a server of forks began.
+
+    What such a process starts by itself begins with an empty interpreter, which imports PyTorch first.
+    """
+    forks = profile.workers > 0 and sys.platform == "linux"
+    return {"num_workers": profile.workers, "multiprocessing_context": "fork" if forks else None}
 
 
 def _to_image(transform: Compose) -> Compose:
