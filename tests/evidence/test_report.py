@@ -192,7 +192,7 @@ def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     assert told["sessions"] == {f"2026-01-02-{letter}": "Some CPU" for letter in "abcde"}
     assert told["machine"] == {"cpu": "Some CPU", "cpus": "2", "system": "Linux", "engines": "An Engine 1.0",
                                "date": "2026-01-02"}
-    assert "BEiTv2-B (stand-in: resnet10, 15 epochs)" in told["teachers"] and told["teachers"] in three_seeds.markdown
+    assert "BEiTv2-B (stand-in: resnet10, 30 epochs)" in told["teachers"] and told["teachers"] in three_seeds.markdown
     assert [entry["experiment"] for entry in told["proxy"] if entry["rankable"]] == ["table_6"]
     assert all(f"- {entry['place']}: {entry['sentence']}" in three_seeds.markdown for entry in told["errata"])
     for claim in told["claims"]:
@@ -216,7 +216,7 @@ def test_the_metrics_are_few_and_only_what_was_measured(tmp_path, three_seeds):
 def test_teachers_are_named_with_their_accuracies_once_they_are_known(tmp_path):
     pd.DataFrame([("DeiT-B", "key", 97.5)], columns=["stands_in_for", "run", "test_top1"]).to_csv(
         tmp_path / "teachers.csv", index=False)
-    assert "DeiT-B (stand-in: resnet10, 5 epochs, 97.5 %), BEiTv2-B (stand-in: resnet10, 15 epochs)." in judged(
+    assert "DeiT-B (stand-in: resnet10, 10 epochs, 97.5 %), BEiTv2-B (stand-in: resnet10, 30 epochs)." in judged(
         tmp_path).teachers
 
 
