@@ -60,13 +60,17 @@ def read_teachers(profile_name: str) -> pd.DataFrame:
 
 
 def results(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """What is in the store of an experiment, with the columns `COLUMNS`, one row per cell, seed and metric."""
+    """What is in the store of an experiment, with the columns `COLUMNS`, one row per cell, seed and metric.
+
+    A training that diverged has the metric `places.DIVERGED` alone.
+    """
     import pandas as pd
 
     records = []
     for cell, run in experiment.runs():
         settings, metrics = settings_of(cell.recipe, experiment.profile, run.seed), store.metrics(run)
-        values = {**dict(_accuracies(metrics, str(cell.recipe.ema_decay))), STEPS_METRIC: run.steps}
+        values = {**dict(_accuracies(metrics, str(cell.recipe.ema_decay))), STEPS_METRIC: run.steps
+                  } if metrics else {places.DIVERGED: 1}
         records += [(experiment.name, cell.row, cell.column, run.seed, run.key, metric, value, run.data, settings)
                     for metric, value in values.items()]
     return pd.DataFrame(records, columns=COLUMNS)
@@ -77,7 +81,8 @@ def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
-                          **epoch} for cell, run in experiment.runs() for epoch in store.metrics(run)["history"]],
+                          **epoch} for cell, run in experiment.runs()
+                         for epoch in (store.metrics(run) or {"history": []})["history"]],
                         columns=CURVES)
 
 
@@ -88,7 +93,7 @@ def correct(experiment: Experiment, store: Store) -> pd.DataFrame:
     return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
                           "images": len(run.splits.test),
                           "correct": store.metrics(run)["correct"][str(cell.recipe.ema_decay)]}
-                         for cell, run in experiment.runs()], columns=CORRECT)
+                         for cell, run in experiment.runs() if store.metrics(run)], columns=CORRECT)
 
 
 def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:

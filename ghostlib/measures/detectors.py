@@ -76,7 +76,7 @@ def results(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
 
     records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, _settings(run))
                for run in detectors for prefix, part in (("", "trained"), (UNTRAINED, "untrained"))
-               for metric, value in store.metrics(run)[part].items()]
+               for metric, value in (store.metrics(run) or {"trained": {places.DIVERGED: 1}}).get(part, {}).items()]
     return pd.DataFrame(records, columns=COLUMNS)
 
 
@@ -85,7 +85,7 @@ def curves(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"experiment": EXPERIMENT, "row": run.row, "column": COLUMN, "seed": run.seed, **epoch}
-                         for run in detectors for epoch in store.metrics(run)["history"]])
+                         for run in detectors for epoch in (store.metrics(run) or {"history": []})["history"]])
 
 
 def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def write_detections(detectors: list[DetectorRun], store: Store, folder: Path) -
     categories = {category["id"]: category["name"] for category in truth["categories"]}
     side = max(run.side for run in detectors)
     found = {run.row: json.loads((store.folder(run) / "detections.bbox.json").read_text(encoding="utf-8"))
-             for run in detectors if (run.side, run.seed) == (side, detectors[0].seed)}
+             for run in detectors if (run.side, run.seed) == (side, detectors[0].seed) and store.metrics(run)}
     with_objects = {annotation["image_id"] for annotation in truth["annotations"]}
     records = []
     for image in [image for image in truth["images"] if image["id"] in with_objects][:IMAGES]:

@@ -20,6 +20,7 @@ RESULTS = Path("results")
 # The counted quantities, called as in the paper, whose FLOPs are multiply-accumulates.
 PARAMS, MACS = "Params (M)", "FLOPs (M)"
 SETTINGS = "settings"  # the column that holds, for each row, a digest of the settings it was measured with
+DIVERGED = "diverged"  # the metric, 1, of a training that diverged, which has no other
 _LABELS = {"row": str, "column": str}  # 0.05 is a label
 
 

@@ -8,7 +8,6 @@ from there. The choice looks at no test image.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError
@@ -17,7 +16,6 @@ from ghostlib.experiments import Experiment
 from ghostlib.measures import places
 from ghostlib.measures.classifiers import settings_of
 from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
-from ghostlib.training.progress import NonFiniteLoss
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -40,13 +38,14 @@ def measure(profile_name: str) -> None:
         ConfigError: experiments.yaml has no such profile, or what it says of it cannot be meant.
         GridError: after all the others have finished, where a training failed but did not diverge.
     """
+    from ghostlib.runs import engines
     from ghostlib.runs.store import Store
 
     params = load_params()
     profile = load_profile(profile_name, params)
     check(profile, params)
     trials, store = _trials(profile, params), Store()
-    _train([run for _, run in trials], store, f"rates of {profile_name}")
+    engines.run([run for _, run in trials], store=store, title=f"rates of {profile_name}")
     # As text, since a rate must come back as it is and not to four decimals.
     places.write_csv(results(trials, store).astype({"lr_scale": str}), places.rates_file(profile_name))
     places.write_csv(curves(trials, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
@@ -201,18 +200,3 @@ def _trials(profile: Profile, params: dict[str, Any]) -> list[tuple[str, Classif
 
     return [(kind, ClassifierRun(recipe, profile, seed, f"rates ({kind}), x {recipe.lr_scale:g}, seed {seed}"))
             for kind, recipe, seed in _grid(profile, params)]
-
-
-def _train(runs: list[ClassifierRun], store: Store, title: str) -> None:
-    from ghostlib.runs import engines
-
-    try:
-        engines.run(runs, store=store, title=title)
-    except engines.GridError:
-        if not all(store.metrics(run) or _diverged(store.folder(run) / engines.LOG) for run in runs):
-            raise
-
-
-def _diverged(log: Path) -> bool:
-    """Whether the last error that a run's log tells of is a loss or a weight that is not finite."""
-    return log.exists() and NonFiniteLoss.__name__ in log.read_text(encoding="utf-8").rpartition("Traceback")[2]

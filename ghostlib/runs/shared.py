@@ -22,15 +22,15 @@ def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, st
         title: what the progress bar says.
 
     Returns:
-        Key -> the error, of those that diverged, which all processes notice. After any other error the others would
-        wait for one that is gone, so it ends everything.
+        Key -> why, of those that were not trained since what they require diverged. That all processes notice; after
+        any other error the others would wait for one that is gone, so it ends everything.
     """
     from ghostlib.training.processes import joined
 
     if not joined(next((job.profile.device_type for job in jobs.values()), "cpu")).is_main_process:
         _follow(jobs, store)
         raise SystemExit
-    todo = [job for job in in_order(jobs.values()) if store.metrics(job) is None]
+    todo = [job for job in in_order(jobs.values()) if not store.finished(job)]
     failures = _lead(todo, Store(store.root, before_training=lambda job: _broadcast(job.key)), title)
     _broadcast(None)
     return failures
@@ -49,13 +49,12 @@ def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
 
         for ended, job in enumerate(todo):
             try:
-                if lost := [required for required in job.requires if required.key in failures]:
-                    failures[job.key] = f"    it requires {name(lost[0])}, which failed"
+                if lost := [required for required in job.requires if store.metrics(required) is None]:
+                    failures[job.key] = f"    it requires {name(lost[0])}, which diverged"
                 else:
                     store.ensure(job, report)
             except NonFiniteLoss as error:
-                failures[job.key] = f"    {error}"
-                tqdm.write(f"{name(job)} failed: {error}", file=sys.stderr)
+                tqdm.write(f"{name(job)} diverged: {error}", file=sys.stderr)
             bar.update(ended + 1 - bar.n)
     return failures
 

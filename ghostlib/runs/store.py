@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from ghostlib.files import write_atomic
 from ghostlib.machine import device_name
 from ghostlib.runs.job import Job, Report
+from ghostlib.training.progress import NonFiniteLoss
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_LOCK, _DIVERGED = ".lock", "diverged.txt"
 STATES = "states"  # the sub-folder of what a job needs only to go on
 
 
@@ -28,8 +30,12 @@ class StoreError(RuntimeError):
     """A stored result that cannot be used, or one that must not be made."""
 
 
+class Held(StoreError):
+    """Another process trains the job."""
+
+
 class Store:
-    """A folder with one sub-folder a job; a job is finished when its metrics.json is there.
+    """A folder with one sub-folder a job; a job is finished when its metrics.json, or its diverged.txt, is there.
 
     Args:
         root: the folder; by default $GHOSTLIB_RUNS or .runs. No pipeline stage owns it, so nothing deletes it.
@@ -52,6 +58,21 @@ class Store:
         """
         return _read(self.folder(job) / "metrics.json")
 
+    def diverged(self, job: Job) -> str | None:
+        """What a job said that diverged, which is a result too: the same job would diverge again; else None."""
+        try:
+            return (self.folder(job) / _DIVERGED).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def finished(self, job: Job) -> bool:
+        """Whether there is nothing left to train.
+
+        Raises:
+            StoreError: its metrics are torn.
+        """
+        return self.metrics(job) is not None or self.diverged(job) is not None
+
     def cost(self, job: Job) -> dict[str, Any]:
         """What a finished job's last start took: `seconds`, `device` and `date` (ISO, UTC); empty if it is not known.
 
@@ -70,28 +91,52 @@ class Store:
 
         Raises:
             StoreError: the job was made by other code than this process has imported, or a stored file is torn.
+            NonFiniteLoss: it diverged, now or when it was trained.
         """
         for _, error in self.ensure_together([job], lambda job, progress: report(progress)):
             if error is not None:
                 raise error
         return self.metrics(job)
 
-    def ensure_together(self, jobs: Sequence[Job], report: Callable[[Job, Any], None],
+    def ensure_together(self, jobs: Sequence[Job], report: Callable[[Job, Any], None], wait: bool = True,
                         ) -> Iterator[tuple[Job, Exception | None]]:
         """Does what `ensure` does for jobs of one cohort, all at a time; one that fails does not stop the others.
 
-        What another process trains is left to it, and waited for when nothing else is left to do.
+        Args:
+            jobs: of one cohort.
+            report: called with a job and its progress.
+            wait: for what another process trains, when nothing else is left to do; else that is `Held`.
 
         Yields:
             Each job at its end, with what stopped it or None.
         """
-        return self._ensure(jobs, report, wait=False)
+        theirs = []
+        for job, error in self._ensure(jobs, report, wait=False):
+            if wait and isinstance(error, Held):
+                theirs.append(job)
+            else:
+                yield job, error
+        for job in theirs:
+            print(f"{name(job)} is being trained by another process; waiting for it", file=sys.stderr)
+            yield from self._ensure([job], report, wait=True)
+
+    def held(self, job: Job) -> bool:
+        """Whether a process is training the job."""
+        from filelock import FileLock, Timeout
+
+        if not (lock := self.folder(job) / _LOCK).exists():
+            return False
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def _ensure(self, jobs: Sequence[Job], report: Callable[[Job, Any], None],
                 wait: bool) -> Iterator[tuple[Job, Exception | None]]:
         from filelock import Timeout
 
-        ready, ours, theirs, locks = [], [], [], {}
+        ready, ours, locks = [], [], {}
         for job in jobs:
             try:
                 self._ensure_required(job)
@@ -105,9 +150,9 @@ class Store:
                         locks[job.key] = lock
                         ours.append(job)
                     else:
-                        yield job, None
+                        yield job, self._recorded(job)
                 except Timeout:
-                    theirs.append(job)
+                    yield job, Held(f"{name(job)} is being trained by another process")
                 except Exception as error:
                     yield job, error
             for job, error in self._train(ours, report):
@@ -116,13 +161,10 @@ class Store:
         finally:
             for lock in locks.values():
                 lock.release()
-        for job in theirs:
-            print(f"{name(job)} is being trained by another process; waiting for it", file=sys.stderr)
-            yield from self._ensure([job], report, wait=True)
 
     def _ensure_required(self, job: Job) -> None:
         """Trains what an unfinished job requires; while that may mean to wait, no lock is held."""
-        if self.metrics(job) is not None:
+        if self.finished(job):
             return
         if job.code != job.current_code():
             raise StoreError(f"ghostlib's source changed after {name(job)} was planned; start the command again")
@@ -133,13 +175,13 @@ class Store:
         """The lock on a job that is to be trained; None where it is finished."""
         from filelock import FileLock
 
-        if self.metrics(job) is not None:
+        if self.finished(job):
             return None
         folder = self.folder(job)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / _LOCK)
         lock.acquire(blocking=wait)
-        if self.metrics(job) is None:
+        if not self.finished(job):
             return lock
         lock.release()
         return None
@@ -161,31 +203,44 @@ class Store:
                 seconds = {key: seconds[key] + (now - since) / len(left) for key in left}
                 since = now
                 del left[job.key]
-                yield job, outcome if isinstance(outcome, Exception) else self._keep(job, outcome, seconds[job.key])
+                yield job, self._keep(job, outcome, seconds[job.key])
         except Exception as error:  # it stops all of them: an image cannot be read, say
             for job in left.values():
-                yield job, error
+                yield job, self._keep(job, error, (time.perf_counter() - since) / len(left))
+
+    def _recorded(self, job: Job) -> NonFiniteLoss | None:
+        message = self.diverged(job)
+        return None if message is None else NonFiniteLoss(message)
 
     def _describe(self, job: Job) -> None:
         description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
                        "python": platform.python_version(), **job.describe()}
         write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
 
-    def _keep(self, job: Job, metrics: dict[str, Any], seconds: float) -> Exception | None:
-        """Writes what a finished job leaves; what hindered it (a full disk) is this job's error, not the cohort's."""
-        folder = self.folder(job)
+    def _keep(self, job: Job, outcome: dict[str, Any] | Exception, seconds: float) -> Exception | None:
+        """Writes what a finished job leaves; what hindered it (a full disk) is this job's error, not the cohort's.
+
+        Returns:
+            The error that the job ended with, if it did.
+        """
+        folder, error = self.folder(job), outcome if isinstance(outcome, Exception) else None
+        if error and not isinstance(error, NonFiniteLoss):
+            return error
         cost = {"seconds": round(seconds, 1), "device": device_name(job.profile.device_type),
                 "date": time.strftime("%Y-%m-%d", time.gmtime())}
         try:
             write_atomic(folder / "cost.json", json.dumps(cost))
-            write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))  # last: it says that the rest is there
-        except Exception as error:
-            return error
+            if error:  # last of all: it says that the rest is there
+                write_atomic(folder / _DIVERGED, str(error))
+            else:
+                write_atomic(folder / "metrics.json", json.dumps(outcome, indent=1))
+        except Exception as hindrance:
+            return hindrance
         shutil.rmtree(folder / STATES, ignore_errors=True)
         with contextlib.suppress(OSError):  # what is left over hinders nobody
             for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
                 half_written.unlink(missing_ok=True)
-        return None
+        return error
 
 
 def _outcomes(jobs: Sequence[Job], store: Store,

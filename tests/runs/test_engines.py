@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -11,6 +14,7 @@ from filelock import FileLock
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
 from ghostlib.training.profile import Teacher
+from ghostlib.training.progress import NonFiniteLoss
 
 
 def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, tiny, tmp_path):
@@ -24,18 +28,64 @@ def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, t
 def test_a_process_trains_as_many_runs_as_leave_no_other_idle(make_run, store, monkeypatch, workers, expected):
     started = []
     record = engines._Child.__init__
-    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, jobs, store: (
-        started.append(len(jobs)), record(self, processes, jobs, store))[1])
+    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, jobs, *others: (
+        started.append(len(jobs)), record(self, processes, jobs, *others))[1])
     engines.run([make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)], workers=workers, store=store)
     assert started == expected
 
 
-def test_a_run_that_diverges_beside_others_fails_alone(make_run, store):
+def test_that_a_run_diverges_is_a_result(make_run, store, monkeypatch):
     good, bad = make_run(branches=0, epochs=1), make_run(branches=0, lr=1e30)
-    with pytest.raises(engines.GridError, match="1 of 2 runs failed") as failure:
-        engines.run([bad, good], workers=1, store=store)
-    assert f"NonFiniteLoss: run {bad.key} diverged" in str(failure.value)
+    assert engines.run([bad, good], workers=1, store=store) == {bad.key: None, good.key: store.metrics(good)}
     assert store.metrics(good) is not None and (store.folder(good) / "log.txt").read_text() == ""
+    assert f"run {bad.key} diverged: the loss is" in store.diverged(bad) and store.cost(bad)["seconds"] > 0
+    assert "NonFiniteLoss" in (store.folder(bad) / "log.txt").read_text()
+    assert not (store.folder(bad) / "states").exists()
+    monkeypatch.setattr(engines, "_Child", None)  # nothing is trained again
+    assert engines.run([bad], store=store) == {bad.key: None}
+    with pytest.raises(NonFiniteLoss, match=f"run {bad.key} diverged"):
+        store.ensure(bad)
+
+
+def test_two_commands_share_a_grid_and_neither_waits_for_the_other_s_runs(make_run, store):
+    runs = [make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)]
+    theirs = store.folder(runs[0]) / ".lock"
+    theirs.parent.mkdir(parents=True)
+    seen = []
+
+    def look(*arguments, record=engines._Child.__init__):
+        seen.append([job.key for job in arguments[2]])
+        record(*arguments)
+        if len(seen) == 2:
+            lock.release()  # the other command was killed
+
+    with pytest.MonkeyPatch.context() as patch, FileLock(theirs) as lock:
+        patch.setattr(engines._Child, "__init__", look)
+        engines.run(runs, workers=1, store=store)
+    assert len(seen) == 3 and seen[-1] == [runs[0].key]  # two shares of the others, and then what nobody trains
+    assert all(store.metrics(run) for run in runs)
+
+
+def test_each_worker_gets_a_gpu_for_itself(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937,5")
+    job = SimpleNamespace(profile=SimpleNamespace(device_type="cuda", threads=8))
+    assert engines._default_workers([job]) == 3 and engines._gpus() == ["2", "GPU-8932f937", "5"]
+
+
+def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):
+    def full(self, job, *outcome):
+        return OSError(errno.ENOSPC, "No space left on device", str(self.folder(job)))
+
+    runs = [make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)]
+    monkeypatch.setattr(engines, "next_cohort", lambda waiting, *others: waiting[:1])
+    monkeypatch.setattr(engines, "context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(Store, "_keep", full)
+    with pytest.raises(engines.GridError, match="3 of 3 runs failed") as failure:
+        engines.run(runs, workers=1, store=store)
+    told = str(failure.value)
+    assert told.count("No space left on device") == 1
+    assert told.count("could not be kept: the disk is full or read-only") == 2  # the others were not started
+    assert len(list(store.root.iterdir())) == 1
 
 
 def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, monkeypatch):
