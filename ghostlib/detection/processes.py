@@ -42,7 +42,8 @@ def share(config: Config) -> None:
     """Has a configuration train in all processes that have joined, on the batches that one process would see.
 
     Its batch is that of all processes together. The images of a batch are the same however many there are; what is
-    drawn for them, and the statistics of a batch normalisation, are each process's own.
+    drawn for them, and the statistics of a batch normalisation, are each process's own; and where an epoch's last batch
+    has fewer images than there are processes, its first image counts more than once.
 
     Raises:
         ValueError: the batch cannot be split evenly.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.files import write_atomic
-from ghostlib.machine import device_name
+from ghostlib.machine import device_name, world_size
 from ghostlib.runs.job import Job, Report
 from ghostlib.training.progress import NonFiniteLoss
 
@@ -76,6 +76,7 @@ class Store:
     def cost(self, job: Job) -> dict[str, Any]:
         """What a finished job's last start took: `seconds`, `device` and `date` (ISO, UTC); empty if it is not known.
 
+        Of several processes that trained it together the seconds are the sum.
         Jobs that are trained together divide their seconds among them equally.
 
         Raises:
@@ -214,7 +215,7 @@ class Store:
 
     def _describe(self, job: Job) -> None:
         description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
-                       "python": platform.python_version(), **job.describe()}
+                       "python": platform.python_version(), "processes": world_size(), **job.describe()}
         write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
 
     def _keep(self, job: Job, outcome: dict[str, Any] | Exception, seconds: float) -> Exception | None:
@@ -226,7 +227,7 @@ class Store:
         folder, error = self.folder(job), outcome if isinstance(outcome, Exception) else None
         if error and not isinstance(error, NonFiniteLoss):
             return error
-        cost = {"seconds": round(seconds, 1), "device": device_name(job.profile.device_type),
+        cost = {"seconds": round(seconds * world_size(), 1), "device": device_name(job.profile.device_type),
                 "date": time.strftime("%Y-%m-%d", time.gmtime())}
         try:
             write_atomic(folder / "cost.json", json.dumps(cost))

@@ -199,25 +199,28 @@ class Arm:
         processes.share_statistics(self.network, accelerator)
         self.averages.update()
 
+    def close_epoch(self) -> None:
+        """Records how the epoch's training went.
+
+        Raises:
+            NonFiniteLoss: a loss, a weight or a statistic is NaN or infinite.
+        """
+        with _named(self.run):
+            self.record = {"epoch": self.done // self.epoch_steps, **self.meter.close()}
+            if not self.averages.finite():
+                raise NonFiniteLoss(f"weights are not finite after epoch {self.record['epoch']}")
+
     def begin_validation(self) -> None:
         """Makes ready for the weights as they are to be scored on the validation images."""
         self.hits = {"val": Hits({RAW: self.network.eval()}, self.accelerator.device)}
 
     def end_epoch(self) -> None:
-        """Records the epoch, with how the validation went if there was one, and saves a state if the last one is old.
-
-        Raises:
-            NonFiniteLoss: a weight or a statistic is NaN or infinite.
-        """
-        with _named(self.run):
-            record = {"epoch": self.done // self.epoch_steps, **self.meter.close()}
-            if not self.averages.finite():
-                raise NonFiniteLoss(f"weights are not finite after epoch {record['epoch']}")
+        """Keeps the record, with how the validation went if there was one, and saves a state if the last one is old."""
         if self.hits:
             scores = self.hits.pop("val").scores()
-            record |= {"val_top1": scores["top1"][RAW], "val_loss": scores["loss"][RAW]}
-            self.report(replace(self.meter.progress, val_top1=record["val_top1"]))
-        self.history.append(record)
+            self.record |= {"val_top1": scores["top1"][RAW], "val_loss": scores["loss"][RAW]}
+            self.report(replace(self.meter.progress, val_top1=self.record["val_top1"]))
+        self.history.append(self.record)
         if time.monotonic() - self.saved >= checkpoint.SECONDS_BETWEEN:
             self._save(meter=None)
 

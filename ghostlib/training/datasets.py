@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,22 @@ def load(profile: Profile) -> Splits:
             classes or images is not what the profile says.
     """
     loaders = {"digits": _digits, "fashion": _fashion, "cifar100": _cifar100, "imagenet": _imagenet}
-    pool, test = loaders[profile.data](profile)
+    with _one_first(profile):
+        pool, test = loaders[profile.data](profile)
     for part, images in (("training", pool), ("test", test)):
         _check_classes(images.labels, profile, part)
     rest, val = _split(pool, profile.val_images, profile, "val_images")
     train = _chosen(rest, profile.train_images, profile, "train_images")
     return Splits(train, val, _chosen(test, profile.test_images, profile, "test_images"), profile.num_classes)
+
+
+def _one_first(profile: Profile) -> AbstractContextManager:
+    """Lets the first of several processes download and look through the data while the others wait."""
+    if world_size() == 1:
+        return nullcontext()
+    from ghostlib.training.processes import joined
+
+    return joined(profile.device_type).main_process_first()
 
 
 # -- the data sets: each gives (training pool, test)
@@ -119,13 +130,7 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
             "profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
     parts = class_folders(root)
     cache = Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE
-    if world_size() == 1:
-        check_whole(parts, cache)
-    else:
-        from ghostlib.training.processes import joined
-
-        with joined(profile.device_type).main_process_first():
-            check_whole(parts, cache)
+    check_whole(parts, cache)
     return parts
 
 

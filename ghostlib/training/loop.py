@@ -112,6 +112,8 @@ def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split
     if most is None and split.processes > 1 and profile and profile.sync_batchnorm:
         raise ValueError("with sync_batchnorm no process can try by itself how many images its memory holds: set "
                          f"pass_images, a divisor of a process's {split.size} images of a batch")
+    if split.processes > 1 and profile and profile.sync_batchnorm:
+        arms = []  # as many as are said, untried: a process that alone had no memory would leave the others waiting
     size = largest_pass(split.size, most, attempt, bool(recipe and (recipe.mixup or recipe.cutmix)))
     return replace(split, passes=split.size // min(gather_object([size])))
 
@@ -134,6 +136,8 @@ def _train_steps(arms: list[Arm], loader: DataLoader, order: Batches, mixup: Mix
         if all(arm.error for arm in arms):
             break
     if order.end == order.steps:
+        for arm in arms:
+            arm.attempt(arm.close_epoch)
         every = arms[0].run.profile.validate_epochs
         if every and (order.epoch + 1) % every == 0:
             for arm in arms:
@@ -149,8 +153,9 @@ def _score(arms: list[Arm], parts: Sequence[str]) -> None:
         return
     run, accelerator = arms[0].run, arms[0].accelerator
     for part in parts:
-        for batch in eval_loader(getattr(run.splits, part), run.profile, rank=accelerator.process_index,
-                                 processes=accelerator.num_processes):
+        # Without gradients a pass takes less memory than in training; how much less, depends on the network.
+        for batch in eval_loader(getattr(run.splits, part), run.profile, min(256, 8 * arms[0].split.size),
+                                 accelerator.process_index, accelerator.num_processes):
             views, labels = on_device(batch, accelerator.device)
             for arm in arms:
                 arm.attempt(arm.score, part, views, labels)

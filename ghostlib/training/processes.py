@@ -10,6 +10,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from ghostlib.machine import world_size
 from ghostlib.training.checkpoint import CheckpointError
 from ghostlib.training.profile import Profile
 
@@ -17,9 +18,16 @@ from ghostlib.training.profile import Profile
 def joined(device_type: str) -> PartialState:
     """This process among those that torchrun or `accelerate launch` started, or by itself; from then on "cuda" is its.
 
-    They wait for each other as long as it takes: the first one may read all images, or wait for another command's run.
+    They wait for each other up to a day: the first one may read all images, or wait for another command's run.
+
+    Raises:
+        ValueError: there are several, but on such a device Accelerate connects none.
     """
-    return PartialState(cpu=device_type == "cpu", timeout=timedelta(days=7))
+    state = PartialState(cpu=device_type == "cpu", timeout=timedelta(days=1))
+    if state.num_processes != world_size():
+        raise ValueError(f"{world_size()} processes were started (WORLD_SIZE), but on {state.device.type} they cannot "
+                         "train together: take the device cpu or cuda, or start one, with WORLD_SIZE unset")
+    return state
 
 
 def with_shared_statistics(network: nn.Module, profile: Profile) -> nn.Module:

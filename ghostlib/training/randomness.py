@@ -24,7 +24,10 @@ def seed_of(*address: int | str) -> int:
 
 @contextmanager
 def addressed(*address: int | str) -> Iterator[None]:
-    """Within the block, `random`, NumPy and PyTorch draw what belongs to the address; then they go on as before."""
+    """Within the block, `random`, NumPy and PyTorch draw what belongs to the address; then they go on as before.
+
+    But that of two normal numbers, which NumPy makes at a time, it forgets a second one that was not drawn yet.
+    """
     state = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
     seed = seed_of(*address)
     random.seed(seed)

@@ -49,18 +49,22 @@ class Views(Dataset):
         epoch, index = address
         with addressed("view", self.seed, epoch, index):
             view = self.transform(self.images.read(index))
-            if isinstance(view, Image.Image):
-                view = torch.from_numpy(np.array(view))
-            return view, int(self.images.labels[index]), _patch(view.movedim(-1, 0), self.erasing)
+            size = view.shape[1:] if isinstance(view, Tensor) else (view.height, view.width)
+            patch = _patch(*size, self.erasing)
+        if isinstance(view, Image.Image):
+            view = torch.from_numpy(np.array(view))
+        return view, int(self.images.labels[index]), patch
 
 
-def _patch(view: Tensor, probability: float) -> Tensor:
-    """Where to erase in (…, H, W): top, left, height and width (px) and the seed of what comes there; else zeros."""
-    if torch.rand(()) >= probability:
-        return torch.zeros(5, dtype=torch.long)
-    # Zhong et al., "Random Erasing Data Augmentation" (2020), with timm's largest area and shapes.
-    place = RandomErasing.get_params(view, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value=[0.0])[:4]
-    return torch.tensor([*place, int(torch.randint(2**62, ()))])
+def _patch(height: int, width: int, probability: float) -> Tensor:
+    """Where to erase: top, left, height and width (px) and the seed of what comes there; zeros for nowhere."""
+    if torch.rand(()) < probability:
+        # Zhong et al., "Random Erasing Data Augmentation" (2020), with timm's largest area and shapes.
+        view = torch.empty(3, height, width, device="meta")
+        place = RandomErasing.get_params(view, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value=[0.0])[:4]
+        if place[2:] != (height, width):  # which is to say that no patch fits
+            return torch.tensor([*place, int(torch.randint(2**62, ()))])
+    return torch.zeros(5, dtype=torch.long)
 
 
 def on_device(batch: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,15 @@ def test_statistics_over_all_gpus_want_to_know_the_pass(make_run, tiny):
     accelerator = SimpleNamespace(device=torch.device("cuda"))
     with pytest.raises(ValueError, match="set pass_images, a divisor of a process's 8 images of a batch"):
         loop._in_passes(Split(16, processes=2), [arm], accelerator)
+    arm.run = make_run(profile=tiny.model_copy(update={"sync_batchnorm": True, "pass_images": 4}))
+    # Nothing is tried, which `arm` could not do.
+    assert loop._in_passes(Split(16, processes=2), [arm], accelerator).passes == 2
+
+
+def test_processes_that_nothing_connects_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started .* on cpu they cannot train together"):
+        processes.joined("cpu")  # which is set up already, and for one
 
 
 def test_states_that_other_processes_do_not_find_are_an_error(monkeypatch):
