@@ -40,12 +40,12 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     test images where correct/*.csv tells these, else Student's over the seeds; of a ratio of times Student's over
     the `sessions` that timed both. `half_seeds` and `half_images` are the two parts of a difference's half-width,
     the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's interval is `crossed_low`
-    and `crossed_high`. `most` is the upper end of a difference's interval widened for the number of the claim's
-    comparisons. `margin` is within which a difference is bounded; only top-1 has one. `test` and `bound` are what
-    is claimed of ours, and `note` is what else a reader must know, e.g. why there is nothing; of an aside, what it
-    says. `p` is the sign-flip test's of a mean at `bound`, of at least `significant_seeds`, corrected for all rows
-    in `p_holm`. `loss` is the difference of log-losses on the test images (nats, below zero in the claim's favour),
-    with Student's interval over the seeds.
+    and `crossed_high`. `most` is the end in the claim's favour of the interval that is widened for the number of the
+    claim's comparisons: the upper one, or the lower one of what must be at most the bound. `margin` is within which a
+    difference is bounded; only top-1 has one. `test` and `bound` are what is claimed of ours, and `note` is what else a
+    reader must know, e.g. why there is nothing; of an aside, what it says. `p` is the sign-flip test's of a mean at
+    `bound`, of at least `significant_seeds`, corrected for all rows in `p_holm`. `loss` is the difference of log-losses
+    on the test images (nats, below zero in the claim's favour), with Student's interval over the seeds.
 
     Args:
         folder: results/<profile>; of its runs/*.csv and correct/*.csv, and of results/sessions, whatever is there.

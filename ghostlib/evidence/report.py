@@ -22,7 +22,8 @@ it is recorded which test images each training gets right, over these, too. It c
 the network compared: not its teachers, which are trained once. A ratio of times is the geometric mean over sessions,
 runs of the latency stage, of the ratios of medians; its interval is Student's of the logarithms between sessions, and
 fewer than {sessions} decide nothing. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every
-comparison, *contradicted* one; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least
+comparison, *contradicted* one, of accuracies or times only if its interval lies on the other side even when widened for
+the number of comparisons; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least
 {bounded} seeds, smaller than {margin:g} points, of whichever sign; *exact* is a count within {tolerance:g} % of the
 printed number, or on the claimed side of another, and an accuracy of public weights within {points:g} points of the
 printed one. Below {significant} seeds nothing is called significant, and no p is shown. The protocol and the rule are

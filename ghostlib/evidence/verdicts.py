@@ -106,10 +106,8 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
         return Verdict.EXACT if comparison["ours"] < comparison["bound"] else Verdict.CONTRADICTED
     if comparison["seeds"] == 1 or _all_alike(comparison) or 0 < comparison["sessions"] < rule.latency_sessions:
         return Verdict.INCONCLUSIVE
-    above, below = comparison["low"] > comparison["bound"], comparison["high"] < comparison["bound"]
-    holds, fails = (above, below) if comparison["test"] == "at least" else (below, above)
-    if comparison["seeds"]:
-        fails = comparison["most"] < comparison["bound"]
+    low, high, most, bound = comparison[["low", "high", "most", "bound"]]
+    holds, fails = (low > bound, most < bound) if comparison["test"] == "at least" else (high < bound, most > bound)
     if holds or fails:
         return Verdict.CONFIRMED if holds else Verdict.CONTRADICTED
     return Verdict.BOUNDED if _small(comparison, rule) else Verdict.INCONCLUSIVE
@@ -191,7 +189,7 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
         share = f"{100 * (deciding['ours'] - 1):+.1f} %".replace("-", "−")
         sentences.append(f"{share}, and counts have no noise. {deciding['note']}".strip())
     elif not deciding["seeds"]:
-        sentences += [_timed(deciding, rule), deciding["note"]]
+        sentences += [_timed(decided, deciding, rule), deciding["note"]]
     else:
         sentences += [_interval(decided, deciding, rule), _significance(decided, deciding, rule), _losses(decided)]
         sentences.append(deciding["note"])
@@ -200,15 +198,24 @@ def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _timed(deciding: pd.Series, rule: Rule) -> str:
+def _timed(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     """Where the interval over sessions, or over networks, lies."""
     if deciding["sessions"] < rule.latency_sessions:
         return f"Of {deciding['sessions']} sessions, and {rule.latency_sessions} are the least for a verdict."
     side, other = ("above", "below") if deciding["test"] == "at least" else ("below", "above")
-    where = {Verdict.CONFIRMED: f"lies {side}", Verdict.CONTRADICTED: f"lies {other}",
-             Verdict.INCONCLUSIVE: "reaches across"}
+    if deciding["verdict"] == Verdict.CONFIRMED:
+        where = f"lies {side} it"
+    elif deciding["low"] <= deciding["bound"] <= deciding["high"]:
+        where = "reaches across it"
+    else:
+        widened = f", {'also' if deciding['verdict'] == Verdict.CONTRADICTED else 'but not'} {_widened(decided)}"
+        where = f"lies {other} it{widened if len(decided) > 1 else ''}"
     over = "networks" if deciding["unit"] == "ρ" else f"{deciding['sessions']} sessions"
-    return (f"The interval over {over} must lie {side} {deciding['bound']:.2f} and {where[deciding['verdict']]} it.")
+    return f"The interval over {over} must lie {side} {deciding['bound']:.2f} and {where}."
+
+
+def _widened(decided: pd.DataFrame) -> str:
+    return f"when widened for the claim's {len(decided)} comparisons"
 
 
 def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
@@ -221,15 +228,15 @@ def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     bound = f"{number(deciding['bound'], 'points')} points" if deciding["bound"] else "zero"
     over = "seeds alone" if math.isnan(deciding["half_images"]) else "seeds and test images"
     interval = f"The {100 * rule.confidence:g} % interval of {seeds} seeds, over {over},"
-    widened = f"when widened for the claim's {len(decided)} comparisons" if len(decided) > 1 else ""
     small = f" All of it lies within ±{rule.margin:g} points, the margin." if _small(deciding, rule) else ""
     if deciding["verdict"] == Verdict.CONFIRMED:
         return f"{interval} lies above {bound}.{small}"
     if deciding["verdict"] == Verdict.CONTRADICTED:
-        return f"{interval} lies below {bound}" + (f", also {widened}." if widened else ".") + small
+        return f"{interval} lies below {bound}" + (f", also {_widened(decided)}." if len(decided) > 1 else ".") + small
     if deciding["verdict"] == Verdict.BOUNDED:
         return f"{interval} lies within ±{rule.margin:g} points: any effect at this scale is smaller than that."
-    where = f"lies below {bound}, but not {widened}" if deciding["high"] < deciding["bound"] else f"holds {bound}"
+    certain = deciding["high"] < deciding["bound"]
+    where = f"lies below {bound}, but not {_widened(decided)}" if certain else f"holds {bound}"
     return (f"{interval} {where}; the smallest difference that they detect with {100 * rule.power:g} % power is "
             f"{deciding['detectable']:.2f} {deciding['unit']}.")
 

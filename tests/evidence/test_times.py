@@ -98,6 +98,33 @@ def test_half_is_up_to_what_rounds_to_it(tmp_path, s1, expected):
         assert "The interval over 5 sessions must lie below 0.55" in row["reason"]
 
 
+@pytest.mark.parametrize(("widths", "expected", "said"), [
+    (0.8, "inconclusive", "must lie below 0.55 and reaches across it."),
+    (1.2, "inconclusive", "must lie below 0.55 and lies above it, but not when widened for the claim's 3 comparisons."),
+    (1.6, "contradicted", "must lie below 0.55 and lies above it, also when widened for the claim's 3 comparisons.")])
+def test_one_of_several_ratios_contradicts_by_an_interval_that_is_widened_for_their_number(tmp_path, widths, expected,
+                                                                                          said):
+    """Of five sessions and three ratios by a factor of 3.96 / 2.78 = 1.43."""
+    write_times(tmp_path)
+    rows = evidence.evidence(tmp_path).query("claim == 'latency-mobileone'").set_index("comparison")
+    row = rows.iloc[0]
+    half = math.log(row["high"] / row["ours"])
+    assert math.log(row["ours"] / row["most"]) / half == pytest.approx(3.9608 / 2.7764, abs=1e-3)
+    assert rows.iloc[2]["test"] == "at least" and rows.iloc[2]["most"] > rows.iloc[2]["high"]
+    write_times(tmp_path, mobileone_s1=7.81 / (0.55 * math.exp(widths * half)))
+    row = verdict(tmp_path, "latency-mobileone")
+    assert row["verdict"] == expected and said in row["reason"]
+
+
+def test_the_only_ratio_of_a_claim_is_not_widened(tmp_path):
+    write_times(tmp_path)
+    row = evidence.evidence(tmp_path).query("claim == 'latency-mobilevit'").iloc[0]
+    assert row["most"] == pytest.approx(row["low"])
+    write_times(tmp_path, mobilevit_xxs=7.81 / (row["high"] / row["ours"]) ** 1.2)
+    row = verdict(tmp_path, "latency-mobilevit")
+    assert row["verdict"] == "contradicted" and "must lie below 1.00 and lies above it. ONNX" in row["reason"]
+
+
 def test_bounds_are_the_sentences_own_numbers_and_the_paper_s_ratios_keep_them():
     bounds = {name: times.bound(ratio, RULE) for name, ratio in claims.ratios().items()}
     assert bounds == {"v3-100-mobileone-s1": 0.55, "v3-130-mobileone-s2": 0.65, "mobileone-s4-v3-160": 2.75,
@@ -160,6 +187,10 @@ def test_a_faster_network_that_is_as_accurate_dominates_and_one_that_may_be_is_o
     write_times(tmp_path, mixnet_l=7.81)
     row = verdict(tmp_path, "balance-cpu")
     assert row["verdict"] == "inconclusive" and "Open: GhostNetV3 1.0× by MixNet-L." in row["reason"]
+    write_times(tmp_path, mixnet_l=7.81 / 1.03)  # certain by itself, and not as one of 51
+    row = verdict(tmp_path, "balance-cpu")
+    assert row["verdict"] == "inconclusive" and "Open: GhostNetV3 1.0× by MixNet-L." in row["reason"]
+    assert row["low"] > 1 and "but not when widened for the claim's 51 comparisons." in row["reason"]
 
 
 def test_every_committed_session_is_dated_and_whole():

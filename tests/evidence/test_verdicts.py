@@ -319,6 +319,21 @@ def test_what_the_strategy_adds_is_judged_over_the_fair_rivals(tmp_path):
     assert row["ours"] == pytest.approx(13 / 6) and "5 of 5 comparisons are confirmed." in row["reason"]
 
 
+def test_what_branches_cost_in_short_trainings_is_judged_by_both_remedies_and_told_over_the_plain_network(tmp_path):
+    short = {"w/o ReP": [80, 81, 82], "w/ ReP": [78, 79.2, 80.1], "w/ ReP, γ = 1/√B": [81, 82.1, 83],
+             "w/ ReP, BN rates ÷ B": [79, 80.1, 81]}
+    write(tmp_path, "causes", {(row, "rate × 1"): values for row, values in short.items()})
+    row = verdict(tmp_path, "branch-normalisations-cost")
+    assert row["verdict"] == "confirmed" and row["claimed_by"] == "us" and math.isnan(row["paper"])
+    assert row["comparison"] == "w/ ReP, BN rates ÷ B over w/ ReP (rate × 1)"
+    told = row["reason"].partition("Over the network that is trained alike without branches, the difference is ")[2]
+    assert told.startswith("−1.90 [") and "] (neither), +1.03 [" in told and "] (γ), −0.97 [" in told
+    assert "1 of the 3 intervals lie above zero." in told
+    pd.read_csv(tmp_path / "runs" / "causes.csv").head(0).to_csv(tmp_path / "runs" / "causes.csv", index=False)
+    row = verdict(tmp_path, "branch-normalisations-cost")  # as a profile that does not run it writes it
+    assert row["verdict"] == "not attempted" and "no seed has both cells" in row["reason"]
+
+
 # -- the mean contrast
 
 def test_the_mean_of_a_claim_s_comparisons_is_taken_within_each_seed_and_decides_nothing(tmp_path):
