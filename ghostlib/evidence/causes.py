@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import with_interval
-from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
+from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors, sentence
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
@@ -77,11 +77,7 @@ def document(results: pd.DataFrame, profile: Profile) -> str:
 def figure(results: pd.DataFrame, profile: Profile) -> Figure:
     """The gains with their intervals, a colour a row."""
     if results.empty:
-        with plt.rc_context(STYLE):
-            empty = plt.figure(figsize=(8.0, 0.6))
-            empty.text(0.01, 0.5, not_run(profile), va="center")
-        plt.close(empty)
-        return empty
+        return sentence(not_run(profile))
     found = gains(results)
     columns, rows = list(found["column"].unique()), list(found["row"].unique())
     with plt.rc_context({**GRID_STYLE, **STYLE}):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ghostlib.evidence.verdicts import Verdict
-from ghostlib.exhibits.figures import STYLE
+from ghostlib.exhibits.figures import STYLE, sentence
 from ghostlib.paper import claims as paper
 from ghostlib.paper.claims import Rule
 
@@ -21,19 +21,26 @@ from ghostlib.paper.claims import Rule
 def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     """A row a claim. Small dots are its comparisons, the large one decides; in colour the verdict.
 
-    A verdict by few seeds is written out with their number. The grey band is the rule's margin.
+    A verdict by few seeds is written out with their number. The grey band is the rule's margin. Claims that were not
+    attempted are counted below, and have no row.
 
     Args:
         claims: as `verdicts.judge` gives it.
         evidence: as `evidence.evidence` gives it.
         scale: at which scale ours was measured; in the title.
     """
-    claims = claims[claims["unit"] == "points"].reset_index(drop=True)
+    claims = claims[claims["unit"] == "points"]
+    attempted = claims["verdict"] != Verdict.NOT_ATTEMPTED
+    left_out = (f"Not attempted at this scale: {(~attempted).sum()} of the {len(claims)} claims about differences of "
+                "accuracy.")
+    if not attempted.any():
+        return sentence(left_out)
+    claims = claims[attempted].reset_index(drop=True)
     claims = claims.assign(y=claims.index)
     rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
     with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE, "font.size": 8}):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 1.6 + 0.36 * len(claims)), sharey=True, layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(10, 1.6 + 0.42 * len(claims)), sharey=True, layout="constrained")
         for axis, source, title in zip(axes, ("paper", "ours"), ("the paper, on ImageNet", "measured here"),
                                        strict=True):
             _panel(axis, claims, rows, source)
@@ -46,6 +53,8 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
         handles = [Line2D([], [], color=verdict.color, marker="o", ls="", label=str(verdict))
                    for verdict in Verdict if verdict in set(claims["verdict"])]
         figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+        if not attempted.all():
+            figure.supxlabel(left_out, x=0.01, ha="left", fontsize=8)
         title = ("Differences of accuracy that the paper claims, the one that decides large, and in grey the margin of "
                  f"±{rule.margin:g} points of top-1. Measured at: {scale}")
         figure.suptitle(textwrap.fill(title, 130), x=0.01, ha="left", fontsize=9)

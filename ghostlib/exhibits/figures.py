@@ -102,6 +102,15 @@ def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = AC
     return figure
 
 
+def sentence(said: str) -> Figure:
+    """A picture of a sentence, where there is nothing to draw."""
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(8.0, 0.6))
+        figure.text(0.01, 0.5, said, va="center")
+    plt.close(figure)
+    return figure
+
+
 def write(figure: Figure, folder: str | Path, name: str) -> None:
     """Writes <name>.png and <name>.svg, without a date in them."""
     write_atomic(Path(folder) / f"{name}.png", _bytes(figure, "png"))

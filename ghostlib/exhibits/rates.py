@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
+from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors, sentence
 from ghostlib.exhibits.summarise import text
 from ghostlib.measures import rates
 from ghostlib.training.profile import Profile
@@ -49,12 +49,12 @@ def document(trained: pd.DataFrame, profile: Profile) -> str:
 def figure(trained: pd.DataFrame, profile: Profile) -> Figure:
     """Mean validation top-1 against the rate, a panel a kind and a dot a seed; the best is marked."""
     if profile.tune is None:
-        return _sentence(rates.given(profile))
+        return sentence(rates.given(profile))
     kinds, best = trained["kind"].unique(), rates.chosen(trained)["lr_scale"]
     across = min(_COLUMNS, len(kinds))
     down = -(-len(kinds) // across)
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        # Each panel has an axis of its own: what is to be seen is where a kind is best, not which kind is.
+        # Each panel has an axis of its own: it shows at which rate a kind is best, not which kind is better.
         panels, axes = plt.subplots(down, across, figsize=(2.7 * across + 0.5, 2.2 * down + 0.7), squeeze=False,
                                     layout="constrained")
         for axis, kind in zip(axes.flat, kinds, strict=False):
@@ -80,12 +80,3 @@ def _panel(axis: Axes, of_kind: pd.DataFrame, best: float | None) -> None:
         axis.scatter(tried.index(best), means[best], color=mark, marker="*", s=110, zorder=3)
     axis.set_xticks(range(len(tried)), [f"{rate:g}" for rate in tried])
     axis.grid(axis="x", visible=False)
-
-
-def _sentence(said: str) -> Figure:
-    """A picture of a sentence, where there is nothing to draw."""
-    with plt.rc_context(STYLE):
-        panel = plt.figure(figsize=(8.0, 0.6))
-        panel.text(0.01, 0.5, said, va="center")
-    plt.close(panel)
-    return panel

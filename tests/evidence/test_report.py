@@ -37,7 +37,9 @@ def test_with_nothing_run_everything_is_reported_as_not_attempted(tmp_path):
     assert found.counts.loc["all", "not attempted"] == found.counts.loc["all", "all"] == len(claims.load()[1])
     assert "No accuracy was measured." in found.markdown and "](tables" not in found.markdown
     assert found.markdown.count("Not run at this scale.") == found.claims["experiment"].nunique()
-    assert forest.draw(found.claims, found.evidence, "tiny").axes[1].get_title(loc="left").endswith("nothing")
+    drawn, compared = forest.draw(found.claims, found.evidence, "tiny"), (found.claims["unit"] == "points").sum()
+    assert not drawn.axes and drawn.texts[0].get_text() == (
+        f"Not attempted at this scale: {compared} of the {compared} claims about differences of accuracy.")
     assert f"{len(found.claims)} not attempted" in found.summary
 
 
@@ -110,13 +112,19 @@ def test_a_bar_in_a_text_does_not_end_its_cell():
     assert claim_tables.markdown(pd.DataFrame({"a": ["x|y"], "b": [1]})) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
 
 
-def test_the_figure_has_a_row_a_claim_about_accuracy_and_draws_the_deciding_interval(three_seeds):
+def test_the_figure_has_a_row_a_claim_that_was_attempted_and_draws_the_deciding_interval(three_seeds):
     figure = forest.draw(three_seeds.claims, three_seeds.evidence, "tiny")
     left, right = figure.axes
-    assert len(left.get_yticks()) == (three_seeds.claims["unit"] == "points").sum()
+    compared = three_seeds.claims.query("unit == 'points'")
+    attempted = compared[compared["verdict"] != Verdict.NOT_ATTEMPTED]
+    labels = [" ".join(label.get_text().split()) for label in left.get_yticklabels()]
+    assert len(attempted) == 2 and all(map(str.startswith, labels, attempted["statement"])) and len(labels) == 2
+    assert figure.get_supxlabel() == (f"Not attempted at this scale: {len(compared) - 2} of the {len(compared)} claims "
+                                      "about differences of accuracy.")
     segments = next(of for of in right.collections if hasattr(of, "get_segments")).get_segments()
-    with_interval = three_seeds.claims.query("unit == 'points'").dropna(subset="low")
-    assert [(a[0], b[0]) for a, b in segments] == list(zip(with_interval["low"], with_interval["high"], strict=True))
+    assert [(a[0], b[0]) for a, b in segments] == list(zip(attempted["low"], attempted["high"], strict=True))
+    whole = three_seeds.claims[three_seeds.claims["id"].isin(attempted["id"])]
+    assert not forest.draw(whole, three_seeds.evidence, "tiny").get_supxlabel()
 
 
 # -- what it says of itself
