@@ -11,12 +11,14 @@ import pandas as pd
 from ghostlib.exhibits.summarise import over_seeds, text
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.files import write_atomic
-from ghostlib.measures.places import write_csv
+from ghostlib.measures.places import DIVERGED, write_csv
 from ghostlib.paper import numbers
 
 
 def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -> pd.DataFrame:
-    """One row per cell, in the paper's order: row, column, paper, measured (mean over seeds), sd, seeds.
+    """One row per cell, in the paper's order: row, column, paper, measured (mean over seeds), sd, seeds, diverged.
+
+    Where a seed diverged, which `diverged` counts, there is no mean: of the seeds that did not it would be too good.
 
     Args:
         experiment: the table's or figure's name in numbers.yaml.
@@ -28,10 +30,14 @@ def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -
     """
     published = numbers.table(experiment).rename_axis(index="row", columns="column").stack(future_stack=True)
     published = published.rename("paper")
-    measured = over_seeds(results[results["metric"] == metric], ["row", "column"])
-    if differing := set(published.index) ^ set(measured.index):
+    if differing := set(published.index) ^ set(results[["row", "column"]].itertuples(index=False, name=None)):
         raise ValueError(f"{experiment}: experiments.yaml and numbers.yaml differ in the cells {sorted(differing)}")
-    return published.to_frame().join(measured).reset_index()
+    measured = over_seeds(results[results["metric"] == metric], ["row", "column"])
+    diverged = results[results["metric"] == DIVERGED].groupby(["row", "column"]).size().rename("diverged")
+    compared = published.to_frame().join(measured).join(diverged).fillna({"seeds": 0, "diverged": 0})
+    compared = compared.astype({"seeds": int, "diverged": int})
+    compared.loc[compared["diverged"] > 0, ["measured", "sd"]] = float("nan")
+    return compared.reset_index()
 
 
 def table_of_cells(comparison: pd.DataFrame, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -47,7 +53,8 @@ def table_of_cells(comparison: pd.DataFrame, labels: Mapping[str, str] | None = 
     for column in columns:
         shown = [cells[row, column] for row in rows]
         table[column, "paper"] = [text(cell.paper) for cell in shown]
-        table[column, "ours"] = [text(cell.measured, "{:.2f}", cell.sd) for cell in shown]
+        table[column, "ours"] = [f"diverged ({cell.diverged} of {cell.diverged + cell.seeds})" if cell.diverged else
+                                 text(cell.measured, "{:.2f}", cell.sd) for cell in shown]
     return pd.DataFrame(table, index=pd.Index([(labels or {}).get(row, row) for row in rows]))
 
 

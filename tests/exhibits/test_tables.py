@@ -37,6 +37,17 @@ def test_one_seed_has_no_spread():
     assert tables.table_of_cells(comparison).loc["w/o ReP", ("1.0×", "ours")] == "50.00"
 
 
+def test_a_cell_of_which_a_seed_diverged_has_no_mean():
+    results = results_of("table_1", seeds=(0, 1, 2))
+    lost = (results["row"] == "w/ ReP") & (results["column"] == "1.3×") & (results["seed"] == 1)
+    diverged = results[lost].iloc[:1].assign(metric="diverged", value=1)
+    comparison = tables.compare("table_1", pd.concat([results[~lost], diverged]))
+    cell = comparison.set_index(["row", "column"]).loc[("w/ ReP", "1.3×")]
+    assert pd.isna(cell["measured"]) and pd.isna(cell["sd"]) and (cell["seeds"], cell["diverged"]) == (2, 1)
+    assert tables.table_of_cells(comparison).loc["w/ ReP", ("1.3×", "ours")] == "diverged (1 of 3)"
+    assert comparison["measured"].isna().sum() == 1
+
+
 def test_the_order_is_the_paper_s_whatever_the_order_of_the_results():
     shuffled = results_of("table_3").sample(frac=1, random_state=0)
     comparison = tables.compare("table_3", shuffled)
