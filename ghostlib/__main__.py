@@ -14,6 +14,8 @@ def main() -> None:
         from ghostlib.cli import main as command_line
     except ModuleNotFoundError as error:
         sys.exit(f"error: the command line needs {error.name}: pip install 'ghostlib[cli]'")
+    except KeyboardInterrupt:  # nothing has begun
+        sys.exit(130)
     command_line()
 
 

@@ -264,7 +264,9 @@ def _show(records: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Ends with the words of a bad argument, file or missing package; a traceback is for what nobody foresaw."""
     try:
-        app()
+        with errors.interruptible(sys.argv[1:]):
+            errors.check_sockets(sys.argv[1:])
+            app()
     except Exception as error:
         if not (told := errors.words(error)):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,25 +19,33 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         content: text is written in UTF-8.
 
     Raises:
-        OSError: it names the file and says that what was there before is untouched.
+        OSError: it names the file and says that what was there before is untouched, or, where only the folder could not
+            be written through, that the new content may not outlive a power cut.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{error.strerror}; what was at {path} before is untouched", str(path)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):  # a read-only disk refuses even this
+            temporary.unlink(missing_ok=True)
+        of_folder = f" ({error.filename})" if error.filename and Path(error.filename) in path.parents else ""
+        raise OSError(error.errno, f"{error.strerror}{of_folder}; what was at {path} before is untouched",
+                      str(path)) from error
     try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself must survive a power cut
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; what is at {path} is new and whole, but a power cut may bring "
+                                   "back what was there before", str(path)) from error
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
