@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import math
 import multiprocessing
@@ -49,7 +50,7 @@ class End(Enum):
         return {Held: cls.HELD, NonFiniteLoss: cls.DIVERGED}.get(type(error), cls.FAILED)
 
 
-def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, store: Store | None = None,
+def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = None, store: Store | None = None,
         title: str = "training") -> dict[str, dict[str, Any]]:
     """Trains every job that is not finished yet, and what it requires, and returns the metrics of all.
 
@@ -58,7 +59,8 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
 
     Args:
         jobs: in any order; equal ones train once. The result does not depend on the order.
-        engine: "local", processes on this machine.
+        engine: "local", processes on this machine, or "ray", a cluster; by default $GHOSTLIB_ENGINE, or the cluster
+            at $RAY_ADDRESS if there is one.
         workers: processes at a time; by default one a core or a GPU, each of which has one for itself.
         store: where jobs live.
         title: what the progress bar says.
@@ -69,6 +71,7 @@ def run(jobs: Iterable[Job], engine: str = "local", workers: int | None = None, 
     Raises:
         GridError: after all the others have finished, with the log of each job that failed.
     """
+    engine = engine or os.environ.get("GHOSTLIB_ENGINE") or ("ray" if os.environ.get("RAY_ADDRESS") else "local")
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
     store, asked = store or Store(), list(jobs)
@@ -180,7 +183,7 @@ def _local(todo: dict[str, Job], workers: int, store: Store, title: str) -> dict
     return failures
 
 
-_ENGINES = {"local": _local}
+_ENGINES = {"local": _local, "ray": lambda *args: importlib.import_module("ghostlib.runs.cluster").train(*args)}
 
 
 def _orphans(waiting: list[Job], diverged: set[str], failures: dict[str, str]) -> list[Job]:
