@@ -86,6 +86,64 @@ def readme(profile: Profile = "digits") -> None:
     write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
 
 
+@app.command(epilog=ROOT_HELP)
+def plan(profile: Annotated[str | None, typer.Argument(help="a profile; by default params.yaml's")] = None,
+         untimed: Annotated[bool, typer.Option("--untimed", help="counts alone, at once")] = False,
+         price: Annotated[float | None, typer.Option(min=0, help="of an hour of this machine (EUR)")] = None,
+         check: Annotated[bool, typer.Option("--check", help="exit with status 1 if something is missing")] = False,
+         ) -> None:
+    """Tell what a profile's trainings will take here: how many are left, hours, memory, disk, and what is missing.
+
+    A few steps of each kind of training are timed, which takes minutes; finished trainings need no timing.
+    """
+    from ghostlib.plan import estimate, needs, report
+    from ghostlib.plan.plan import make
+    from ghostlib.runs.store import Store
+    from ghostlib.training.profile import load_params
+
+    params, store = load_params(), Store()
+    check_settings(name := profile or params["profile"])
+    planned, costs = make(name, params, store), None
+    missing = [*filter(None, [planned.missing]), *needs.missing(planned.profile, planned.left)]
+    if not untimed and not needs.device(planned.profile):
+        costs = estimate.costs_of(planned.left, planned.finished, planned.splits and planned.splits.train)
+        missing += needs.disk(store.root, sum(report.bytes_left(planned.left, costs)))
+    typer.echo(report.text(planned, costs, missing, price))
+    if check and missing:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=ROOT_HELP)
+def runs(profile: Annotated[str | None, typer.Argument(help="only what this profile asks for or was trained for it")]
+         = None,
+         clear: Annotated[list[str] | None, typer.Option(
+             "--clear", metavar="stale|unfinished|KEY", help="remove such runs; may be repeated")] = None,
+         yes: Annotated[bool, typer.Option("--yes", help="do not ask first")] = False,
+         adopt: Annotated[Path | None, typer.Option(help="copy finished runs of another store's folder")] = None,
+         ) -> None:
+    """List the stored runs; remove some, or copy another store's. A stale run is one that no profile asks for."""
+    from ghostlib.plan import kept
+    from ghostlib.runs import listing
+    from ghostlib.runs.store import Store
+    from ghostlib.training.profile import load_params, load_profile
+
+    params, store = load_params(), Store()
+    if adopt:
+        copied, here, refused = listing.adopt(adopt, store)
+        typer.echo(f"{len(copied)} runs copied from {adopt}, {len(here)} were here.")
+        typer.echo("".join(f"not copied: {told}\n" for told in refused), nl=False)
+    found = listing.stored(store)
+    asked = kept.askers(found, params)
+    if profile:
+        load_profile(profile, params)  # an unknown one would have no runs
+        found = kept.of_profile(profile, found, asked)
+    chosen = kept.chosen(clear or [], found, asked)
+    typer.echo(kept.table(chosen if clear else found, asked))
+    if chosen and (yes or typer.confirm(f"Remove them from {store.root}?")):
+        stay = listing.remove(chosen)
+        typer.echo(f"{len(chosen) - len(stay)} removed; {len(stay)} stay, which are being trained.")
+
+
 def evaluate_published(data: Path | None, weights: Path | None, rows: list[str], **options: Any) -> None:
     """Scores the public weights of Table 9's rows, and prints them beside the paper's numbers.
 

@@ -31,7 +31,7 @@ from ghostlib.training.progress import NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("zoo", "count", "time", "convert", "export", "train", "evaluate", "measure", "rates", "execute", "profile",
-            "site", "readme", "mmdet")
+            "site", "readme", "plan", "runs", "mmdet")
 
 
 def invoke(*arguments) -> str:
