@@ -27,12 +27,15 @@ class Measured:
         losses: the same of the log-loss on the test images, in nats.
         correct: cell -> seed -> which test images are right, (images,) booleans.
         teachers: a teacher -> the top-1 (%) of its stand-in.
+        diverged: cells of which a seed diverged -> these seeds. Nothing else holds such a cell: of the seeds that did
+            not diverge it would be too good.
     """
 
     accuracies: Mapping[str, pd.DataFrame]
     losses: Mapping[str, pd.DataFrame]
     correct: Mapping[Cell, Mapping[int, np.ndarray]]
     teachers: Mapping[str, float]
+    diverged: Mapping[Cell, Sequence[int]]
 
     @classmethod
     def load(cls, folder: str | Path, files: Mapping[str, pd.DataFrame]) -> Self:
@@ -41,8 +44,13 @@ class Measured:
         Raises:
             ValueError: a file holds a seed of a cell twice, or correct/ is of other trainings than runs/.
         """
-        accuracies = measured.accuracies(files)
-        return cls(accuracies, measured.losses(files), measured.correct(folder, accuracies), measured.teachers(folder))
+        accuracies, losses, diverged = measured.accuracies(files), measured.losses(files), measured.diverged(files)
+        correct = measured.correct(folder, accuracies)
+        of_table = {table: [cell[1:] for cell in diverged if cell[0] == table] for table in accuracies}
+        accuracies, losses = ({table: frame.drop(columns=of_table[table], errors="ignore")
+                               for table, frame in found.items()} for found in (accuracies, losses))
+        correct = {cell: seeds for cell, seeds in correct.items() if cell not in diverged}
+        return cls(accuracies, losses, correct, measured.teachers(folder), diverged)
 
 
 @dataclass(frozen=True)

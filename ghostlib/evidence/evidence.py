@@ -100,6 +100,8 @@ def _measured(contrast: Contrast, cells: Sequence[Cell], values: Measured, rule:
     """A contrast of the cells, one of so many comparisons, or why there is none."""
     if len(contrast.seeds):
         return contrast.record(rule, comparisons, bound)
+    if lost := [cell for cell in cells if cell in values.diverged]:
+        return {"note": f"{', '.join(_named(cell) for cell in lost)}: a training diverged."}
     absent = [table for table in dict.fromkeys(cell[0] for cell in cells) if table not in values.accuracies]
     have = "both" if len(cells) == 2 else "all"
     return {"note": _no_file(*absent) if absent else f"runs/{cells[0][0]}.csv: no seed has {have} cells."}

@@ -66,6 +66,12 @@ def correct(folder: str | Path, accuracies: Mapping[str, pd.DataFrame]
     return found
 
 
+def diverged(measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str, str], list[int]]:
+    """(table, row, column) -> the seeds of that cell that diverged, where some did."""
+    return {(name, *cell): sorted(seeds) for name, rows in _experiments(measured).items()
+            for cell, seeds in rows[rows["metric"] == places.DIVERGED].groupby(["row", "column"])["seed"]}
+
+
 def teachers(folder: str | Path) -> dict[str, float]:
     """Top-1 (%) on the test images of each stand-in, by the teacher that it stands in for; empty if there are none."""
     path = Path(folder, "teachers.csv")

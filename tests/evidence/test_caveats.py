@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ghostlib.evidence import evidence, stats, verdicts
@@ -90,3 +91,16 @@ def test_a_caveat_does_not_deny_its_verdict(tmp_path):
     tried = verdicts.judge(evidence.evidence(tmp_path)).query("verdict != 'not attempted'")
     assert not tried["reason"].str.contains("not tested|not judged", regex=True).any()
     assert judged(tmp_path, "latency-mobilevit")["verdict"] == "confirmed"
+
+
+def test_a_cell_of_which_a_seed_diverged_decides_nothing_and_the_reason_says_so(tmp_path):
+    cells = {(row, width): [70.0, 71.0, 72.0] for row in ("w/o ReP", "w/ ReP") for width in WIDTHS}
+    write(tmp_path, "table_1", cells | {("w/ ReP", "1.3×"): [99.0, 99.0, np.nan]})
+    path = tmp_path / "runs" / "table_1.csv"
+    rows = pd.read_csv(path)
+    lost = rows.iloc[:1].assign(row="w/ ReP", column="1.3×", seed=2, metric="diverged", value=1)
+    pd.concat([rows, lost]).to_csv(path, index=False)
+    found = evidence.evidence(tmp_path).query("claim == 'reparam-helps'")
+    told = dict(zip(found["comparison"], found["note"], strict=True))
+    assert told["w/ ReP over w/o ReP (1.3×)"] == "Table 1, w/ ReP, 1.3×: a training diverged."
+    assert judged(tmp_path, "reparam-helps")["verdict"] != "confirmed"

@@ -18,8 +18,9 @@ from ghostlib.models.reparam import RepConv
 from ghostlib.runs import engines
 from ghostlib.runs.classifier import load_network
 from ghostlib.runs.store import Store
-from ghostlib.training import checkpoint, loop, views
+from ghostlib.training import arm, checkpoint, loop, views
 from ghostlib.training.evaluate import evaluate
+from ghostlib.training.meter import Meter
 from ghostlib.training.progress import NonFiniteLoss
 
 FINAL_FILES = ("weights.safetensors", "ema.safetensors", "metrics.json")
@@ -162,6 +163,18 @@ def test_validation_can_be_rarer_and_changes_no_training(make_run, store, tiny):
         assert scored == {1: [1, 2, 3], 2: [2], None: []}[every]
         weights.append((store.folder(run) / "weights.safetensors").read_bytes())
     assert weights[0] == weights[1] == weights[2]
+
+
+def test_an_epoch_is_closed_before_its_validation(make_run, store, monkeypatch):
+    """As on an accelerator, whose values are read now and then: no speed counts the time that scoring took."""
+    score, seen = loop._score, []
+    monkeypatch.setattr(arm, "Meter", lambda steps, report, every, *others: Meter(steps, report, 50, *others))
+    monkeypatch.setattr(loop, "_score", lambda arms, parts: (
+        seen.append([of.meter.pending for of in arms]), score(arms, parts)))
+    reported = []
+    store.ensure(make_run(branches=0), lambda progress: reported.append((progress.step, progress.val_top1 is None)))
+    assert seen == [[[]]] * 4  # after three epochs, and in the end
+    assert reported == [(3, True), (3, False), (6, True), (6, False), (9, True), (9, False)]
 
 
 def test_what_is_scored_is_folded_and_scores_as_the_training_form_does(make_run, store, tiny):
