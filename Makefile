@@ -5,15 +5,17 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site sessions browse test test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
+.PHONY: help setup repro site sessions browse test faults test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv from requirements.lock and install ghostlib into it, once
 
+# An unpacked archive has no history, and DVC must not look for one.
 repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first (PROFILE=fashion)
 	$(if $(PROFILE),$(BIN)/python -m ghostlib profile $(PROFILE))
+	@test -e .git || $(BIN)/dvc config --local core.no_scm true
 	PATH="$(CURDIR)/$(BIN):$$PATH" DVC_NO_ANALYTICS=1 $(BIN)/dvc repro $(ARGS)
 
 site: setup ## Build the pages of the results there are, results/<profile>/site; PROFILE=name (digits)
@@ -28,6 +30,9 @@ browse: setup ## Open JupyterLab on the notebooks
 
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: setup ## Strike N tiny trainings (60) with faults, compare what goes on to the bit, and write docs/faults.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(N),60)
 
 bench: setup ## Time the training step, a grid, what is deployed, and the loader; ARGS goes to the first
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
