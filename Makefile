@@ -5,7 +5,7 @@ PROFILE ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup repro site sessions browse test faults test-library test-networks test-mmdet-3.3 bench bench-gpu lock lint clean
+.PHONY: help setup repro site sessions browse test faults test-library test-networks test-cluster test-mmdet-3.3 bench bench-gpu lock lint clean
 
 help: ## List the targets (this is what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-library: setup ## Install the wheel into clean environments, old and new, a
 
 test-networks: setup ## Try the branches on 74 networks of timm and torchvision, minutes, and write docs/networks.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/networks.py docs/networks.md
+
+test-cluster: setup ## Run the tests of the Ray engine, the long ones, too
+	GHOSTLIB_LONG=1 $(BIN)/python -m pytest tests/runs/test_cluster.py $(ARGS)
 
 test-mmdet-3.3: .venv-mmdet-3.3/.installed ## Run detection's tests with the original MMDetection 3.3 in place of its fork
 	.venv-mmdet-3.3/bin/python -m pytest tests/mmdet tests/detection $(ARGS)

@@ -26,6 +26,8 @@ pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 from ghostlib.runs import cluster  # noqa: E402
 
+LONG = pytest.mark.skipif(not os.environ.get("GHOSTLIB_LONG"), reason="half a minute and more: make test-cluster")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -157,6 +159,7 @@ def test_a_node_killed_in_mid_grid_costs_no_run_and_trains_none_twice(nodes, sto
     assert victims
 
 
+@LONG
 def test_the_grid_of_a_killed_command_stops_and_the_same_command_goes_on(nodes, store):
     # It has a cluster of its own, which goes with it.
     code = ("import sys; from ghostlib.runs import engines; from ghostlib.runs.store import Store\n"
@@ -178,6 +181,7 @@ def test_the_grid_of_a_killed_command_stops_and_the_same_command_goes_on(nodes, 
     assert [len(lines(store, job, "ends")) for job in jobs] == [1, 1]
 
 
+@LONG
 def test_classifiers_on_nodes_are_those_of_this_process_to_the_bit(nodes, make_run, store, tmp_path):
     student = make_run(branches=0, epochs=1, teacher="weak")
     alone = Store(tmp_path / "alone")
