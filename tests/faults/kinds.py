@@ -242,13 +242,15 @@ def lost_rank(case: Case) -> None:
         assert torchrun(case).wait() == 0, "undisturbed it did not end"
         case.whole.of_two = case.content()
         case.clear()
-    agent, states = torchrun(case), case.rng.randint(1, 2)
-    while len(case.states()) < states and agent.poll() is None:
-        time.sleep(0.02)
-    time.sleep(case.rng.random() * case.whole.seconds / 2)
-    ranks = below(agent.pid)
-    if ranks:
-        case.rng.choice(ranks).kill()
-    agent.wait()
-    gone(ranks)
+    while True:
+        agent, states = torchrun(case), case.rng.randint(1, 2)
+        while len(case.states()) < states and agent.poll() is None:
+            time.sleep(0.02)
+        time.sleep(case.rng.random() * case.whole.seconds / 2)
+        if ranks := below(agent.pid):
+            case.rng.choice(ranks).kill()
+        gone(ranks)
+        if agent.wait():
+            break
+        case.clear()  # it had trained all
     assert torchrun(case).wait() == 0, "it did not go on"
