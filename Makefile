@@ -16,6 +16,7 @@ setup: .venv/.installed ## Make .venv from requirements.lock and install ghostli
 repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first (PROFILE=fashion)
 	$(if $(PROFILE),$(BIN)/python -m ghostlib profile $(PROFILE))
 	@test -e .git || $(BIN)/dvc config --local core.no_scm true
+	$(if $(filter-out digits,$(PROFILE)),$(BIN)/python -m ghostlib plan $(PROFILE))
 	PATH="$(CURDIR)/$(BIN):$$PATH" DVC_NO_ANALYTICS=1 $(BIN)/dvc repro $(ARGS)
 
 site: setup ## Build the pages of the results there are, results/<profile>/site; PROFILE=name (digits)

@@ -254,6 +254,8 @@ def time_kinds(trainings: Sequence[Training], known: Mapping[Kind, Took], images
         tasks.setdefault(training.views, (timing.views, (training.job, images)))
         if training.answers:
             tasks.setdefault(training.answers, (timing.teacher, (training.job,)))
+    if not tasks:
+        return {}
     with ProcessPoolExecutor(at_a_time, engines.context(), max_tasks_per_child=1) as pool:
         waiting = {pool.submit(task, *arguments): kind for kind, (task, arguments) in tasks.items()}
         ended = tqdm(as_completed(waiting), "timing steps", len(waiting), unit="kind", leave=False)

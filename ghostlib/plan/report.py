@@ -84,8 +84,8 @@ def _timed(left: Sequence[Training], costs: Costs, device_type: str) -> dict[str
         return dict.fromkeys(names, "") | ({"known from": "not timed"} if left else {})
     steps = sorted(step for training in known if (step := costs.step(training)) is not None)
     timed, memory = sum(training.kind not in costs.took for training in known), max(map(costs.memory, known))
-    values = {"s a step": " to ".join(dict.fromkeys(f"{step:.2g}" for step in (*steps[:1], *steps[-1:]))),
-              "process hours": f"{sum(map(costs.own, known)) / 3600:.2f}",
+    values = {"s a step": " to ".join(dict.fromkeys(_number(step) for step in (*steps[:1], *steps[-1:]))),
+              "process hours": _number(sum(map(costs.own, known)) / 3600),
               "GPU memory (GB)": f"{memory / 1e9:.1f}" if memory else "",
               "known from": "timing" if timed == len(known) else "finished ones" if not timed else "both"}
     return {name: values[name] for name in names}
@@ -115,4 +115,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} seconds"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 730 else f"{days / 365.25:.0f} years"
+
+
+def _number(value: float) -> str:
+    """Two digits of a small one, all of a large one."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from ghostlib.training.images import Images
 
 CALLS = 3  # timed after one that is not; their median counts
-# On a CPU a pass of more pixels than eight images of ImageNet's takes seconds: fewer are timed, and scaled up.
-CPU_PIXELS = 8 * 224**2
+ENOUGH = 4.0  # seconds: after that one call is as good as three
+# On a CPU a pass of more pixels than four images of ImageNet's takes seconds: fewer are timed, and scaled up.
+CPU_PIXELS = 4 * 224**2
 CPU_PASS = 64  # images; the loop's own limit where a profile names none
 # Steps of a detector: with worker processes the first come from their queue, so more go by, and the mean counts.
 DETECTOR_STEPS = {"cpu": (1, 3), "other": (10, 20)}
@@ -218,6 +219,8 @@ def _median(act: Callable[[], Any], device: torch.device, calls: int = CALLS, wa
         if device.type != "cpu":
             torch.accelerator.synchronize()
         taken.append(time.perf_counter() - start)
+        if len(taken) > warm and sum(taken) > ENOUGH:
+            break
     return statistics.median(taken[warm:])
 
 

@@ -64,7 +64,7 @@ def test_views_and_a_teacher_s_answers_are_timed(make_run):
 
 
 @pytest.mark.parametrize(("batch", "size", "most", "images"), [
-    (32, 33, None, 32), (512, 64, None, 64), (2048, 224, None, 8), (512, 64, 16, 16), (2, 1000, None, 2)])
+    (32, 33, None, 32), (512, 33, None, 64), (2048, 224, None, 4), (512, 64, 16, 16), (512, 1000, None, 2)])
 def test_a_step_of_large_images_is_scaled_up_from_a_few_on_a_cpu(tiny, batch, size, most, images):
     profile = tiny.model_copy(update={"image_size": size, "pass_images": most})
     assert timing._images_of_a_pass(batch, profile, lambda images: None) == images

@@ -51,7 +51,7 @@ def test_the_words_say_how_many_how_long_how_large_and_what_is_missing(params, s
     words = report.text(plan, made_up(plan), ["COCO: not found"], price=36)
     lines = [line.split() for line in words.splitlines()]
     assert ["rates", "ghostnetv2_100", "8", "0", "8", "1", "0.02", "timing"] in lines
-    assert ["teachers", "resnet10", "2", "0", "2", "1", "0.00", "timing"] in lines
+    assert ["teachers", "resnet10", "2", "0", "2", "1", "0.0042", "timing"] in lines
     assert "14 trainings wanted, 0 finished, 14 left." in words
     # 3 + 12 steps of teachers, 4 × 9 and 8 × 9
     assert "Time left: 2 minutes (classifiers 51 seconds, rates 72 seconds); at 36 EUR an hour 1.23 EUR." in words
@@ -98,7 +98,8 @@ def test_bytes_are_of_weights_averages_and_states(params, store):
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(42, "42 seconds"), (1980, "33 minutes"), (5400, "1.5 hours"),
-                                               (100_000, "27.8 hours"), (864_000, "10.0 days")])
+                                               (100_000, "27.8 hours"), (864_000, "10.0 days"),
+                                               (8e9, "254 years")])
 def test_durations_are_in_a_reader_s_unit(seconds, told):
     assert report.duration(seconds) == told
 
