@@ -1,10 +1,11 @@
-"""Figures: the paper's numbers and ours in panels side by side, never on one axis."""
+"""Figures: the paper's numbers and ours in panels side by side, at one scale, never on one axis."""
 
 from __future__ import annotations
 
 import io
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,92 +13,109 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from ghostlib.exhibits import noise
+from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, Mark, abridged, marks, shades
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.files import write_atomic
 
-# Fixed so that the same numbers give the same file.
-STYLE = {"svg.hashsalt": "ghostlib", "svg.fonttype": "none", "figure.dpi": 100, "savefig.dpi": 150,
-         "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-# seaborn's "whitegrid" and "colorblind", without the second that importing seaborn takes.
-GRID_STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": ".8", "axes.labelcolor": ".15",
-              "grid.color": ".8", "lines.solid_capstyle": "round", "patch.edgecolor": "w",
-              "patch.force_edgecolor": True, "text.color": ".15", "xtick.bottom": False, "xtick.color": ".15",
-              "ytick.color": ".15", "ytick.left": False}
-_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
-
-ACCURACIES = {"accuracy": "accuracy on training views (%)", "val_top1": "top-1 on validation images (%)"}
-
-
-def colors(count: int) -> list[str]:
-    """So many colours that colour-blind readers tell apart; beyond ten they repeat."""
-    return [_COLORS[i % len(_COLORS)] for i in range(count)]
+SPAN = 5.0  # points that a vertical axis shows at least: what fills it is then no single image
+_PANEL = (3.9, 3.1)  # inches, without what stands around it
+# Columns of learning curves -> what the vertical axis shows; those with the same words share a panel.
+LEARNED = {"accuracy": "top-1 accuracy (%)", "val_top1": "top-1 accuracy (%)", "loss": "loss (nats)",
+           "val_loss": "loss (nats)"}
 
 
 def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
             labels: Mapping[str, str] | None = None, metric: str = TOP1_METRIC,
-            y_label: str = "top-1 accuracy (%)", data: str = "ImageNet") -> Figure:
-    """A metric over a table's columns, a line a row: the paper's panel (where it prints numbers) beside ours.
+            y_label: str = "top-1 accuracy (%)", data: str = "ImageNet",
+            correct: pd.DataFrame | None = None) -> Figure:
+    """A metric over a table's columns, a series a row: the paper's panel (where it prints numbers) beside ours.
+
+    Both panels show as many points, so that an effect is as high in one as in the other, and a grey bar shows which
+    differences may be chance. Lines run along numbers alone; kinds are dots. Where the paper prints nothing and ours
+    spread far, a second panel shows the uppermost points.
 
     Args:
         comparison: as `tables.compare` gives it.
         results: the same results in long format; every seed is drawn as a point.
         title: above all.
-        scale: at which scale ours was measured; under the title.
+        scale: at which scale ours was measured; under the title, abridged.
         x_label: what the horizontal axis shows.
         labels: what to call a row other than the paper does, e.g. a stand-in teacher.
         metric: which of the results' metrics.
         y_label: what the vertical axis shows.
         data: what the paper's numbers were measured on.
+        correct: which test images each training gets right, so that the bar covers these, too.
     """
-    comparison, results = (frame.replace({"row": dict(labels or {})}) for frame in (comparison, results))
-    measured = results[results["metric"] == metric]
-    rows, columns = comparison["row"].unique(), comparison["column"].unique()
-    x, line = ("row", "column") if len(rows) > len(columns) else ("column", "row")  # the longer axis is drawn along
-    published = comparison.dropna(subset="paper").rename(columns={"paper": "value"})
+    x, line = _axes_of(list(comparison["row"].unique()), list(comparison["column"].unique()))
     order, lines = list(comparison[x].unique()), list(comparison[line].unique())
-    panels = 1 if published.empty else 2
+    measured, published = results[results["metric"] == metric], comparison.dropna(subset="paper")
+    chance = noise.detectable(results, correct, metric)
+    low, high = _reach(comparison, measured)
+    span = max(SPAN, 1.15 * (high - low), 1.5 * np.nan_to_num(chance))
+    panels = [("measured here", "measured", _limits(low, high, span))]
+    if len(published):
+        span = max(span, 1.15 * np.ptp(published["paper"]))
+        around = _limits(published["paper"].min(), published["paper"].max(), span)
+        panels = [(f"the paper, on {data}", "paper", around), ("measured here", "measured", _limits(low, high, span))]
+    elif span > (near := max(SPAN, 1.5 * np.nan_to_num(chance))):
+        panels.append((f"the same, the uppermost {near:.2g} points", "measured", _limits(high - near, high, near)))
+    called = {label: (labels or {}).get(label, label) for label in (*order, *lines)}
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        figure, axes = plt.subplots(1, panels, figsize=(1 + 3.9 * panels, 4.4), squeeze=False, layout="constrained")
-        if panels == 2:
-            _panel(axes[0, 0], published, x, order, line, lines)
-            axes[0, 0].set_title(f"the paper, on {data}", loc="left")
-        _panel(axes[0, -1], measured, x, order, line, lines)
-        axes[0, -1].set_title("measured here" if panels == 2 else "measured here (the paper prints no numbers)",
-                              loc="left")
-        for axis in axes[0]:
-            axis.set(xlabel=x_label, ylabel=y_label)
-        if len(lines) > 1:
-            handles, names = axes[0, -1].get_legend_handles_labels()
-            fitting = max(1, 60 * panels // (max(map(len, names)) + 6))
-            figure.legend(handles, names, loc="outside lower center", ncols=min(fitting, len(lines)), frameon=False)
-        heading = "\n".join(_wrapped(text, 12 + 50 * panels) for text in (title, f"Measured at: {scale}"))
-        figure.suptitle(heading, x=0.01, ha="left", fontsize=9)
+        figure, axes = plt.subplots(1, len(panels), figsize=(1 + _PANEL[0] * len(panels), _PANEL[1] + 1.3),
+                                    squeeze=False, layout="constrained")
+        for axis, (heading, source, limits) in zip(axes[0], panels, strict=True):
+            _panel(axis, comparison, measured, source, (x, order), (line, lines))
+            axis.set(xlabel=x_label, ylabel=y_label, ylim=limits)
+            axis.set_xticks(axis.get_xticks(), [called[label] for label in order])
+            axis.set_title(heading, loc="left")
+            if source == "measured" and chance > 0:
+                bottom = limits[0] + 0.03 * (limits[1] - limits[0])
+                axis.vlines(0.975, bottom, bottom + chance, color=NOISE, lw=7, transform=axis.get_yaxis_transform())
+        if not len(published):
+            axes[0, 0].set_title("measured here (the paper prints no numbers)", loc="left")
+        _legend(figure, {called[label]: mark for label, mark in marks(lines).items()}, comparison, chance,
+                65 * len(panels))
+        letters = 12 + 50 * len(panels)
+        told = abridged(scale, letters - 14)
+        figure.suptitle("\n".join(_wrapped(text, letters) for text in (title, f"Measured at: {told}")), x=0.01,
+                        ha="left", fontsize=9)
     plt.close(figure)
     return figure
 
 
-def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = ACCURACIES) -> Figure:
-    """Quantities over the epochs, a panel each, their means over the seeds, a line a cell.
+def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = LEARNED) -> Figure:
+    """Quantities over the epochs, their means over the seeds: solid in training, dashed on validation images.
 
     Args:
         history: as `measures.classifiers.read_curves` gives it.
         title: above it.
-        quantities: columns of `history` -> what the vertical axes show; those without values are left out.
+        quantities: columns of `history` -> what the vertical axes show; those without values are left out. The names
+            of what was measured on validation images begin with `val_`.
     """
-    cells = list(history.groupby(["row", "column"], sort=False))
     drawn = [name for name in quantities if name in history and history[name].notna().any()]
+    panels = list(dict.fromkeys(quantities[name] for name in drawn))
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        figure, axes = plt.subplots(1, len(drawn), figsize=(4.6 + 3.9 * len(drawn), 3.9), squeeze=False,
+        figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.9 * len(panels), 3.9), squeeze=False,
                                     layout="constrained")
-        for axis, name in zip(axes[0], drawn, strict=True):
-            for ((row, column), of_cell), color in zip(cells, _rainbow(len(cells)), strict=True):
+        for name in drawn:
+            axis, validated = axes[0, panels.index(quantities[name])], name.startswith("val_")
+            for (label, color), (_, of_cell) in zip(_runs(history), history.groupby(["row", "column"], sort=False),
+                                                    strict=True):
                 means = of_cell.groupby("epoch")[name].mean().dropna()
-                axis.plot(means.index, means, marker="o", color=color, label=f"{row}, {column}")
+                axis.plot(means.index, means, color=color, label=None if validated else label, lw=1.3,
+                          ls=(0, (3, 1.5)) if validated else "-", marker="o" if len(means) == 1 else "")
             axis.set(xlabel="epoch", ylabel=quantities[name])
             axis.xaxis.get_major_locator().set_params(integer=True)
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=7)
+        handles, names = axes[0, -1].get_legend_handles_labels()
+        if any(name.startswith("val_") for name in drawn):
+            handles += [Line2D([], [], color="0.3"), Line2D([], [], color="0.3", ls=(0, (3, 1.5)))]
+            names += ["in training", "on validation images"]
+        figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=7, title=_seeds(history),
+                      title_fontsize=7, alignment="left")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
 
@@ -117,23 +135,30 @@ def write(figure: Figure, folder: str | Path, name: str) -> None:
     write_atomic(Path(folder) / f"{name}.svg", _bytes(figure, "svg"))
 
 
-def show(figure: Figure, folder: str | Path, name: str) -> None:
-    """Writes <name>.png and <name>.svg, and displays the former with its name in the output's metadata."""
+def show(figure: Figure, folder: str | Path, name: str, alt: str = "") -> None:
+    """Writes <name>.png and <name>.svg, and displays the former with its name in the output's metadata.
+
+    Args:
+        figure: what to show.
+        folder: where to write it.
+        name: of the files.
+        alt: what is to be seen in it, for a reader who does not see it.
+    """
     write(figure, folder, name)
-    _display(figure, (Path(folder) / f"{name}.png").read_bytes(), {"figure": name})
+    _display(figure, (Path(folder) / f"{name}.png").read_bytes(), alt, {"figure": name})
 
 
-def display(figure: Figure) -> None:
-    """Displays a figure that is written nowhere else."""
-    _display(figure, _bytes(figure, "png"), {})
+def display(figure: Figure, alt: str = "") -> None:
+    """Displays a figure that is written nowhere else; `alt` as for `show`."""
+    _display(figure, _bytes(figure, "png"), alt, {})
 
 
-def _display(figure: Figure, png: bytes, metadata: dict[str, str]) -> None:
+def _display(figure: Figure, png: bytes, alt: str, metadata: dict[str, str]) -> None:
     from IPython.display import Image
     from IPython.display import display as display_object
 
     width = round(figure.get_figwidth() * STYLE["figure.dpi"])  # a CSS pixel is a dot of the screen, not of the file
-    display_object(Image(png, width=width), metadata=metadata)
+    display_object(Image(png, width=width, alt=alt or None), metadata=metadata)
 
 
 def _bytes(figure: Figure, form: str) -> bytes:
@@ -144,22 +169,87 @@ def _bytes(figure: Figure, form: str) -> bytes:
     return content.getvalue()
 
 
-def _panel(axis: Axes, values: pd.DataFrame, x: str, order: list[str], line: str, lines: list[str]) -> None:
-    """A line a label of `line` through the means over the seeds, and a dot a seed."""
-    for label, color in zip(lines, colors(len(lines)), strict=True):
-        points = values[values[line] == label]
-        means = points.groupby(x)["value"].mean().reindex(order)
-        axis.plot(range(len(order)), means, marker="o", color=color, label=label)
-        axis.scatter(points[x].map(order.index), points["value"], color=color, s=14, alpha=0.5)
+def _axes_of(rows: Sequence[str], columns: Sequence[str]) -> tuple[str, str]:
+    """Which of "row" and "column" runs along the horizontal axis, and which one is series: numbers, else the longer."""
+    numeric = [_places(labels) is not None for labels in (rows, columns)]
+    along_rows = numeric[0] if numeric[0] != numeric[1] else len(rows) > len(columns)
+    return ("row", "column") if along_rows else ("column", "row")
+
+
+def _places(labels: Sequence[str]) -> np.ndarray | None:
+    """Where labels that are numbers, as τ=2 or 1.0×, lie on an axis; None for kinds. (labels,)"""
+    found = [re.fullmatch(r"(?:\w=)?([\d.]+)(?:×| px)?", label) for label in labels]
+    if not all(found) or len(found) < 2:
+        return None
+    values = np.array([float(match.group(1)) for match in found])
+    if 0.9 <= min(values) and max(values) < 1:  # decays: what counts is how far they are from one
+        return -np.log10(1 - values)
+    return np.log10(values) if max(values) > 12 * min(values) else values
+
+
+def _reach(comparison: pd.DataFrame, measured: pd.DataFrame) -> tuple[float, float]:
+    """The lowest and the highest that is drawn of ours: means with their standard deviations, and seeds."""
+    sd = comparison["sd"].fillna(0)
+    drawn = pd.concat([comparison["measured"] - sd, comparison["measured"] + sd, measured["value"]]).dropna()
+    return (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
+
+
+def _limits(low: float, high: float, span: float) -> tuple[float, float]:
+    """So many points around the middle, and hardly more than 100 %."""
+    top = min((low + high + span) / 2, max(100 + span / 20, high))
+    return top - span, top
+
+
+def _panel(axis: Axes, comparison: pd.DataFrame, measured: pd.DataFrame, source: str, along: tuple[str, list[str]],
+           series: tuple[str, list[str]]) -> None:
+    """A mark a cell, beside one another where they share a place; a line through them where the axis has numbers."""
+    (x, order), (line, lines) = along, series
+    places = _places(order)
+    at, style = (np.arange(len(order)), "none") if places is None else (places, "-")
+    step = np.diff(at).min(initial=1.0) if len(at) < 2 else np.diff(np.sort(at)).min()
+    for i, (label, mark) in enumerate(marks(lines).items()):
+        cells = comparison[comparison[line] == label].set_index(x).reindex(order)
+        beside = at + min(0.12, 0.5 / len(lines)) * step * (i - (len(lines) - 1) / 2)
+        ours = source == "measured"
+        axis.errorbar(beside, cells[source], cells["sd"] if ours else None, color=mark.color, marker=mark.marker,
+                      ls=style, lw=1.2, elinewidth=1, ms=6, mfc=mark.color if ours else "white", mew=1.2, zorder=3)
+        if ours and (cells["seeds"] > 1).any():
+            seeds = measured[measured[line] == label]
+            axis.scatter(beside[seeds[x].map(order.index)], seeds["value"], color=mark.color, s=5, alpha=0.5, lw=0)
     long = max(map(len, order)) > 12
-    axis.set_xticks(range(len(order)), order, rotation=25 if long else 0, ha="right" if long else "center")
-    axis.set_xlim(-0.3, len(order) - 0.7)
+    axis.set_xticks(at, order, rotation=25 if long else 0, ha="right" if long else "center")
+    axis.set_xlim(at[0] - 0.5 * step, at[-1] + (0.5 if places is None else 0.75) * step)
     axis.grid(axis="x", visible=False)
 
 
-def _rainbow(count: int) -> np.ndarray:
-    """More colours than tell apart by themselves; neighbours in the legend are neighbours in colour. (count, 4)"""
-    return plt.colormaps["turbo"](np.linspace(0.05, 0.95, count))
+def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame, chance: float, letters: int) -> None:
+    """What the marks, the whiskers and the grey bar mean, below the panels."""
+    handles = {name: Line2D([], [], color=mark.color, marker=mark.marker, ls="", label=name)
+               for name, mark in named.items()} if len(named) > 1 else {}
+    seeds = int(comparison["seeds"].max())
+    said = f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
+    handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
+    if chance > 0:
+        told = f"a difference that chance may be: up to {chance:.1f} points"
+        handles[told] = Line2D([], [], color=NOISE, lw=7, solid_capstyle="butt")
+    fitting = max(1, letters // (max(map(len, handles)) + 6))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False,
+                  ncols=min(fitting, len(handles)), fontsize=8)
+
+
+def _runs(history: pd.DataFrame) -> list[tuple[str, str]]:
+    """The name and the colour of each cell's curve: a series has its colour, and along it the shades deepen."""
+    cells = history[["row", "column"]].drop_duplicates()
+    x, line = _axes_of(list(cells["row"].unique()), list(cells["column"].unique()))
+    order, lines = list(cells[x].unique()), list(cells[line].unique())
+    colors = {label: shades(mark.color, len(order)) for label, mark in marks(lines).items()}
+    told = [name for name in ("row", "column") if cells[name].nunique() > 1] or ["row"]
+    return [(" · ".join(cell[told]), colors[cell[line]][order.index(cell[x])]) for _, cell in cells.iterrows()]
+
+
+def _seeds(history: pd.DataFrame) -> str:
+    seeds = sorted(history["seed"].unique())
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
 
 
 def _wrapped(text: str, width: int) -> str:
