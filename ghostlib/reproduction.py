@@ -77,13 +77,15 @@ def site(profile: Profile) -> None:
 
 @app.command(epilog=ROOT_HELP)
 def readme(profile: Profile = "digits") -> None:
-    """Put the summary of a profile's report into README.md."""
-    from ghostlib.evidence.report import insert
+    """Put what came out at a profile's scale into README.md: the answer in brief, and the claims that matter."""
+    from ghostlib.evidence.summary import insert
     from ghostlib.files import write_atomic
 
     path = Path("README.md")
-    summary = Path("results", profile, "summary.md").read_text(encoding="utf-8")
-    write_atomic(path, insert(path.read_text(encoding="utf-8"), summary))
+    text = path.read_text(encoding="utf-8")
+    for name in ("answer", "summary"):
+        text = insert(text, name, Path("results", profile, f"{name}.md").read_text(encoding="utf-8"))
+    write_atomic(path, text)
 
 
 @app.command(epilog=ROOT_HELP)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 
-from ghostlib.evidence import cost, record
-from ghostlib.evidence.claim_tables import chapter, in_short, markdown, proxy_table, quantities, statements
+from ghostlib.evidence import cost, record, summary
+from ghostlib.evidence.claim_tables import chapter, markdown, proxy_table
 from ghostlib.evidence.findings import Findings
-from ghostlib.evidence.verdicts import Verdict
 from ghostlib.files import write_atomic
 from ghostlib.measures import places
 from ghostlib.paper import claims
 from ghostlib.training.profile import load_params, load_profile
 
-BEGIN, END = "<!-- summary of the digits results: begin -->", "<!-- summary of the digits results: end -->"
 _READING = """\
 The numbers of a claim are those of its weakest comparison, which decides; the mean of all stands in the reason.
 Differences of accuracy are points in the claim's favour, with a {confidence:g} % interval over paired seeds and, where
@@ -93,29 +90,8 @@ class Report(Findings):
         return "\n\n".join(("## Where the paper disagrees with itself, or cannot be followed", found,
                             "## What it cost", costs))
 
-    @property
-    def summary(self) -> str:
-        """summary.md, which README.md shows: the verdicts' counts, the headline claims and what else was decided.
-
-        Below the table stands what a reader must know of the claims that are confirmed.
-        """
-        total = self.counts.loc["all"]
-        counted = ", ".join(f"{total[verdict]} {verdict}" for verdict in Verdict)
-        headline = {claim.id for claim in claims.load()[1] if claim.headline}
-        decided = self.claims["verdict"].isin([Verdict.CONFIRMED, Verdict.CONTRADICTED])
-        chosen = self.claims[self.claims["id"].isin(headline) | decided]
-        table = quantities(chosen)[["Claim", "What decides", "Paper", "Ours"]].assign(
-            Claim=statements(chosen), Verdict=in_short(chosen))
-        weak = self.claims[(self.claims["verdict"] == Verdict.CONFIRMED) & (self.claims["but"] != "")]
-        notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
-                        for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
-        own = (self.claims["claimed_by"] == "us").sum()
-        return (f"{total['all']} claims at this scale, {own} of them ours and not the paper's: {counted}.\n\n"
-                f"{markdown(table)}\n"
-                + (f"\n{notes}" if notes else ""))
-
     def write(self) -> None:
-        """Writes report.md, summary.md, report.json, metrics.json and tables/claims.csv, evidence.csv and proxy.csv.
+        """Writes report, answer and summary as .md, report and metrics as .json; tables/{claims,evidence,proxy}.csv.
 
         Where no comparison has seeds enough for a p, the tables have no column for it.
         """
@@ -124,7 +100,8 @@ class Report(Findings):
             table = getattr(self, name).drop(columns=untested, errors="ignore")
             write_atomic(self.folder / "tables" / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         write_atomic(self.folder / "report.md", self.markdown)
-        write_atomic(self.folder / "summary.md", self.summary)
+        write_atomic(self.folder / "answer.md", summary.answer(self))
+        write_atomic(self.folder / "summary.md", summary.table(self))
         for name, content in (("report", record.full(self)), ("metrics", record.metrics(self))):
             write_atomic(self.folder / f"{name}.json",
                          json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
@@ -133,17 +110,4 @@ class Report(Findings):
 def load(profile_name: str) -> Report:
     """The report of results/<profile>."""
     profile = load_profile(profile_name, load_params())
-    return Report.gather(places.RESULTS / profile.name, profile)
-
-
-def insert(readme: str, summary: str) -> str:
-    """The README's text with `summary` between its two markers.
-
-    Raises:
-        ValueError: it does not have the markers, once each and in order.
-    """
-    block = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
-    text, found = block.subn(lambda _: f"{BEGIN}\n{summary}{END}", readme)
-    if found != 1:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each; put them where the summary goes")
-    return text
+    return Report.gather(places.folder(profile.name), profile)

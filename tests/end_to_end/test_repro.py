@@ -158,7 +158,7 @@ def test_the_pipeline(copy):
     verdicts = pd.read_csv(results / "tables/claims.csv").set_index("id")["verdict"]
     assert (verdicts["cosine-to-zero"], verdicts["detection-v3-beats-v2"]) == ("inconclusive", "not attempted")
     assert verdicts["v3-counts"] == "exact"
-    assert f"{len(verdicts)} claims" in (results / "summary.md").read_text()
+    assert f"{len(verdicts)} claims" in (results / "answer.md").read_text()
     assert (results / "site/notebooks/table_6.html").stat().st_size > 0
     assert set(pd.read_csv(results / "runs/table_6.csv")["run"]) <= {path.name for path in (copy / ".runs").iterdir()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ghostlib.evidence import claim_tables, cost, evidence, forest, report, verdicts
+from ghostlib.evidence import claim_tables, cost, evidence, forest, summary, verdicts
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import figures
 from ghostlib.paper import claims
@@ -40,7 +40,7 @@ def test_with_nothing_run_everything_is_reported_as_not_attempted(tmp_path):
     drawn, compared = forest.draw(found.claims, found.evidence, "tiny"), (found.claims["unit"] == "points").sum()
     assert not drawn.axes and drawn.texts[0].get_text() == (
         f"Not attempted at this scale: {compared} of the {compared} claims about differences of accuracy.")
-    assert f"{len(found.claims)} not attempted" in found.summary
+    assert f"| all | {len(found.claims)} | {len(found.claims)} |" in summary.answer(found)
 
 
 def test_every_claim_is_there_with_its_verdict_numbers_and_reason(three_seeds):
@@ -75,15 +75,27 @@ def test_what_a_scale_can_show_depends_on_its_seeds(tmp_path, three_seeds):
     assert "6 paired seeds" in judged(tmp_path).reach and "Below 6" not in judged(tmp_path).reach
 
 
-def test_the_summary_shows_the_headline_claims_the_decided_ones_and_every_count(three_seeds):
+def test_the_table_in_brief_shows_the_headline_claims_and_the_decided_ones(three_seeds):
     headline = {claim.statement for claim in claims.load()[1] if claim.headline}
     judged = three_seeds.claims
     decided = set(judged.loc[judged["verdict"].isin(["confirmed", "contradicted"]), "statement"])
-    assert 5 <= len(headline) <= 10 and decided - headline
-    assert all(statement in three_seeds.summary for statement in headline | decided)
-    assert sum(line.startswith("|") for line in three_seeds.summary.splitlines()) == 2 + len(headline | decided)
-    assert f"{three_seeds.counts.loc['all', 'exact']} exact" in three_seeds.summary
-    assert "](" not in three_seeds.summary  # a link cannot hold in two folders
+    assert 5 <= len(headline) <= 15 and decided - headline
+    text = summary.table(three_seeds)
+    assert all(statement in text for statement in headline | decided)
+    assert sum(line.startswith("|") for line in text.splitlines()) == 2 + len(headline | decided)
+    assert "](" not in text  # a link cannot hold in two folders
+
+
+def test_the_answer_counts_every_claim_and_names_what_held_and_what_failed(three_seeds):
+    text, judged = summary.answer(three_seeds), three_seeds.claims
+    held = judged["verdict"].isin(["exact", "confirmed"])
+    failed = judged[judged["verdict"] == "contradicted"]
+    assert "3 paired seeds" in text and f"{len(judged)} claims" in text and "](" not in text
+    row = next(line for line in text.splitlines() if line.startswith("| all "))
+    assert row.startswith(f"| all | {held.sum()} | {len(failed)} |") and row.endswith(f"| {len(judged)} |")
+    assert text.count("**Held**") <= held.sum() and 0 < len(failed) == text.count("**Failed**") <= summary.FEW
+    for claim in failed.itertuples():
+        assert next(line for line in text.splitlines() if claim.statement.rstrip(".") in line).startswith("- **Failed**")
 
 
 def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
@@ -99,7 +111,7 @@ def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
         written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
         assert claim_tables.html(found.claims) == claim_tables.html(three_seeds.claims)
     assert written[0] == written[1]
-    assert {"report.md", "summary.md", "report.json", "metrics.json", "figures/claims.png", "figures/claims.svg",
+    assert {"report.md", "answer.md", "summary.md", "report.json", "metrics.json", "figures/claims.png", "figures/claims.svg",
             *(f"tables/{of}.csv" for of in ("claims", "evidence", "proxy"))} <= set(written[0])
     read = pd.read_csv(tmp_path / "first" / "tables" / "claims.csv")
     assert list(read.columns) == [column for column in verdicts.COLUMNS if column not in ("p", "p_holm")]
@@ -139,10 +151,10 @@ def test_the_row_of_a_weakly_confirmed_claim_says_so_and_the_summary_says_why(th
     ahead = {("GhostNetV3 1.0×", "Top-1 (%)"): [80, 81.5, 82], ("GhostNetV2 1.0×", "Top-1 (%)"): [70, 71, 72]}
     write(three_seeds.folder, "table_9", {(row.replace("1.0", width), column): values for (row, column), values in
                                           ahead.items() for width in ("1.0", "1.3", "1.6")})
-    summary = judged(three_seeds.folder).summary.splitlines()
-    row = next(line for line in summary if line.startswith("| At each of three widths"))
+    lines = summary.table(judged(three_seeds.folder)).splitlines()
+    row = next(line for line in lines if line.startswith("| At each of three widths"))
     assert row.endswith("| confirmed (3 seeds), but over a rival that may be weak |")
-    note = next(line for line in summary if line.startswith("- At each of three widths"))
+    note = next(line for line in lines if line.startswith("- At each of three widths"))
     assert "*Confirmed (3 seeds), but over a rival that may be weak:*" in note and "by RMSProp" in note
 
 
@@ -165,8 +177,10 @@ def test_a_verdict_by_few_seeds_is_shown_with_their_number_wherever_it_is_shown_
         step = [70 + i / 10 for i in range(seeds)]
         write(tmp_path, "table_6", cosine(step, [80 + i / 5 for i in range(seeds)], [74.9] * seeds))
         found = judged(tmp_path)
-        row = next(line for line in found.summary.splitlines() if line.startswith("| A cosine schedule, to zero"))
+        row = next(line for line in summary.table(found).splitlines() if line.startswith("| A cosine schedule, to zero"))
         assert row.endswith(f"| {said} |")
+        line = next(line for line in summary.answer(found).splitlines() if "A cosine schedule, to zero" in line)
+        assert line.startswith("- **Held** (3 seeds): " if seeds == 3 else "- **Held**: ")
         drawn = forest.draw(found.claims, found.evidence, "tiny").axes[0].get_yticklabels()
         text = " ".join(next(of.get_text() for of in drawn if "A cosine schedule, to zero" in of.get_text()).split())
         assert text.endswith("– confirmed (3 seeds)") == (seeds == 3)
@@ -181,7 +195,8 @@ def test_what_is_bounded_is_counted_and_told_as_data(tmp_path):
                                       enumerate([("step", 0), ("cosine_0", 0), ("cosine_1e-5", 0)])})
     found = judged(tmp_path)
     found.write()
-    assert found.counts.loc["accuracy", "bounded"] == 2 and "2 bounded" in found.summary
+    assert found.counts.loc["accuracy", "bounded"] == 2
+    assert summary.answer(found).count("**Too small to matter**") == 2
     assert json.loads((tmp_path / "metrics.json").read_bytes())["verdicts"]["bounded"] == 2
     told = {claim["id"]: claim for claim in json.loads((tmp_path / "report.json").read_bytes())["claims"]}
     claim = told["cosine-beats-step"]
@@ -267,24 +282,24 @@ def test_costs_that_were_not_recorded_are_not_invented(tmp_path):
 
 # -- what quotes the report
 
-def test_a_summary_replaces_what_is_between_the_markers_and_nothing_else():
-    readme = f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n"
+def test_a_text_replaces_what_is_between_its_markers_and_nothing_else():
+    readme = "above\n<!-- answer: begin -->\nold\n<!-- answer: end -->\nbelow\n"
     for _ in range(2):
-        readme = report.insert(readme, "new \\1 text\n")
-        assert readme == f"above\n{report.BEGIN}\nnew \\1 text\n{report.END}\nbelow\n"
-    with pytest.raises(ValueError, match="needs the lines <!-- summary"):
-        report.insert("no markers", "text")
+        readme = summary.insert(readme, "answer", "new \\1 text\n")
+        assert readme == "above\n<!-- answer: begin -->\nnew \\1 text\n<!-- answer: end -->\nbelow\n"
+    with pytest.raises(ValueError, match="needs the lines <!-- summary: begin"):
+        summary.insert(readme, "summary", "text")
 
 
-def test_the_readme_shows_the_committed_summary():
+@pytest.mark.parametrize("name", ["answer", "summary"])
+def test_the_readme_shows_what_is_committed(name):
     """A run of one's own may differ, e.g. in latencies: then the README speaks of the committed one."""
-    path = "results/digits/summary.md"
+    path = f"results/digits/{name}.md"
     committed = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True)
     if committed.returncode:
         pytest.skip(f"git knows no {path}")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert report.insert(readme, committed.stdout) == readme, (
-        "README.md is out of step; ghostlib readme")
+    assert summary.insert(readme, name, committed.stdout) == readme, "README.md is out of step; ghostlib readme"
 
 
 def test_what_the_reproducibility_report_names_is_there():

@@ -1,0 +1,93 @@
+"""The findings in brief: the first screen of README.md, and its table of the claims that matter."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from ghostlib.evidence.claim_tables import in_short, markdown, quantities, statements
+from ghostlib.evidence.findings import Findings
+from ghostlib.evidence.quantities import number
+from ghostlib.evidence.verdicts import Verdict
+from ghostlib.paper import claims
+
+FEW = 6  # claims of a kind that the answer lists whole; of more it lists the headlines
+# The verdicts as a reader first meets them, in the order of the answer.
+_WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED: "failed",
+          Verdict.BOUNDED: "too small to matter", Verdict.INCONCLUSIVE: "open", Verdict.NOT_ATTEMPTED: "not attempted"}
+
+
+def answer(found: Findings) -> str:
+    """answer.md: how many claims held, failed and are open, at which scale and by how many seeds, and the main ones."""
+    fewest, most = found.seeds
+    seeds = {0: "no accuracy measured", 1: "one seed a training"}.get(
+        most, f"{most} paired seeds" if fewest == most else f"{fewest} to {most} paired seeds")
+    own = (found.claims["claimed_by"] == "us").sum()
+    words = found.claims["verdict"].map(_WORDS)
+    columns = [word for word in dict.fromkeys(_WORDS.values()) if (words == word).any()]
+    counts = pd.crosstab(found.claims["subject"], words, margins=True, margins_name="all").reindex(
+        index=[subject for subject in (*claims.SUBJECTS, "all") if subject in {*found.claims["subject"], "all"}],
+        columns=[*columns, "all"])
+    decided = [_main(found.claims[words == word]) for word in columns if word not in ("open", "not attempted")]
+    return "\n".join((
+        f"{len(found.claims)} claims ({own} of them ours) at the scale of `{found.profile.name}`, {seeds}:", "",
+        markdown(counts.rename_axis("claims about").reset_index()), "",
+        *(f"- **{_WORDS[row.verdict].capitalize()}**{_few(row)}: {sentence}" for judged in decided
+          for row, sentence in zip(judged.itertuples(), _sentences(judged), strict=True)))) + "\n"
+
+
+def table(found: Findings) -> str:
+    """summary.md: the headline claims and whatever else was decided, with the numbers that decide.
+
+    Below the table stands what a reader must know of the claims that are confirmed.
+    """
+    decided = found.claims["verdict"].isin([Verdict.CONFIRMED, Verdict.BOUNDED, Verdict.CONTRADICTED])
+    chosen = found.claims[found.claims["id"].isin(_headlines()) | decided]
+    shown = quantities(chosen)[["Claim", "What decides", "Paper", "Ours", "Seeds"]].assign(
+        Claim=statements(chosen), Verdict=in_short(chosen))
+    weak = found.claims[(found.claims["verdict"] == Verdict.CONFIRMED) & (found.claims["but"] != "")]
+    notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
+                    for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
+    return f"{markdown(shown)}\n" + (f"\n{notes}" if notes else "")
+
+
+def insert(readme: str, name: str, text: str) -> str:
+    """The README's text with `text` between the markers of this name.
+
+    Raises:
+        ValueError: it does not have the markers, once each and in order.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    block = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    replaced, count = block.subn(lambda _: f"{begin}\n{text}{end}", readme)
+    if count != 1:
+        raise ValueError(f"README.md needs the lines {begin} and {end}, once each; put them where the text goes")
+    return replaced
+
+
+def _few(row: Any) -> str:
+    """How many seeds a verdict rests on, where they are few."""
+    return row.verdict.with_seeds(row.seeds, claims.load()[0]).removeprefix(row.verdict)
+
+
+def _main(judged: pd.DataFrame) -> pd.DataFrame:
+    headline = judged["id"].isin(_headlines())
+    return judged if len(judged) <= FEW or not headline.any() else judged[headline]
+
+
+def _headlines() -> set[str]:
+    return {claim.id for claim in claims.load()[1] if claim.headline}
+
+
+def _sentences(judged: pd.DataFrame) -> list[str]:
+    """Claims in words; one that failed with the two numbers, one that held with what a reader must know of it."""
+    said = []
+    for row, claim in zip(judged.itertuples(), statements(judged), strict=True):
+        beside = row.but
+        if row.verdict == Verdict.CONTRADICTED:
+            paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
+            beside = f"{row.comparison}: {paper}here {number(row.ours, row.unit)}"
+        said.append(claim if not beside else f"{claim.rstrip('.')} ({beside}).")
+    return said
