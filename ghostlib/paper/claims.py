@@ -174,8 +174,8 @@ def load() -> tuple[Rule, tuple[Claim, ...]]:
 
 
 def history() -> str:
-    """When the rule and the claims were fixed and what was changed since, as git shows it, in sentences."""
-    return _data()["history"].strip()
+    """Markdown: when the rule and the claims were fixed and what was changed since, as git shows it, as a list."""
+    return "\n".join(f"- {entry.strip()}" for entry in _data()["history"])
 
 
 def parse(values: Mapping[str, Any]) -> tuple[Rule, tuple[Claim, ...]]:

@@ -151,5 +151,6 @@ def test_the_history_of_the_rule_is_the_one_that_git_shows():
     if not (rule and fashion and digits):
         pytest.skip("this copy has no history")
     assert digits[0] < rule[0] < fashion[0]
-    assert f"committed on {rule[0]:%Y-%m-%d} at {rule[0]:%H:%M} UTC" in claims.history()
-    assert f"committed at {fashion[0]:%H:%M} that day" in " ".join(claims.history().split())
+    first = claims.history().splitlines()[0]
+    assert first.startswith(f"- {rule[0]:%Y-%m-%d}: ") and f"first committed at {rule[0]:%H:%M} UTC" in first
+    assert f"the first result of `fashion` followed at {fashion[0]:%H:%M}" in first
