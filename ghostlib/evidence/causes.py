@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import with_interval
-from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors, sentence
+from ghostlib.exhibits.figures import sentence
+from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, abridged, marks
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
@@ -75,24 +78,27 @@ def document(results: pd.DataFrame, profile: Profile) -> str:
 
 
 def figure(results: pd.DataFrame, profile: Profile) -> Figure:
-    """The gains with their intervals, a colour a row."""
+    """What every arm reaches, the plain network's too, and beside it what each has over that, with its interval."""
     if results.empty:
         return sentence(not_run(profile))
-    found = gains(results)
-    columns, rows = list(found["column"].unique()), list(found["row"].unique())
+    rule, _ = claims.load()
+    found, top1 = gains(results), results[results["metric"] == TOP1_METRIC]
+    reached = top1.groupby(["row", "column"], sort=False)["value"].agg(ours="mean", sd="std").reset_index()
+    reached = reached.assign(low=reached["ours"] - reached["sd"], high=reached["ours"] + reached["sd"])
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        drawn, axis = plt.subplots(figsize=(7.0, 3.4), layout="constrained")
-        axis.axhline(0, color="0.4", lw=1)
-        for index, (row, color) in enumerate(zip(rows, colors(len(rows)), strict=True)):
-            own = found[found["row"] == row]
-            places = own["column"].map(columns.index) + 0.12 * (index - (len(rows) - 1) / 2)
-            axis.vlines(places, own["low"], own["high"], color=color, lw=1.5)
-            axis.plot(places, own["ours"], "o", color=color, ms=5, label=row)
-        axis.set_xticks(range(len(columns)), columns)
-        axis.set_ylabel(f"points of top-1 over {PLAIN}")
-        axis.grid(axis="x", visible=False)
-        axis.legend(frameon=False, fontsize=8)
-        axis.set_title(TITLE, loc="left", fontsize=9)
+        drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), layout="constrained")
+        _panel(left, reached)
+        seeds = found["seeds"].min()
+        left.set_title(f"what each reaches (± standard deviation of {seeds} seeds)", loc="left", fontsize=9)
+        left.set_ylabel("top-1 accuracy (%)")
+        _panel(right, found)
+        right.axhline(0, color=marks([PLAIN])[PLAIN].color, lw=1)
+        right.axhspan(-rule.margin, rule.margin, color=NOISE, alpha=0.35, lw=0)
+        right.set_title(f"over {PLAIN}, with intervals; grey: ±{rule.margin:g} points", loc="left", fontsize=9)
+        right.set_ylabel("points of top-1")
+        handles, names = left.get_legend_handles_labels()
+        drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
+        drawn.suptitle(f"{TITLE}\nMeasured at: {abridged(profile.scale, 110)}", x=0.01, ha="left", fontsize=9)
     plt.close(drawn)
     return drawn
 
@@ -100,6 +106,19 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
 def not_run(profile: Profile) -> str:
     """Why there is nothing to show."""
     return f"Profile {profile.name!r} does not run this experiment; experiments.yaml says which profiles do."
+
+
+def _panel(axis: Axes, cells: pd.DataFrame) -> None:
+    """A mark a cell with its whisker, the rows beside one another in each column."""
+    columns, rows = list(cells["column"].unique()), list(cells["row"].unique())
+    for i, (row, mark) in enumerate(marks(rows).items()):
+        own = cells[cells["row"] == row]
+        places = own["column"].map(columns.index) + 0.14 * (i - (len(rows) - 1) / 2)
+        below, above = np.abs(own["ours"] - own["low"]), np.abs(own["high"] - own["ours"])
+        axis.errorbar(places, own["ours"], (below, above), color=mark.color, marker=mark.marker, ms=6, ls="",
+                      label=row)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.grid(axis="x", visible=False)
 
 
 def _listed(cells: pd.DataFrame) -> str:

@@ -6,23 +6,31 @@ import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ghostlib.evidence.verdicts import Verdict
-from ghostlib.exhibits.figures import STYLE, sentence
+from ghostlib.exhibits.figures import sentence
+from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, abridged
 from ghostlib.paper import claims as paper
 from ghostlib.paper.claims import Rule
 
+# The shape of each verdict, beside its colour.
+_MARKERS = {Verdict.EXACT: "o", Verdict.CONFIRMED: "o", Verdict.BOUNDED: "s", Verdict.CONTRADICTED: "X",
+            Verdict.INCONCLUSIVE: "D", Verdict.NOT_ATTEMPTED: "."}
+_OTHERS = "0.6"  # of the comparisons that do not decide
+_USUAL = 0.9  # of what was measured here lies within an axis, to which two thirds are added
+
 
 def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
-    """A row a claim. Small dots are its comparisons, the large one decides; in colour the verdict.
+    """A row a claim. Small dots are its comparisons, the large mark decides; its colour and shape are the verdict.
 
-    A verdict by few seeds is written out with their number. The grey band is the rule's margin. Claims that were not
-    attempted are counted below, and have no row.
+    A verdict by few seeds is written out with their number. The grey band is the rule's margin. What lies far beyond
+    all else is an arrow at the edge with its number. Claims that were not attempted are counted below, and have no row.
 
     Args:
         claims: as `verdicts.judge` gives it.
@@ -39,25 +47,26 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     claims = claims.assign(y=claims.index)
     rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
-    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE, "font.size": 8}):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 1.6 + 0.42 * len(claims)), sharey=True, layout="constrained")
+    with plt.rc_context({**GRID_STYLE, **STYLE, "font.size": 8}):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 2.0 + 0.42 * len(claims)), sharey=True, layout="constrained")
         for axis, source, title in zip(axes, ("paper", "ours"), ("the paper, on ImageNet", "measured here"),
                                        strict=True):
-            _panel(axis, claims, rows, source)
+            ends = claims[["low", "high"]].to_numpy().ravel() if source == "ours" else np.array([])
+            _panel(axis, claims, rows, source, ends)
             axis.set_title(title if claims[source].notna().any() else f"{title}: nothing", loc="left")
         intervals = claims.dropna(subset=["low", "high"])
         axes[1].hlines(intervals["y"], intervals["low"], intervals["high"], _colors(intervals), lw=2)
-        axes[1].axvspan(-rule.margin, rule.margin, color="0.93", zorder=0)
+        axes[1].axvspan(-rule.margin, rule.margin, color=NOISE, alpha=0.35, lw=0, zorder=0)
         axes[0].set_yticks(claims["y"], [_label(claim, rule) for claim in claims.itertuples()])
         axes[0].set_ylim(len(claims) - 0.4, -0.6)
-        handles = [Line2D([], [], color=verdict.color, marker="o", ls="", label=str(verdict))
-                   for verdict in Verdict if verdict in set(claims["verdict"])]
-        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+        inch = 1 / figure.get_figheight()  # of the figure; the legend stands in a strip above the line of the left out
+        figure.get_layout_engine().set(rect=(0, 0.75 * inch, 1, 1 - 0.75 * inch))
+        figure.legend(handles=_legend(claims, rule), loc="lower center", bbox_to_anchor=(0.5, 0.25 * inch), ncols=4,
+                      frameon=False)
         if not attempted.all():
             figure.supxlabel(left_out, x=0.01, ha="left", fontsize=8)
-        title = ("Differences of accuracy that the paper claims, the one that decides large, and in grey the margin of "
-                 f"±{rule.margin:g} points of top-1. Measured at: {scale}")
-        figure.suptitle(textwrap.fill(title, 130), x=0.01, ha="left", fontsize=9)
+        title = f"Differences of accuracy that the paper claims.\nMeasured at: {abridged(scale, 120)}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
 
@@ -69,12 +78,44 @@ def _label(claim: Any, rule: Rule) -> str:
     return textwrap.fill(statement if verdict == claim.verdict else f"{statement} – {verdict}", 62)
 
 
-def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:
+def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str, ends: np.ndarray) -> None:
+    values = np.concatenate([rows[source], claims[source], ends])
+    low, high = _limits(values, _USUAL if source == "ours" else 1.0)
     axis.axvline(0, color="0.4", lw=1)
-    axis.scatter(rows[source], rows["y"], s=7, color="0.7", zorder=2)
-    axis.scatter(claims[source], claims["y"], s=26, color=_colors(claims), zorder=3)
-    axis.set_xlabel("points in the claim's favour")
+    axis.scatter(rows[source], rows["y"], s=9, color=_OTHERS, zorder=2)
+    for verdict, of_verdict in claims.groupby("verdict"):
+        axis.scatter(of_verdict[source].clip(low, high), of_verdict["y"], s=30, color=verdict.color,
+                     marker=_MARKERS[verdict], zorder=3, clip_on=False)  # what decides is there, if only at the edge
+    for beyond, edge, side, arrow in ((rows[source] > high, high, "right", "{} ▸"),
+                                      (rows[source] < low, low, "left", "◂ {}")):
+        for y, of_row in rows[beyond].groupby("y"):
+            written = ", ".join(f"{value:+.2g}".replace("-", "−") for value in sorted(of_row[source]))
+            axis.text(edge, y - 0.18, arrow.format(written), ha=side, va="bottom", fontsize=7, color="0.3")
+    axis.set(xlabel="points in the claim's favour", xlim=(low, high))
     axis.grid(axis="y", visible=False)
+
+
+def _limits(values: np.ndarray, share: float) -> tuple[float, float]:
+    """Where an axis ends that holds this share of the values at least, and of the others those that are near."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return -1.0, 1.0
+    usual = max(1.0, np.quantile(np.abs(values), share) / 0.6)
+    inner = values[np.abs(values) <= usual]
+    room = 0.05 * (np.ptp([*inner, 0.0]) or 1.0)
+    return min(inner.min(initial=0.0), 0.0) - room, max(inner.max(initial=0.0), 0.0) + room
+
+
+def _legend(claims: pd.DataFrame, rule: Rule) -> list[Any]:
+    """Every symbol that is drawn."""
+    handles = [Line2D([], [], color=verdict.color, marker=_MARKERS[verdict], ls="", label=f"decides: {verdict}")
+               for verdict in Verdict if verdict in set(claims["verdict"])]
+    handles.append(Line2D([], [], color=_OTHERS, marker=".", ls="", label="another comparison of the claim"))
+    if claims["low"].notna().any():
+        handles.append(Line2D([], [], color="0.3", lw=2, label=f"its {100 * rule.confidence:g} % interval"))
+    handles += [Patch(color=NOISE, alpha=0.5, label=f"less than {rule.margin:g} points of top-1"),
+                Line2D([], [], color="0.3", marker="$▸$", ls="", label="beyond the axis, with its value")]
+    return handles
 
 
 def _colors(claims: pd.DataFrame) -> list[str]:

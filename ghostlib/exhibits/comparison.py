@@ -23,7 +23,7 @@ WEIGHTS_TOP1, WEIGHTS_TOP5 = (f"{quantity}, public weights" for quantity in (TOP
 
 def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, rivals: pd.DataFrame,
             weights: pd.DataFrame) -> pd.DataFrame:
-    """One row per row of Table 9 and quantity: row, network, quantity, paper, measured, sd, seeds.
+    """One row per row of Table 9 and quantity: row, network, quantity, paper, measured, sd, seeds, low, high.
 
     Args:
         counted: as `measures.counts.read` gives it.
@@ -33,16 +33,18 @@ def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, r
         weights: as `measures.published.read` gives it; the rows of which weights were scored have the quantities
             `WEIGHTS_TOP1` and `WEIGHTS_TOP5`, behind those.
 
+    `low` and `high` are the 10th and the 90th percentile of a latency's calls, and missing for all else.
     `measured` is missing where nothing was: a phone's latency, and the accuracy of rows that were not trained here.
     """
     once = {"sd": math.nan, "seeds": 0}
     sizes = counted[counted["table"] == "table_9"].assign(**once)
-    medians = times.query("engine == @ENGINE and threads == @THREADS").set_index("network")["median_ms"]
-    timed = pd.DataFrame({"row": list(catalog.rows()), "quantity": CPU, **once,
-                          "measured": medians.loc[list(catalog.deployed().values())].to_numpy()})
+    calls = times.query("engine == @ENGINE and threads == @THREADS").set_index("network")
+    of_rows = calls.loc[list(catalog.deployed().values()), ["median_ms", "p10_ms", "p90_ms"]]
+    timed = of_rows.set_axis(["measured", "low", "high"], axis=1).assign(row=list(catalog.rows()), quantity=CPU, **once)
     accuracies = results[results["metric"].isin(_METRICS)].replace({"metric": _METRICS})
     trained = over_seeds(accuracies, ["row", "metric"]).reset_index().rename(columns={"metric": "quantity"})
-    measured = pd.concat([sizes, timed, trained]).set_index(["row", "quantity"])[["measured", "sd", "seeds"]]
+    measured = pd.concat([sizes, timed, trained]).set_index(["row", "quantity"])[
+        ["measured", "sd", "seeds", "low", "high"]]
     published = numbers.table("table_9").rename_axis(index="row", columns="quantity").stack(future_stack=True)
     fairer = over_seeds(rivals[rivals["metric"] == TOP1_METRIC], ["row"]).reset_index().assign(quantity=RIVAL)
     scored = [weights[["row"]].assign(quantity=quantity, measured=weights[column], **once)

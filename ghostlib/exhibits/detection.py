@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghostlib.detection.scale import load_scale
-from ghostlib.exhibits.figures import STYLE
 from ghostlib.exhibits.story import Story
+from ghostlib.exhibits.style import STYLE, abridged
 from ghostlib.exhibits.summarise import over_seeds, text
 from ghostlib.measures.detectors import UNTRAINED
 from ghostlib.models import catalog
@@ -24,6 +24,8 @@ from ghostlib.paper.numbers import MACS, MAP
 from ghostlib.training.profile import load_params, load_profile
 
 _BEFORE = f"{UNTRAINED}AP50"
+_SCORE = 0.1  # from which on a detection is drawn: what so few steps of training make rarely scores 0.5
+_OVERLAP = 0.5  # above which two boxes are taken for the same object, as AP50 takes them
 _DETAILS = ["AP50", "AP75", "AP small", "AP medium", "AP large"]
 
 
@@ -75,26 +77,47 @@ def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures(folder: Path) -> Figure:
-    """Images with objects: what is there, and as many detections, the most certain ones, of each detector.
+    """Images with objects: what is there, and what each detector finds, by one threshold for all.
+
+    Of detections that overlap, of whatever category, the most certain one is drawn, so that no box hides another.
 
     Args:
         folder: as `measures.detectors.read_detections` gives it.
     """
-    scenes = json.loads((folder / "detections.json").read_text(encoding="utf-8"))["images"]
+    content = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
+    scenes = content["images"]
     detectors = list(scenes[0]["detections"])
-    size = (2.1 * (1 + len(detectors)), 2.2 * len(scenes))
+    size = (2.1 * (1 + len(detectors)), 2.12 * len(scenes) + 0.55)
     with plt.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axes = plt.subplots(len(scenes), 1 + len(detectors), figsize=size, squeeze=False, layout="constrained")
         for scene, line in zip(scenes, axes, strict=True):
             pixels = plt.imread(folder / scene["file"])
-            _draw(line[0], pixels, scene["objects"])
+            _draw(line[0], pixels, scene["objects"], scene["objects"])
             for axis, name in zip(line[1:], detectors, strict=True):
-                most_certain = scene["detections"][name][:len(scene["objects"])]
-                _draw(axis, pixels, most_certain[::-1])  # the most certain on top
-        for axis, title in zip(axes[0], ["ground truth", *detectors], strict=True):
+                _draw(axis, pixels, apart(scene["detections"][name])[::-1], scene["objects"])  # the most certain on top
+        for axis, title in zip(axes[0], ["what is there", *detectors], strict=True):
             axis.set_title(title, loc="left", fontsize=8)
+        figure.suptitle(
+            f"The same {len(scenes)} images for every backbone, first seed; detections that score {_SCORE:g} or more, "
+            "the best of those that overlap. Green: the right object at the right place. Orange, dashed: not.\n"
+            f"Measured at: {abridged(content['measured_at'], 130)}", x=0.01, ha="left", fontsize=8)
     plt.close(figure)
     return figure
+
+
+def apart(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of detections, the most certain first, those of the drawn scores that overlap none before them."""
+    kept: list[dict[str, Any]] = []
+    for box in detections:
+        if box["score"] >= _SCORE and all(overlap(box["bbox"], other["bbox"]) <= _OVERLAP for other in kept):
+            kept.append(box)
+    return kept
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    width, height = (max(0.0, min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    return width * height / (a[2] * a[3] + b[2] * b[3] - width * height)
 
 
 def notes(scale: str, others: Sequence[str]) -> list[str]:
@@ -107,12 +130,15 @@ def notes(scale: str, others: Sequence[str]) -> list[str]:
             "The detector on GhostNetV3 trains with branches and is evaluated folded.", *others]
 
 
-def _draw(axis: Axes, pixels: Any, boxes: list[dict[str, Any]]) -> None:
+def _draw(axis: Axes, pixels: Any, boxes: list[dict[str, Any]], objects: list[dict[str, Any]]) -> None:
     axis.imshow(pixels)
     axis.set(xticks=[], yticks=[])
     for box in boxes:
         x, y, width, height = box["bbox"]
+        right = any(box["category"] == there["category"] and overlap(box["bbox"], there["bbox"]) >= _OVERLAP
+                    for there in objects)
+        color, line = ("tab:green", "-") if right else ("tab:orange", (0, (3, 1.5)))
         label = box["category"] + (f" {box['score']:.2f}" if "score" in box else "")
-        color = "tab:orange" if "score" in box else "tab:green"
-        axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.2))
-        axis.text(x, y, label, fontsize=6, color="white", va="bottom", bbox=dict(facecolor=color, pad=0.6, linewidth=0))
+        axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.2, linestyle=line))
+        axis.text(x, y, label, fontsize=6, color="white" if right else "black", va="bottom",
+                  bbox=dict(facecolor=color, pad=0.6, linewidth=0))

@@ -12,11 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ghostlib.exhibits import noise
-from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, Mark, abridged, marks, shades
+from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, Mark, abridged, marks, meaning, shades
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.files import write_atomic
 
@@ -61,7 +62,8 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         around = _limits(published["paper"].min(), published["paper"].max(), span)
         panels = [(f"the paper, on {data}", "paper", around), ("measured here", "measured", _limits(low, high, span))]
     elif span > (near := max(SPAN, 1.5 * np.nan_to_num(chance))):
-        panels.append((f"the same, the uppermost {near:.2g} points", "measured", _limits(high - near, high, near)))
+        panels.append((f"the same, the uppermost {near:.2g} points", "measured",
+                       (high - 0.92 * near, high + 0.08 * near)))
     called = {label: (labels or {}).get(label, label) for label in (*order, *lines)}
     with plt.rc_context({**GRID_STYLE, **STYLE}):
         figure, axes = plt.subplots(1, len(panels), figsize=(1 + _PANEL[0] * len(panels), _PANEL[1] + 1.3),
@@ -109,15 +111,25 @@ def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = LE
                           ls=(0, (3, 1.5)) if validated else "-", marker="o" if len(means) == 1 else "")
             axis.set(xlabel="epoch", ylabel=quantities[name])
             axis.xaxis.get_major_locator().set_params(integer=True)
+            if "loss" in name:  # one that leaps early, as branched networks' does, must not press the others flat
+                axis.set_yscale("log")
+                short_numbers(axis.yaxis)
         handles, names = axes[0, -1].get_legend_handles_labels()
         if any(name.startswith("val_") for name in drawn):
             handles += [Line2D([], [], color="0.3"), Line2D([], [], color="0.3", ls=(0, (3, 1.5)))]
             names += ["in training", "on validation images"]
-        figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=7, title=_seeds(history),
+        figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=7, title=_seeds(history),
                       title_fontsize=7, alignment="left")
         figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
+
+
+def short_numbers(axis: Axis) -> None:
+    """Labels an axis of logarithms at 1, 2 and 5 times each power of ten, without exponents."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axis.set_tick_params("both", length=0, pad=4)
 
 
 def sentence(said: str) -> Figure:
@@ -207,16 +219,19 @@ def _panel(axis: Axes, comparison: pd.DataFrame, measured: pd.DataFrame, source:
     places = _places(order)
     at, style = (np.arange(len(order)), "none") if places is None else (places, "-")
     step = np.diff(at).min(initial=1.0) if len(at) < 2 else np.diff(np.sort(at)).min()
+    ours = source == "measured"
+    spread = ours and comparison["sd"].notna().any()  # whiskers must not hide one another, nor kinds' dots
+    apart = min(0.12, 0.5 / len(lines)) * step if spread or places is None else 0.0
     for i, (label, mark) in enumerate(marks(lines).items()):
         cells = comparison[comparison[line] == label].set_index(x).reindex(order)
-        beside = at + min(0.12, 0.5 / len(lines)) * step * (i - (len(lines) - 1) / 2)
-        ours = source == "measured"
+        beside = at + apart * (i - (len(lines) - 1) / 2)
         axis.errorbar(beside, cells[source], cells["sd"] if ours else None, color=mark.color, marker=mark.marker,
                       ls=style, lw=1.2, elinewidth=1, ms=6, mfc=mark.color if ours else "white", mew=1.2, zorder=3)
-        if ours and (cells["seeds"] > 1).any():
+        if spread:
             seeds = measured[measured[line] == label]
             axis.scatter(beside[seeds[x].map(order.index)], seeds["value"], color=mark.color, s=5, alpha=0.5, lw=0)
-    long = max(map(len, order)) > 12
+    # A letter is some 0.07 inches wide, and labels stand a little apart.
+    long = 0.07 * (max(map(len, order)) + 1) > _PANEL[0] * step / (np.ptp(at) + step)
     axis.set_xticks(at, order, rotation=25 if long else 0, ha="right" if long else "center")
     axis.set_xlim(at[0] - 0.5 * step, at[-1] + (0.5 if places is None else 0.75) * step)
     axis.grid(axis="x", visible=False)
@@ -230,7 +245,7 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
     said = f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
     if chance > 0:
-        told = f"a difference that chance may be: up to {chance:.1f} points"
+        told = f"a difference of less than {chance:.1f} points may be chance"
         handles[told] = Line2D([], [], color=NOISE, lw=7, solid_capstyle="butt")
     fitting = max(1, letters // (max(map(len, handles)) + 6))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False,
@@ -238,13 +253,15 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
 
 
 def _runs(history: pd.DataFrame) -> list[tuple[str, str]]:
-    """The name and the colour of each cell's curve: a series has its colour, and along it the shades deepen."""
+    """The name and the colour of each cell's curve: a meaning has its colour, and its cells deepen from pale to it."""
     cells = history[["row", "column"]].drop_duplicates()
     x, line = _axes_of(list(cells["row"].unique()), list(cells["column"].unique()))
-    order, lines = list(cells[x].unique()), list(cells[line].unique())
-    colors = {label: shades(mark.color, len(order)) for label, mark in marks(lines).items()}
+    of_line = marks(list(cells[line].unique()))
+    colors = [(meaning(cell[x]) or of_line[cell[line]]).color for _, cell in cells.iterrows()]
+    deepening = {color: iter(shades(color, colors.count(color))) for color in colors}
     told = [name for name in ("row", "column") if cells[name].nunique() > 1] or ["row"]
-    return [(" · ".join(cell[told]), colors[cell[line]][order.index(cell[x])]) for _, cell in cells.iterrows()]
+    return [(" · ".join(cell[told]), next(deepening[color]))
+            for (_, cell), color in zip(cells.iterrows(), colors, strict=True)]
 
 
 def _seeds(history: pd.DataFrame) -> str:

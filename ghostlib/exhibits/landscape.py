@@ -1,4 +1,8 @@
-"""Figures 1 and 5: accuracy against cost, the paper's points and ours in panels side by side."""
+"""Figures 1 and 5: accuracy against cost, the paper's points and ours in panels side by side.
+
+Filled is an accuracy that was measured here, hollow a published one. A whisker along is a latency's 10th to 90th
+percentile, one upright the standard deviation over the seeds.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from ghostlib.exhibits.comparison import ENGINE, WEIGHTS_TOP1
-from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors
+from ghostlib.exhibits.figures import short_numbers
+from ghostlib.exhibits.style import FAMILIES, GRID_STYLE, STRATEGY, STYLE
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
 
 # Family -> the rows that belong to it; the group in parentheses is what a point is called.
@@ -25,6 +31,9 @@ _FAMILIES = {
     "searched": r"((?:MNASNet|FBNet|EfficientNet|MixNet).*)",
     "transformer": r"((?:DeiT|PiT|ConViT|MobileViT|Mobileformer).*)",
 }
+
+
+_WITH = "+ ours"  # ends what a row is called that the strategy trained
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def figure_1(comparison: pd.DataFrame, title: str, machine: str, profile: str) -
         Panel("latency measured here, accuracy as published", CPU, "measured", ours, "paper"),
         Panel("both measured here, rows trained here", CPU, "measured", ours, "measured",
               f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, CPU, ours)]
-    return _draw(comparison, title, panels, columns=3 if len(panels) == 3 else 2)
+    return _draw(comparison, title, panels)
 
 
 def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
@@ -67,7 +76,7 @@ def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
         Panel("the paper (no phone was measured here)", MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
         Panel("both measured here, rows trained here", MACS, "measured", macs, "measured",
               f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, MACS, macs)]
-    return _draw(comparison, title, panels, columns=2 if len(panels) == 4 else 3)
+    return _draw(comparison, title, panels)
 
 
 def family(row: str) -> tuple[str, str]:
@@ -90,46 +99,78 @@ def _of_weights(comparison: pd.DataFrame, x: str, x_label: str) -> list[Panel]:
                   "top-1 accuracy on ImageNet, measured here (%)", WEIGHTS_TOP1)]
 
 
-def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel], columns: int) -> Figure:
-    rows = -(-len(panels) // columns)
+def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel]) -> Figure:
+    """Two panels a row; the legend in the place that an odd number leaves, else in a row of its own."""
+    rows = -(-len(panels) // 2)
+    odd = len(panels) % 2
+    heights = [1.0] * rows + [0.12] * (1 - odd)
     with plt.rc_context({**GRID_STYLE, **STYLE}):
-        figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 5.8 * rows + 0.8), squeeze=False)
-        figure.subplots_adjust(left=0.05, right=0.99, bottom=0.13 / rows + 0.02, top=0.9, wspace=0.16, hspace=0.24)
-        for axis, panel in zip(axes.flat, panels, strict=False):
-            _panel(axis, panel, _points(comparison, panel))
-        for axis in axes.flat[len(panels):]:
-            axis.set_visible(False)
-        handles = {label: handle for axis in axes.flat for handle, label in zip(
-            *axis.get_legend_handles_labels(), strict=True)}
-        figure.legend([handles[name] for name in _FAMILIES], list(_FAMILIES), loc="lower center", ncols=len(_FAMILIES),
-                      frameon=False)
-        figure.suptitle(title, x=0.01, ha="left")
+        figure = plt.figure(figsize=(13.6, 0.5 + 6.2 * sum(heights)))
+        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, left=0.045, right=0.99, wspace=0.11,
+                                   hspace=0.2, bottom=0.05 if odd else 0.02, top=1 - 0.7 / figure.get_figheight())
+        drawn = [_points(comparison, panel) for panel in panels]
+        for i, (panel, points) in enumerate(zip(panels, drawn, strict=True)):
+            _panel(figure.add_subplot(grid[i // 2, i % 2]), panel, points)
+        legend = figure.add_subplot(grid[-1, 1] if odd else grid[-1, :])
+        _legend(legend, pd.concat(drawn), columns=1 if odd else 5)
+        figure.suptitle(title, x=0.01, y=1 - 0.15 / figure.get_figheight(), ha="left")
     plt.close(figure)
     return figure
 
 
 def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
-    """x, y, family and label of every row that has both values."""
-    x = comparison[comparison["quantity"] == panel.x].set_index("row")[panel.x_source]
-    y = comparison[comparison["quantity"] == panel.y].set_index("row")[panel.y_source]
-    points = pd.DataFrame({"x": x, "y": y}).dropna()
+    """x, y, low and high of x, sd and seeds of y, family and label of every row that has both values.
+
+    What the paper has, and what was counted, has no low, high and sd.
+    """
+    of_x, of_y = (comparison[comparison["quantity"] == quantity].set_index("row") for quantity in (panel.x, panel.y))
+    points = pd.DataFrame({"x": of_x[panel.x_source], "y": of_y[panel.y_source]}).dropna()
+    points = points.join(of_x[["low", "high"]]).join(of_y[["sd", "seeds"]])
+    if panel.x_source == "paper":
+        points[["low", "high"]] = np.nan
+    if panel.y_source == "paper":
+        points["sd"] = np.nan
     points[["family", "label"]] = [family(row) for row in points.index]
     return points
 
 
 def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
     axis.set_xscale("log")
-    for name, color in zip(_FAMILIES, colors(len(_FAMILIES)), strict=True):
+    hollow = panel.y_source == "paper"
+    for name, mark in FAMILIES.items():
         members = points[points["family"] == name]
-        axis.scatter(members["x"], members["y"], color=color, s=28, label=name, zorder=3)
+        with_strategy = members["label"].str.endswith(_WITH)
+        axis.scatter(members["x"], members["y"], marker=mark.marker, s=36, zorder=3,
+                     linewidth=[1.8 if ours else 1.3 for ours in with_strategy],
+                     facecolor="white" if hollow else mark.color,
+                     edgecolor=[STRATEGY.color if ours else mark.color for ours in with_strategy])
         if name.startswith("GhostNet"):
-            axis.plot(members["x"], members["y"], color=color, alpha=0.6, linewidth=1)
+            axis.plot(members["x"], members["y"], color=mark.color, alpha=0.6, linewidth=1, zorder=1)
+        timed, spread = members.dropna(subset=["low", "high"]), members.dropna(subset="sd")
+        whiskers = {"color": mark.color, "alpha": 0.35, "linewidth": 1}
+        axis.hlines(timed["y"], timed["low"], timed["high"], **whiskers)
+        axis.vlines(spread["x"], spread["y"] - spread["sd"], spread["y"] + spread["sd"], **whiskers)
     axis.set(xlabel=panel.x_label, ylabel=panel.y_label)
-    axis.set_title(panel.title, loc="left")
-    axis.margins(0.09)
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
+    once = panel.y == TOP1 and not hollow and (points["seeds"] == 1).any()
+    axis.set_title(panel.title + (" (one seed: no spread is known)" if once else ""), loc="left")
+    axis.margins(0.06)
+    short_numbers(axis.xaxis)
     _label(axis, points)
+
+
+def _legend(axis: Axes, points: pd.DataFrame, columns: int) -> None:
+    handles = [Line2D([], [], color=mark.color, marker=mark.marker, ls="", label=name)
+               for name, mark in FAMILIES.items()]
+    handles += [Line2D([], [], color="0.3", marker="o", mfc="white", ls="", label="accuracy as published"),
+                Line2D([], [], color="0.3", marker="o", ls="", label="accuracy measured here"),
+                Line2D([], [], color="0.3", marker="o", mec=STRATEGY.color, mew=1.5, ls="",
+                       label=f"{_WITH}: with GhostNetV3's strategy")]
+    if points["low"].notna().any():
+        handles.append(Line2D([], [], color="0.6", lw=1, label="10th to 90th percentile of a latency's calls"))
+    if points["sd"].notna().any():
+        handles.append(Line2D([], [], color="0.6", marker="|", ms=11, ls="", label="± standard deviation of the seeds"))
+    axis.axis("off")
+    axis.legend(handles=handles, loc="center", ncols=columns, frameon=False)
 
 
 def _label(axis: Axes, points: pd.DataFrame) -> None:
@@ -149,7 +190,8 @@ def _label(axis: Axes, points: pd.DataFrame) -> None:
     for i in np.argsort(np.sort(distances, axis=1)[:, :4].sum(axis=1)):
         point = points.iloc[i]
         text = axis.annotate(point["label"], (point["x"], point["y"]), (0, 0), textcoords="offset points", fontsize=7,
-                             ha="center", va="center", color="0.2",
+                             ha="center", va="center", color=FAMILIES[point["family"]].color, zorder=2,
+                             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.2},
                              arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkA": 0})
         size = text.get_window_extent(renderer).padded(1)
         # On a full page the last place is taken, free or not.
@@ -162,9 +204,12 @@ def _label(axis: Axes, points: pd.DataFrame) -> None:
 
 
 def _offsets(width: float, height: float) -> Iterator[np.ndarray]:
-    """Where a name's centre may go, relative to its point (px): around it, ever farther away."""
+    """Where a name's centre may go, relative to its point (px): around it, ever farther away.
+
+    First above it on the right, where no whisker is.
+    """
     for distance in range(6, 600, 3):
-        for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
+        for angle in np.pi / 4 + np.linspace(0, 2 * np.pi, 24, endpoint=False):
             direction = np.array([np.cos(angle), np.sin(angle)])
             yield direction * (distance + np.abs(direction) * (width, height) / 2)
 

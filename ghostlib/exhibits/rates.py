@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.exhibits.figures import GRID_STYLE, STYLE, colors, sentence
+from ghostlib.exhibits.figures import sentence
+from ghostlib.exhibits.style import GRID_STYLE, PLAIN, STRATEGY, STYLE
 from ghostlib.exhibits.summarise import text
 from ghostlib.measures import rates
 from ghostlib.training.profile import Profile
@@ -73,7 +74,7 @@ def _panel(axis: Axes, of_kind: pd.DataFrame, best: float | None) -> None:
     tried = sorted(of_kind["lr_scale"].unique())
     of_rate = of_kind.groupby("lr_scale")["val_top1"]
     means = of_rate.mean().where(of_rate.count() == of_rate.size())  # the line ends where a seed diverged
-    line, mark = colors(2)
+    line, mark = STRATEGY.color, PLAIN.color
     axis.plot(range(len(tried)), means, color=line)
     axis.scatter(of_kind["lr_scale"].map(tried.index), of_kind["val_top1"], color=line, s=14, alpha=0.5)
     if best is not None:

@@ -38,9 +38,13 @@ def test_the_document_and_the_figure_show_every_cell(results, tiny):
     document = causes.document(results, tiny)
     assert document.count("\n|") == 5 and "| w/o ReP, top-1 | 81.00 %" in document.replace("  ", " ")
     assert "+1.10 [" in document and causes.conclusion(results) in document and tiny.scale in document
-    (axis,) = causes.figure(results, tiny).axes
-    assert [text.get_text() for text in axis.get_xticklabels()] == ["rate × 1", "4 × the steps"]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["w/ ReP", "remedy"]
+    figure = causes.figure(results, tiny)
+    for axis, drawn in zip(figure.axes, (["w/o ReP", "w/ ReP", "remedy"], ["w/ ReP", "remedy"]), strict=True):
+        assert [text.get_text() for text in axis.get_xticklabels()] == ["rate × 1", "4 × the steps"]
+        assert [cells.get_label() for cells in axis.containers] == drawn
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["w/o ReP", "w/ ReP", "remedy"]
+    reached, gained = (axis.containers[-1].lines[0].get_ydata().tolist() for axis in figure.axes)
+    assert reached == pytest.approx([81 + 1 / 6, 85]) and gained == pytest.approx([1 / 6, 0])
 
 
 def test_a_profile_that_does_not_run_it_says_so(results, tiny):

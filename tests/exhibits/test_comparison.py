@@ -20,6 +20,7 @@ def compare(weights):
                           for i, name in enumerate(dict.fromkeys(catalog.deployed().values()))
                           for engine in (comparison.ENGINE, "other") for threads in (1, 2)],
                          columns=["network", "engine", "threads", "median_ms"])
+    times = times.assign(p10_ms=0.9 * times["median_ms"], p90_ms=1.3 * times["median_ms"])
     accuracies = pd.DataFrame([(row, "test_top1", value) for row, values in {
         "GhostNetV3 1.0×": [80.0, 82.0], "MobileNetV2 1.0× + ours": [70.0]}.items() for value in values]
         + [("GhostNetV3 1.0×", "test_top5", 99.0)], columns=["row", "metric", "value"])
@@ -47,6 +48,9 @@ def test_accuracy_is_measured_where_it_was_trained_and_nowhere_else(compared):
 
 def test_latency_is_the_one_engine_s_on_one_thread_and_no_phone_s(compared):
     assert compared.query("quantity == @CPU")["measured"].max() < 1000
+    timed, others = compared[compared["quantity"] == CPU], compared[compared["quantity"] != CPU]
+    assert (timed["high"] / timed["low"]).tolist() == pytest.approx([1.3 / 0.9] * len(timed))
+    assert others[["low", "high"]].isna().all(axis=None)
     assert compared.query("quantity == @MOBILE")["measured"].isna().all()
 
 

@@ -44,13 +44,23 @@ def test_backbone_and_resolution_are_a_row_and_a_column(compared):
     assert set(by_side["row"]) == {"MobileNetV2", "GhostNetV1 1.1×", "GhostNetV2 1.0×", "GhostNetV3 1.0×"}
 
 
-def test_as_many_detections_are_drawn_as_there_are_objects_the_most_certain_ones(tmp_path):
-    box = {"category": "7", "bbox": [1, 2, 8, 9]}
-    found = [{**box, "score": score} for score in (0.9, 0.8, 0.1)]
+def test_of_overlapping_detections_the_most_certain_is_drawn_where_its_score_is_high_enough(tmp_path):
+    there = {"category": "7", "bbox": [1, 2, 8, 9]}
+    found = [{"category": category, "bbox": bbox, "score": score} for category, bbox, score in (
+        ("7", [1, 2, 8, 8], 0.9), ("1", [1, 2, 8, 9], 0.8), ("4", [9, 2, 6, 9], 0.2), ("3", [0, 11, 5, 5], 0.05))]
     Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(tmp_path / "1.png")
-    (tmp_path / "detections.json").write_text(json.dumps({"images": [
-        {"file": "1.png", "objects": [box, box], "detections": {"GhostNetV3 1.0× @416": found}}]}))
-    truth, ours = detection.pictures(tmp_path).axes
-    assert [text.get_text() for text in truth.texts] == ["7", "7"]
-    assert [text.get_text() for text in ours.texts] == ["7 0.80", "7 0.90"]
+    (tmp_path / "detections.json").write_text(json.dumps({"measured_at": "a scale", "images": [
+        {"file": "1.png", "objects": [there], "detections": {"GhostNetV3 1.0× @416": found}}]}))
+    figure = detection.pictures(tmp_path)
+    truth, ours = figure.axes
+    assert [text.get_text() for text in truth.texts] == ["7"]
+    assert [text.get_text() for text in ours.texts] == ["4 0.20", "7 0.90"]
+    assert [box.get_linestyle() for box in (*truth.patches, *ours.patches)] == ["-", (0, (3, 1.5)), "-"]
     assert ours.get_title(loc="left") == "GhostNetV3 1.0× @416"
+    assert "score 0.1 or more" in figure.get_suptitle() and "a scale" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(("other", "share"), [([0, 0, 2, 2], 1), ([2, 0, 2, 2], 0), ([1, 0, 2, 2], 1 / 3),
+                                              ([0, 0, 1, 1], 1 / 4)])
+def test_overlap_is_intersection_over_union(other, share):
+    assert detection.overlap([0, 0, 2, 2], other) == pytest.approx(share)

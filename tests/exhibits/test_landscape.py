@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -28,7 +31,10 @@ def compared():
     measured[numbers.TOP1] = published.index.map(TRAINED)
     long = [frame.rename_axis(index="row", columns="quantity").stack(future_stack=True).rename(source)
             for source, frame in (("paper", published), ("measured", measured))]
-    return long[0].to_frame().join(long[1]).reset_index()
+    frame = long[0].to_frame().join(long[1]).reset_index().assign(sd=np.nan, seeds=1, low=np.nan, high=np.nan)
+    timed = frame["quantity"] == numbers.CPU
+    frame.loc[timed, "low"], frame.loc[timed, "high"] = 0.9 * frame["measured"], 1.3 * frame["measured"]
+    return frame
 
 
 def figure_1(compared):
@@ -54,15 +60,25 @@ def test_every_row_belongs_to_a_family_and_an_unknown_one_does_not():
         landscape.family("VGG-16")
 
 
+def panels_of(figure):
+    """Without the legend's."""
+    return [axis for axis in figure.axes if axis.axison]
+
+
+def points_of(axis):
+    return [point for family in axis.collections if isinstance(family, PathCollection)
+            for point in family.get_offsets()]
+
+
 @pytest.mark.parametrize(("draw", "rows"), [(figure_1, [43, 43, 2]), (figure_5, [43, 43, 43, 2])])
 def test_every_row_has_a_name_that_hides_neither_another_nor_a_point(compared, draw, rows):
     figure = draw(compared)
     renderer = FigureCanvasAgg(figure).get_renderer()
-    assert [len([text for text in axis.texts if text.get_text()]) for axis in figure.axes] == rows
-    for axis in figure.axes:
+    assert [len([text for text in axis.texts if text.get_text()]) for axis in panels_of(figure)] == rows
+    for axis in panels_of(figure):
         names = [(text.get_text(), Text.get_window_extent(text, renderer)) for  # without its line
                  text in axis.texts if text.get_text()]
-        points = [place for family in axis.collections for place in axis.transData.transform(family.get_offsets())]
+        points = [axis.transData.transform(point) for point in points_of(axis)]
         assert len(points) == len(names)
         discs = [("a point", Bbox.from_extents(*(place - 3), *(place + 3))) for place in points]  # px
         hidden = [(a, b) for (a, first), (b, second) in (
@@ -74,10 +90,27 @@ def test_every_row_has_a_name_that_hides_neither_another_nor_a_point(compared, d
 def test_public_weights_have_a_panel_of_their_own_where_any_were_scored(compared, draw, rows):
     scored = pd.DataFrame({"row": ["DeiT-tiny", "PiT-ti", "PiT-xs"], "quantity": comparison.WEIGHTS_TOP1,
                            "measured": [72.2, 72.9, 78.2]})
-    panels = [axis for axis in draw(pd.concat([compared, scored])).axes if axis.get_visible()]
+    panels = panels_of(draw(pd.concat([compared, scored])))
     assert [len([text for text in axis.texts if text.get_text()]) for axis in panels] == [*rows, 3]
     assert panels[-1].get_title(loc="left") == "both measured here, published weights"
-    assert sorted(y for points in panels[-1].collections for _, y in points.get_offsets()) == [72.2, 72.9, 78.2]
+    assert sorted(y for _, y in points_of(panels[-1])) == [72.2, 72.9, 78.2]
+
+
+def test_a_latency_measured_here_has_a_whisker_and_the_paper_s_has_none(compared):
+    paper, timed, trained = panels_of(figure_1(compared))
+    whiskers = [[segment for lines in axis.collections if isinstance(lines, LineCollection)
+                 for segment in lines.get_segments()]
+                for axis in (paper, timed, trained)]
+    assert [len(segments) for segments in whiskers] == [0, 43, 2]
+    assert all(end[0] / start[0] == pytest.approx(1.3 / 0.9) for start, end in whiskers[1])
+
+
+def test_an_accuracy_measured_here_is_filled_and_a_published_one_hollow(compared):
+    paper, timed, trained = panels_of(figure_1(compared))
+    fills = [{to_hex(color) for family in axis.collections if isinstance(family, PathCollection)
+              for color in family.get_facecolor()} for axis in (paper, timed, trained)]
+    assert fills[0] == fills[1] == {"#ffffff"} and "#ffffff" not in fills[2]
+    assert trained.get_title(loc="left").endswith("(one seed: no spread is known)")
 
 
 def test_equal_values_give_equal_files(compared, tmp_path):

@@ -1,0 +1,47 @@
+"""What may be chance: of seeds, of test images, of both, and of nothing known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ghostlib.exhibits import noise
+from ghostlib.training.bits import packed
+
+REACH = 1.959964 + 0.841621  # the level 0.05 from both sides, and the power 0.8
+
+
+def results(values):
+    """(row, column) -> a value a seed."""
+    return pd.DataFrame([(*cell, seed, "test_top1", value) for cell, of_cell in values.items()
+                         for seed, value in enumerate(of_cell)], columns=["row", "column", "seed", "metric", "value"])
+
+
+def correct(right):
+    """(row, column) -> for each seed which images are right."""
+    return pd.DataFrame([(*cell, seed, len(images), packed(np.array(images, dtype=bool))) for cell, of_cell in
+                         right.items() for seed, images in enumerate(of_cell)],
+                        columns=["row", "column", "seed", "images", "correct"])
+
+
+def test_of_seeds_it_is_the_median_over_the_pairs_of_cells():
+    frame = results({("a", "x"): [1, 1, 1], ("b", "x"): [1, 2, 3], ("c", "x"): [0, 4, 8]})
+    assert noise.detectable(frame) == pytest.approx(REACH * 3 / 3 ** 0.5)  # sds of the differences: 1, 4, 3
+
+
+def test_one_seed_has_the_test_images_alone():
+    frame = results({("a", "x"): [50.0], ("b", "x"): [50.0]})
+    assert np.isnan(noise.detectable(frame))
+    found = noise.detectable(frame, correct({("a", "x"): [[1, 1, 0, 0]], ("b", "x"): [[1, 0, 1, 0]]}))
+    assert found == pytest.approx(REACH * 100 * (2 / 3 / 4) ** 0.5)
+
+
+def test_seeds_and_test_images_add_up_in_squares():
+    frame = results({("a", "x"): [50, 52], ("b", "x"): [50, 50]})
+    right = correct({("a", "x"): [[1, 1, 0, 0]] * 2, ("b", "x"): [[1, 0, 1, 0]] * 2})
+    assert noise.detectable(frame, right) == pytest.approx(REACH * (1 + 1e4 * 2 / 3 / 4) ** 0.5)
+
+
+def test_one_cell_has_nothing_to_differ_from():
+    assert np.isnan(noise.detectable(results({("a", "x"): [1, 2]})))
