@@ -26,8 +26,9 @@ sessions: setup ## Time Table 9's networks N times (5), in new processes PAUSE s
 	for session in $$(seq $(or $(N),5)); do test $$session = 1 || sleep $(or $(PAUSE),600); \
 	  $(BIN)/python -c "from ghostlib.measures import latencies; latencies.session()" || exit 1; done
 
-browse: setup ## Open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+browse: setup ## Open JupyterLab on an executed notebook; running it changes no result; PROFILE=name (digits)
+	$(BIN)/jupyter lab --config notebooks/jupyter_server_config.py --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/results/$(or $(PROFILE),digits)/notebooks/table_1.ipynb
 
 test: setup ## Run the tests; ARGS goes to pytest (ARGS="-k recipe")
 	$(BIN)/python -m pytest $(ARGS)

@@ -21,7 +21,14 @@ _EMA_DECAY = Recipe.model_fields["ema_decay"].default
 # Of results in long format, a row a cell, seed and metric: runs/<experiment>.csv.
 COLUMNS = ["experiment", "row", "column", "seed", "run", "metric", "value", "data", "settings"]
 TOP1_METRIC, TOP5_METRIC = "test_top1", "test_top5"  # accuracies (%) of the averaged weights on the test images
+LOSS_METRIC = "test_loss"  # their log-loss there (nats)
 STEPS_METRIC = "steps"  # of the whole training
+KEY = 8  # so many digits of a run's key tell it from the others in a table
+
+
+def run_name(row: str, column: str | None = None, seed: int | None = None) -> str:
+    """What a reader calls a cell or, with its seed, a run: `w/ ReP · 1.0× · seed 0`. A key tells nobody anything."""
+    return " · ".join(filter(None, [row, column, None if seed is None else f"seed {seed}"]))
 
 
 class Grid(Config):
@@ -90,7 +97,7 @@ class Experiment:
                 yield cell, ClassifierRun(cell.recipe, self.profile, seed, label)
 
     def overview(self, results: pd.DataFrame) -> pd.DataFrame:
-        """One row a cell: its run's key (of the first seed) and what it changes from the profile's final recipe.
+        """One row a cell: its name, what it changes from the profile's final recipe, the key of its first seed's run.
 
         Args:
             results: of this experiment, with the columns `COLUMNS`.
@@ -99,9 +106,11 @@ class Experiment:
 
         final, first = self.profile.resolve(), results[results["seed"] == self.seeds[0]]
         keys = first.groupby(["row", "column"])["run"].first()
-        return pd.DataFrame([{"row": cell.row, "column": cell.column, "run": keys[cell.row, cell.column],
-                              "changes": ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
-                                                   if value != getattr(final, key))} for cell in self.cells])
+        return pd.DataFrame([{
+            "run": run_name(cell.row, cell.column),
+            "what it changes": ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
+                                         if value != getattr(final, key)) or "nothing",
+            "key": keys[cell.row, cell.column][:KEY]} for cell in self.cells])
 
     def remarks(self, results: pd.DataFrame) -> list[str]:
         """What a reader of the results must know and cannot see in them.

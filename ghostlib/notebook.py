@@ -1,17 +1,25 @@
-"""Executing a notebook: checked before, streamed meanwhile, and stored without what changes by itself."""
+"""Executing a notebook: checked before, streamed meanwhile, and stored with its answer first.
+
+One that is run by hand reads and writes a copy of the results, so that looking changes nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ghostlib.files import write_atomic
+from ghostlib.measures import places
 from ghostlib.runs.store import Store
+
+OPENING = "opening"  # the tag of the cell whose Markdown an executed notebook begins with
+_NEVER_READ = {"notebooks", "site"}  # by a notebook, of results/<profile>
 
 
 class NotebookError(RuntimeError):
@@ -19,9 +27,10 @@ class NotebookError(RuntimeError):
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
-    """Runs a notebook with papermill and stores it without what changes from one execution to the next.
+    """Runs a notebook with papermill and stores it, its answer first, without what changes between two executions.
 
     What its cells write to stderr (progress bars, logs) goes to this process's stderr as it comes, and is not kept.
+    Its cells read and write results/ itself, as the pipeline needs it.
 
     Raises:
         NotebookError: the notebook does not exist or has no such parameter (before a kernel starts), or a cell
@@ -37,6 +46,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     scratch = Store().root / "notebooks" / "-".join(output.relative_to(output.anchor).parts)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     _relay_output()
+    os.environ.setdefault(places.FOLDER, str(places.RESULTS))  # for the kernel: see `enter_repository`
     with TemporaryDirectory() as sockets:
         # On sockets in a folder of its own no other user can talk to the kernel; on TCP it would warn that any can.
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"},
@@ -47,7 +57,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
                                        log_output=True, progress_bar=False, config=config)
         except papermill.PapermillExecutionError as error:
             raise NotebookError(f"{notebook} failed; as far as it came: {scratch}\n{_plain(str(error))}") from error
-    write_atomic(output, nbformat.writes(stable(nbformat.read(scratch, as_version=4))) + "\n")
+    write_atomic(output, nbformat.writes(opened(stable(nbformat.read(scratch, as_version=4)))) + "\n")
     scratch.unlink()
 
 
@@ -65,8 +75,28 @@ def stable(notebook: Any) -> Any:
     return notebook
 
 
+def opened(notebook: Any) -> Any:
+    """The executed notebook with what its cell tagged `OPENING` shows, Markdown, right below its title.
+
+    So a reader meets what came out before any code. Where that Markdown begins with a title, this one takes the place
+    of the source's; the rest of the source's first cell stands below. Without such a cell nothing changes.
+    """
+    for cell in notebook.cells:
+        if OPENING in cell.metadata.get("tags", []):
+            shown = [output.data["text/markdown"] for output in cell.outputs if _is_markdown(output)]
+            cell.outputs = [output for output in cell.outputs if not _is_markdown(output)]
+            heading, _, below = notebook.cells[0].source.partition("\n")
+            is_titled = "".join(shown).startswith("# ")
+            notebook.cells[0].source = "\n\n".join(filter(None, ["" if is_titled else heading, *shown, below.strip()]))
+    return notebook
+
+
 def enter_repository() -> Path:
     """Makes the repository's root the working directory, from any folder in it, as a notebook opened by hand needs.
+
+    Whoever runs its cells by hand must not change the committed results by it: unless the environment names a folder of
+    results, as `execute` does, the notebook has .runs/scratch, a copy of results/. What it measures or draws there
+    stays until results/ holds something newer.
 
     Raises:
         NotebookError: neither the working directory nor one above it holds a params.yaml.
@@ -76,7 +106,26 @@ def enter_repository() -> Path:
     if root is None:
         raise NotebookError(f"no params.yaml in {here} or above it; start from the repository")
     os.chdir(root)
+    if places.FOLDER not in os.environ:
+        scratch = Store().root / "scratch"
+        _refresh(scratch)
+        os.environ[places.FOLDER] = str(scratch)
+        print(f"Run by hand, this notebook reads a copy of {places.RESULTS}/ and writes to {scratch}/.")
     return root
+
+
+def _refresh(scratch: Path) -> None:
+    """Copies from results/ what a notebook may read and what is not there or is older."""
+    for path in places.RESULTS.rglob("*"):
+        copy = scratch / path.relative_to(places.RESULTS)
+        is_old = not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime
+        if path.is_file() and is_old and not _NEVER_READ.intersection(path.parts):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+
+
+def _is_markdown(output: Any) -> bool:
+    return "text/markdown" in output.get("data", {})
 
 
 def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:

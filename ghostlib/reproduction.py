@@ -62,6 +62,14 @@ def execute(notebook: Annotated[Path, typer.Argument(help="the notebook")],
 
 
 @app.command(epilog=ROOT_HELP)
+def verdicts(profile: Profile) -> None:
+    """Judge every claim by what is measured at a profile, in seconds: report.json, report.md and their tables."""
+    from ghostlib.evidence import report
+
+    report.load(profile).write()
+
+
+@app.command(epilog=ROOT_HELP)
 def profile(name: Profile) -> None:
     """Choose the profile that `dvc repro` runs: its line in params.yaml, and nothing else there."""
     choose_profile(name)

@@ -116,10 +116,10 @@ def made_up(name: str, steps: int = 1000) -> pd.DataFrame:
 
 
 def test_the_overview_shows_what_a_cell_changes_from_the_final_recipe_and_nothing_else():
-    overview = Experiment.load("table_8", "digits").overview(made_up("table_8")).set_index(["row", "column"])
-    assert overview["changes"]["RandAug + Erasing", "GhostNetV3"] == ""
-    assert overview["changes"]["RandAug + Mixup", "GhostNetV3"] == "erasing = 0.0, mixup = 0.2"
-    assert overview["run"]["AutoAug", "DeiT-tiny"] == "1-0"  # the second cell, from the file and not computed again
+    overview = Experiment.load("table_8", "digits").overview(made_up("table_8")).set_index("run")
+    assert overview["what it changes"]["RandAug + Erasing · GhostNetV3"] == "nothing"
+    assert overview["what it changes"]["RandAug + Mixup · GhostNetV3"] == "erasing = 0.0, mixup = 0.2"
+    assert overview["key"]["AutoAug · DeiT-tiny"] == "1-0"  # the second cell, from the file and not computed again
 
 
 def test_a_remark_names_the_decays_that_so_few_steps_do_not_average_over():

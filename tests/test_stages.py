@@ -30,6 +30,8 @@ def entry(name: str) -> str:
         return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     if what := re.search(r"measure (\w+)", command):
         return f"import ghostlib.measures.{what[1]}"
+    if " verdicts " in command:
+        return "import ghostlib.evidence.report"
     return "import ghostlib.site.build"
 
 
@@ -102,6 +104,20 @@ def test_measuring_depends_on_nothing_that_renders(name):
     assert not {room for file in reached(entry(name)) for room in file.parts[1:2]} & {"exhibits", "evidence", "site"}
 
 
+@pytest.mark.parametrize("name", RENDERING)
+def test_a_notebook_that_concludes_depends_on_the_verdicts_and_no_number_on_a_notebook(name):
+    deps, verdicts = set(STAGES[name]["deps"]), "results/${item.profile}/report.json"
+    assert verdicts in deps or Path("ghostlib/evidence/conclusions.py") not in reached(entry(name))
+    assert name == "site" or not any(dep.startswith("results/") and "notebooks" in dep for dep in deps)
+
+
+def test_the_verdicts_are_written_before_anything_is_rendered():
+    assert {"report.json", "report.md", "metrics.json", "tables/claims.csv"} <= outs("verdicts")
+    rendered = {path for name in RENDERING if name != "verdicts" for path in outs(name)}
+    read = {dep.removeprefix("results/${item.profile}/") for dep in STAGES["verdicts"]["deps"]}
+    assert not read & (rendered | {"tables", "figures", "notebooks"})
+
+
 def test_every_dependency_on_code_exists():
     deps = {dep for stage in STAGES.values() for dep in stage["deps"] if "${" not in dep}
     assert not [dep for dep in deps if not (ROOT / dep).exists()]
@@ -148,5 +164,8 @@ def test_a_notebook_is_short_stripped_and_titled_as_the_exhibit(path):
     nodes = [node for cell in code for node in ast.walk(ast.parse(cell.source))]
     assert all(node.end_lineno - node.lineno < 5 for node in nodes if isinstance(node, ast.FunctionDef))
     titles = re.findall(r"^# (.+)$", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
-    shown = [exhibit.heading for exhibit in exhibits.load().values() if exhibit.notebook == path.stem]
+    parameters = dict(re.findall(r'^(\w+) = "(\w+)"', code[0].source, re.MULTILINE))
+    name = parameters.get("experiment", path.stem)  # one notebook for ten exhibits is titled for the one it is set to
+    shown = [exhibit.heading for exhibit in exhibits.load().values() if exhibit.notebook == name]
+    assert notebook.cells[0].source.startswith("# ") and len(titles) == 1
     assert not shown or titles == shown[:1]

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ghostlib.exhibits import latency
-from ghostlib.experiments import TOP1_METRIC
+from ghostlib.experiments import LOSS_METRIC, TOP1_METRIC
 from ghostlib.measures import places
 from ghostlib.paper import claims, numbers
 from ghostlib.training.bits import unpacked
-
-LOSS_METRIC = "test_loss"
 
 
 def read(folder: str | Path) -> dict[str, pd.DataFrame]:

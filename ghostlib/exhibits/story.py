@@ -1,15 +1,23 @@
-"""What a notebook says around an experiment: the paper's question, the scale, the stand-ins, where the files are."""
+"""What a notebook says around an experiment: the scale, the stand-ins, how it learned, where the files are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ghostlib.measures import classifiers
-from ghostlib.measures.places import RESULTS
+from ghostlib.experiments import run_name
+from ghostlib.measures import classifiers, places
 from ghostlib.paper import exhibits, numbers
 from ghostlib.training.profile import Profile, load_params, load_profile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What learning curves end in, the first of these that is recorded -> its name and unit.
+_ENDS = {"val_top1": ("validation top-1", " %"), "accuracy": ("accuracy on training views", " %"),
+         "loss": ("training loss", "")}
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,7 @@ class Story:
         notes = (f"Measured at: {profile.scale}.", *(names if stand_ins else []), *remarks,
                  *(f"On the paper: {note}" for note in entry.get("notes", ())))
         return cls(experiment, exhibits.find(experiment).heading, profile.scale, entry.get("x_label", ""), notes,
-                   stand_ins, RESULTS / profile.name)
-
-    @property
-    def introduction(self) -> str:
-        """Markdown: the title and the context."""
-        return f"# {self.title}\n\n{self.context}"
+                   stand_ins, places.folder(profile.name))
 
     @property
     def context(self) -> str:
@@ -49,9 +52,26 @@ class Story:
     def closing(self) -> str:
         """Markdown: what was read and what was written."""
         read, written = (", ".join(f"`{self.folder}/{place}`" for place in places) for places in (
-            (f"runs/{self.experiment}.csv", f"curves/{self.experiment}.csv"),
+            (*(f"{kind}/{self.experiment}.csv" for kind in ("runs", "curves", "correct")), "report.json"),
             (f"tables/{self.experiment}.{{csv,md,tex,json}}", f"figures/{self.experiment}.{{png,svg}}")))
         return f"Read: {read}. Written: {written}."
+
+
+def learning(history: pd.DataFrame) -> str:
+    """Learning curves in words, for a reader who does not see them: how many, and between what they end.
+
+    Args:
+        history: as `measures.classifiers.read_curves` or `measures.detectors.read_curves` gives it.
+    """
+    recorded = [name for name in _ENDS if name in history and history[name].notna().any()]
+    if not recorded:
+        return "No learning curves: nothing was trained."
+    name, unit = _ENDS[recorded[0]]
+    ends = history.groupby(["row", "column", "seed"], sort=False)[recorded[0]].last()  # the last that is not missing
+    means = ends.groupby(["row", "column"], sort=False).mean()
+    least, most = (f"{means[cell]:.1f}{unit} ({run_name(*cell)})" for cell in (means.idxmin(), means.idxmax()))
+    return (f"Learning curves of {len(means)} cells over {history['epoch'].max()} epochs. "
+            f"Their last {name} lies between {least} and {most}.")
 
 
 def _stand_ins(profile: Profile) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ghostlib.exhibits.summarise import over_seeds, text
-from ghostlib.experiments import TOP1_METRIC
+from ghostlib.experiments import KEY, LOSS_METRIC, TOP1_METRIC, run_name
 from ghostlib.files import write_atomic
 from ghostlib.measures.places import DIVERGED, write_csv
 from ghostlib.paper import numbers
@@ -56,6 +56,27 @@ def table_of_cells(comparison: pd.DataFrame, labels: Mapping[str, str] | None = 
         table[column, "ours"] = [f"diverged ({cell.diverged} of {cell.diverged + cell.seeds})" if cell.diverged else
                                  text(cell.measured, "{:.2f}", cell.sd) for cell in shown]
     return pd.DataFrame(table, index=pd.Index([(labels or {}).get(row, row) for row in rows]))
+
+
+def runs(results: pd.DataFrame, metric: str = TOP1_METRIC, name: str = "top-1 (%)") -> pd.DataFrame:
+    """A row a training, as texts: what it is called, what it reached on the test images, the beginning of its key.
+
+    Args:
+        results: in long format, with the columns `experiments.COLUMNS`. A training that diverged has no numbers.
+        metric: which of its metrics; the log-loss (nats) stands beside it where it is recorded.
+        name: of the metric's column.
+    """
+    trained = results[results["metric"].isin([metric, LOSS_METRIC, DIVERGED])]
+    places = ["row", "column", "seed", "run"]
+    table = trained.pivot(index=places, columns="metric", values="value").reindex(columns=[metric, LOSS_METRIC])
+    table = table.loc[pd.MultiIndex.from_frame(trained[places].drop_duplicates())].reset_index()  # the files' order
+    shown = pd.DataFrame({
+        "run": [run_name(row.row, row.column, row.seed) if row.column != metric else run_name(row.row, seed=row.seed)
+                for row in table.itertuples()],
+        name: [text(value, "{:.2f}") for value in table[metric]],
+        "log-loss (nats)": [text(value, "{:.4f}") for value in table[LOSS_METRIC]],
+        "key": table["run"].str[:KEY]})
+    return shown if table[LOSS_METRIC].notna().any() else shown.drop(columns="log-loss (nats)")
 
 
 def write(comparison: pd.DataFrame, folder: str | Path, name: str, title: str, notes: Sequence[str],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ghostlib.training.profile import Profile
 
 RESULTS = Path("results")
+# The environment variable that names another folder in its place: a notebook that is run by hand has a copy of its own.
+FOLDER = "GHOSTLIB_RESULTS"
 # The counted quantities, called as in the paper, whose FLOPs are multiply-accumulates.
 PARAMS, MACS = "Params (M)", "FLOPs (M)"
 SETTINGS = "settings"  # the column that holds, for each row, a digest of the settings it was measured with
@@ -24,59 +27,64 @@ DIVERGED = "diverged"  # the metric, 1, of a training that diverged, which has n
 _LABELS = {"row": str, "column": str}  # 0.05 is a label
 
 
+def folder(profile_name: str) -> Path:
+    """All results of a profile, to read and to write: results/<profile>, unless the environment says otherwise."""
+    return Path(os.environ.get(FOLDER) or RESULTS, profile_name)
+
+
 def runs_file(profile_name: str, name: str) -> Path:
     """The measured values of an experiment (`table_1`), the counts (`complexity`) or the latencies (`latency`)."""
-    return RESULTS / profile_name / "runs" / f"{name}.csv"
+    return folder(profile_name) / "runs" / f"{name}.csv"
 
 
 def curves_file(profile_name: str, experiment: str) -> Path:
     """The learning curves of classifiers: experiment, row, column, seed, epoch, loss, accuracy (%)."""
-    return RESULTS / profile_name / "curves" / f"{experiment}.csv"
+    return folder(profile_name) / "curves" / f"{experiment}.csv"
 
 
 def correct_file(profile_name: str, experiment: str) -> Path:
     """Which test images each training gets right: experiment, row, column, seed, images, correct (packed, base64)."""
-    return RESULTS / profile_name / "correct" / f"{experiment}.csv"
+    return folder(profile_name) / "correct" / f"{experiment}.csv"
 
 
 def losses_file(profile_name: str, experiment: str) -> Path:
     """The learning curves of detectors: experiment, row, column, seed, epoch, loss."""
-    return RESULTS / profile_name / "losses" / f"{experiment}.csv"
+    return folder(profile_name) / "losses" / f"{experiment}.csv"
 
 
 def rates_file(profile_name: str) -> Path:
     """The trainings that a profile's learning rates are chosen by; see `rates`."""
-    return RESULTS / profile_name / "tuning" / "rates.csv"
+    return folder(profile_name) / "tuning" / "rates.csv"
 
 
 def rates_curves_file(profile_name: str) -> Path:
     """Their learning curves: kind, lr_scale, seed, epoch, loss, accuracy (%)."""
-    return RESULTS / profile_name / "tuning" / "curves.csv"
+    return folder(profile_name) / "tuning" / "curves.csv"
 
 
 def profile_file(profile_name: str) -> Path:
     """What experiments.yaml says of the profile: rendered pages repeat it, so they depend on it."""
-    return RESULTS / profile_name / "profile.json"
+    return folder(profile_name) / "profile.json"
 
 
 def costs_file(profile_name: str, kind: str) -> Path:
     """What the trainings of a kind (`classifiers`, `detectors`, `rates`) cost: run, kind, seconds, device, date."""
-    return RESULTS / profile_name / "costs" / f"{kind}.csv"
+    return folder(profile_name) / "costs" / f"{kind}.csv"
 
 
 def teachers_file(profile_name: str) -> Path:
     """The stand-in teachers; their weights lie in the folder of the same name."""
-    return RESULTS / profile_name / "teachers.csv"
+    return folder(profile_name) / "teachers.csv"
 
 
 def figure_2_file(profile_name: str) -> Path:
     """The traced graphs of Figure 2's blocks."""
-    return RESULTS / profile_name / "runs" / "figure_2.json"
+    return folder(profile_name) / "runs" / "figure_2.json"
 
 
 def detections_folder(profile_name: str) -> Path:
     """Three images, and detections.json with what is there and what each detector finds; see `detectors`."""
-    return RESULTS / profile_name / "detections"
+    return folder(profile_name) / "detections"
 
 
 def digest(*decides: Any) -> str:

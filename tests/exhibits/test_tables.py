@@ -48,6 +48,28 @@ def test_a_cell_of_which_a_seed_diverged_has_no_mean():
     assert comparison["measured"].isna().sum() == 1
 
 
+def test_a_run_has_a_name_its_numbers_and_the_beginning_of_its_key():
+    results = results_of("table_1", seeds=(0, 1)).assign(run="0123456789abcdef")
+    losses = results[results["metric"] == "val_top1"].assign(metric="test_loss", value=0.25)
+    table = tables.runs(pd.concat([results, losses]))
+    assert len(table) == 12 and not {"row", "run key"} & set(table)
+    assert table.iloc[1].to_dict() == {"run": "w/o ReP · 1.0× · seed 1", "top-1 (%)": "51.00",
+                                       "log-loss (nats)": "0.2500", "key": "01234567"}
+    assert list(tables.runs(results)) == ["run", "top-1 (%)", "key"]  # no log-loss is recorded
+
+
+def test_a_run_that_diverged_is_listed_without_numbers():
+    results = results_of("table_1")
+    first = (results["row"] == "w/o ReP") & (results["column"] == "1.0×")
+    table = tables.runs(pd.concat([results[first].iloc[:1].assign(metric="diverged", value=1), results[~first]]))
+    assert len(table) == 6 and table["top-1 (%)"].tolist()[:2] == ["—", "51.00"]
+
+
+def test_a_column_that_only_names_the_metric_is_no_part_of_a_run_s_name():
+    results = results_of("table_1").assign(column="mAP", metric="mAP").drop_duplicates("row")
+    assert tables.runs(results, "mAP", "mAP (%)")["run"].tolist() == ["w/o ReP · seed 0", "w/ ReP · seed 0"]
+
+
 def test_the_order_is_the_paper_s_whatever_the_order_of_the_results():
     shuffled = results_of("table_3").sample(frac=1, random_state=0)
     comparison = tables.compare("table_3", shuffled)

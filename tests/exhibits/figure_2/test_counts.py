@@ -28,3 +28,12 @@ def test_training_adds_the_branches_of_its_options_where_the_authors_have_them(d
     assert found.to_dict() == {**expected, **dict.fromkeys(untouched, 1)}
     terms = {training.nodes[name]["lines"] for name in training.pred["ghost1.cheap_operation.0.add"]}
     assert terms == {("BN",)}  # every branch ends in one
+
+
+def test_the_conclusion_follows_from_the_counts_and_a_title_fills_one_line(deployed):
+    plain, training = graph_of(deployed), graph_of(branched(deployed))
+    held = counts.conclusion({"(a) plain\nnetwork": plain, "(b)": training, "(c)": plain})
+    convolutions = counts.table({"(a)": plain, "(b)": training}).loc["convolutions"]
+    assert f"(a) plain network has {convolutions['(a)']}, (b) has {convolutions['(b)']}, (c) has" in held
+    assert "**It is so:**" in held and convolutions["(b)"] > convolutions["(a)"]
+    assert "**It is not so:**" in counts.conclusion({"(a)": plain, "(b)": training, "(c)": training})
