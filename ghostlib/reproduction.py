@@ -106,19 +106,19 @@ def plan(profile: Annotated[str | None, typer.Argument(help="a profile; by defau
 
     A few steps of each kind of training are timed, which takes minutes; finished trainings need no timing.
     """
-    from ghostlib.plan import estimate, needs, report
-    from ghostlib.plan.plan import make
+    from ghostlib.plan import estimate
+    from ghostlib.plan import plan as planning
     from ghostlib.runs.store import Store
     from ghostlib.training.profile import load_params
 
     params, store = load_params(), Store()
     check_settings(name := profile or params["profile"])
-    planned, costs = make(name, params, store), None
-    missing = [*filter(None, [planned.missing]), *needs.missing(planned.profile, planned.left)]
-    if not untimed and not needs.device(planned.profile):
+    planned, costs = planning.make(name, params, store), None
+    missing = [*filter(None, [planned.missing]), *planning.missing(planned.profile, planned.left)]
+    if not untimed and not planning.device(planned.profile):
         costs = estimate.costs_of(planned.left, planned.finished, planned.splits and planned.splits.train)
-        missing += needs.disk(store.root, sum(report.bytes_left(planned.left, costs)))
-    typer.echo(report.text(planned, costs, missing, price))
+        missing += planning.disk(store.root, sum(estimate.bytes_left(planned.left, costs)))
+    typer.echo(planning.text(planned, costs, missing, price))
     if check and missing:
         raise typer.Exit(1)
 
@@ -132,7 +132,7 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
          adopt: Annotated[Path | None, typer.Option(help="copy finished runs of another store's folder")] = None,
          ) -> None:
     """List the stored runs; remove some, or copy another store's. A stale run is one that no profile asks for."""
-    from ghostlib.plan import kept
+    from ghostlib.plan import wanted
     from ghostlib.runs import listing
     from ghostlib.runs.store import Store
     from ghostlib.training.profile import load_params, load_profile
@@ -143,12 +143,12 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
         typer.echo(f"{len(copied)} runs copied from {adopt}, {len(here)} were here.")
         typer.echo("".join(f"not copied: {told}\n" for told in refused), nl=False)
     found = listing.stored(store)
-    asked = kept.askers(found, params)
+    asked = wanted.askers(found, params)
     if profile:
         load_profile(profile, params)  # an unknown one would have no runs
-        found = kept.of_profile(profile, found, asked)
-    chosen = kept.chosen(clear or [], found, asked)
-    typer.echo(kept.table(chosen if clear else found, asked))
+        found = wanted.of_profile(profile, found, asked)
+    chosen = wanted.chosen(clear or [], found, asked)
+    typer.echo(wanted.table(chosen if clear else found, asked))
     if chosen and (yes or typer.confirm(f"Remove them from {store.root}?")):
         stay = listing.remove(chosen)
         typer.echo(f"{len(chosen) - len(stay)} removed; {len(stay)} stay, which are being trained.")

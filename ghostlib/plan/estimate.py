@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 import importlib.util
-import json
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import count
@@ -16,109 +15,16 @@ from ghostlib.detection.run import DetectorRun
 from ghostlib.machine import all_threads, device_name
 from ghostlib.plan import timing
 from ghostlib.plan.timing import Took
-from ghostlib.plan.wanted import Wanted
-from ghostlib.runs.classifier import ClassifierRun
-from ghostlib.runs.cohorts import in_order, next_cohort
-from ghostlib.runs.job import cohort
+from ghostlib.plan.wanted import Kind, Training
+from ghostlib.runs.cohorts import MOST, in_order, next_cohort
 from ghostlib.runs.listing import FINISHED, Stored
-from ghostlib.training import batches
+from ghostlib.runs.local import context, default_workers
 from ghostlib.training.recipe import scaled_decay
 
 if TYPE_CHECKING:
     from ghostlib.training.images import Images
 
 COCO_VAL = 5_000  # images of instances_val2017.json
-# What of a recipe decides how long a step takes.
-_OF_A_STEP = {"network", "branches", "scale", "skip", "branch_norm_lr", "optimizer", "batch_size", "ema_decays"}
-Kind = tuple[Hashable, ...]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many images a profile has."""
-
-    train: int
-    val: int
-    test: int
-
-
-@dataclass(frozen=True, eq=False)
-class Training:
-    """A training that is left, as the engine's order takes it (`runs.job.Job`).
-
-    Attributes:
-        key: its `identity`: without its images it has no key.
-        wanted: it.
-        sizes: of the data; of a detector, its backbone's.
-        requires: what must be finished before, of what is left.
-    """
-
-    key: str
-    wanted: Wanted
-    sizes: Sizes
-    requires: tuple[Training, ...] = ()
-
-    @property
-    def job(self) -> ClassifierRun | DetectorRun:
-        return self.wanted.job
-
-    @property
-    def steps(self) -> int:
-        """Of a classifier."""
-        recipe = self.wanted.classifier.recipe
-        return recipe.epochs * (self.sizes.train // recipe.batch_size)
-
-    @property
-    def work(self) -> float:
-        """As its job has it."""
-        if isinstance(self.job, DetectorRun):
-            return self.job.work
-        recipe = self.job.recipe
-        return self.steps * recipe.batch_size * self.job.profile.image_size**2 * (1 + recipe.branches)
-
-    @property
-    def cohort(self) -> Hashable:
-        return cohort(self.job)
-
-    @property
-    def teacher(self) -> str | None:
-        """Whose answers count."""
-        recipe = self.wanted.classifier.recipe
-        return recipe.teacher if recipe.alpha else None
-
-    @property
-    def kind(self) -> Kind:
-        """Trainings of an equal one take as long, a step."""
-        return "whole", self.teacher, *self.alone
-
-    @property
-    def alone(self) -> Kind:
-        """The same of what is its own part: not the views, and not a teacher's answers."""
-        job = self.job
-        decides = ((job.arch, job.side, json.dumps(job.scale.decides_results, sort_keys=True))
-                   if isinstance(job, DetectorRun) else
-                   (json.dumps(job.recipe.model_dump(mode="json", include=_OF_A_STEP), sort_keys=True),))
-        return *decides, job.profile.width_scale
-
-    @property
-    def views(self) -> Kind:
-        """Which batches it sees; a detector's are in its steps."""
-        return () if isinstance(self.job, DetectorRun) else ("views", *batches.decided_by(self.job.recipe))
-
-    @property
-    def answers(self) -> Kind:
-        """Who answers; the same."""
-        return () if isinstance(self.job, DetectorRun) or not self.teacher else ("teacher", self.teacher)
-
-
-def workers(trainings: Iterable[Training]) -> int:
-    """How many processes the engine starts: one a core or a GPU."""
-    profiles = [training.job.profile for training in trainings]
-    if {profile.device_type for profile in profiles} <= {"cpu"}:
-        return max(1, all_threads() // max((profile.threads for profile in profiles), default=1))
-    import torch
-
-    return max(1, torch.cuda.device_count())
 
 
 @dataclass(frozen=True)
@@ -156,7 +62,7 @@ class Costs:
             return took.begin + took.steps * took.step + 2 * (scenes.val if scenes else COCO_VAL) * took.score
         if training.kind in self.took:
             return training.steps * took.step
-        recipe, every = training.job.recipe, training.job.profile.validate_epochs
+        recipe, every = training.job.recipe, training.profile.validate_epochs
         scored = 1 + len({scaled_decay(decay, training.steps) for decay in recipe.ema_decays} - {0.0})
         return (took.begin + training.steps * took.step + (recipe.epochs // every * sizes.val * took.validate if every
                 else 0) + scored * (sizes.val + sizes.test) * took.score + took.end)
@@ -173,7 +79,7 @@ class Costs:
         views = self.took[timed[0].views].step * max(_images(t) + _scored(t) for t in timed)
         if profile.device_type == "cpu" or not profile.workers:
             return own + views
-        cores = max(1, all_threads() // workers(trainings))
+        cores = max(1, all_threads() // default_workers(trainings))
         return max(own, views / min(profile.workers, cores))  # made meanwhile
 
 
@@ -183,7 +89,7 @@ def _images(training: Training) -> int:
 
 def _scored(training: Training) -> int:
     """Images that are read to be scored."""
-    every, sizes = training.job.profile.validate_epochs, training.sizes
+    every, sizes = training.profile.validate_epochs, training.sizes
     return sizes.val + sizes.test + (training.job.recipe.epochs // every * sizes.val if every else 0)
 
 
@@ -217,7 +123,7 @@ def from_finished(finished: Iterable[tuple[Training, Stored]]) -> dict[Kind, Too
     seconds: dict[Kind, list[float]] = {}
     values: dict[Kind, int] = {}
     for training, run in finished:
-        if run.state != FINISHED or run.cost.get("device") != device_name(training.job.profile.device_type):
+        if run.state != FINISHED or run.cost.get("device") != device_name(training.profile.device_type):
             continue
         detector = isinstance(training.job, DetectorRun)
         seconds.setdefault(training.kind, []).append(run.cost["seconds"] / (1 if detector else training.steps))
@@ -237,10 +143,8 @@ def time_kinds(trainings: Sequence[Training], known: Mapping[Kind, Took], images
     """
     from tqdm import tqdm
 
-    from ghostlib.runs import engines
-
-    on_cpu = all(training.job.profile.device_type == "cpu" for training in trainings)
-    at_a_time = workers(trainings) if on_cpu else 1  # neighbours slow each other on a CPU; a GPU is one's own
+    on_cpu = all(training.profile.device_type == "cpu" for training in trainings)
+    at_a_time = default_workers(trainings) if on_cpu else 1  # neighbours slow each other on a CPU; a GPU is one's own
     tasks: dict[Kind, tuple[Callable[..., Took], tuple[Any, ...]]] = {}
     for training in trainings:
         if training.kind in known:
@@ -256,10 +160,26 @@ def time_kinds(trainings: Sequence[Training], known: Mapping[Kind, Took], images
             tasks.setdefault(training.answers, (timing.teacher, (training.job,)))
     if not tasks:
         return {}
-    with ProcessPoolExecutor(at_a_time, engines.context(), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(at_a_time, context(), max_tasks_per_child=1) as pool:
         waiting = {pool.submit(task, *arguments): kind for kind, (task, arguments) in tasks.items()}
         ended = tqdm(as_completed(waiting), "timing steps", len(waiting), unit="kind", leave=False)
         try:
             return {waiting[done]: done.result() for done in ended}
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def bytes_left(left: Sequence[Training], costs: Costs) -> tuple[int, int]:
+    """What trainings will have on disk: in the end, and more while they run.
+
+    A classifier leaves its weights and their averages, a detector its weights, in float32. A state, of which two are
+    kept, has the weights, two values of the optimiser for each, and the averages.
+    """
+    kept, states = 0, []
+    for training in left:
+        if costs.knows(training):
+            detector, values = isinstance(training.job, DetectorRun), costs.of(training).values
+            averages = 0 if detector else len(training.job.recipe.ema_decays)
+            kept += 4 * values * (1 if detector else 2)
+            states.append(2 * 4 * values * (3 + averages))
+    return kept, sum(sorted(states)[-default_workers(left) * MOST:])

@@ -1,19 +1,31 @@
-"""A profile's plan: what it wants, what is finished and what is left."""
+"""A profile's plan: what it wants, what is finished, what is left, what is missing for it, and all that in words."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghostlib.plan import needs
-from ghostlib.plan.estimate import Training
-from ghostlib.plan.wanted import identity, stored_identity, wanted
+from ghostlib.detection.run import COCO, DetectorRun
+from ghostlib.machine import device_name
+from ghostlib.plan import estimate
+from ghostlib.plan.estimate import Costs
+from ghostlib.plan.wanted import PARTS, Sizes, Training, by_identity, identity, wanted
 from ghostlib.runs.listing import Stored, stored
+from ghostlib.runs.local import default_workers
 from ghostlib.runs.store import Store
 from ghostlib.training.profile import Profile, load_profile
 
 if TYPE_CHECKING:
     from ghostlib.training.datasets import Splits
+
+_COUNTED = ("What trainings of a cohort share, views and a teacher's answers, counts once. Not counted are latencies "
+            "(minutes), counts, pages, and a folder's images, which are read once. On a CPU a step of large images is "
+            "scaled up from one of a few. Whatever else the machine does while steps are timed slows them.")
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ def make(profile_name: str, params: dict[str, Any], store: Store) -> Plan:
         ConfigError: what params.yaml and experiments.yaml say of the profile cannot be meant.
     """
     profile, found = load_profile(profile_name, params), wanted(profile_name, params)
-    splits, missing = needs.images(profile)
+    splits, lack = images(profile)
     there, trainings = [run for run in stored(store) if run.ended], {}
     if splits:
         of_keys = {run.key: run for run in there}
@@ -63,13 +75,201 @@ def make(profile_name: str, params: dict[str, Any], store: Store) -> Plan:
         finished = by_identity(there)
     for key, one in found.items():
         required = tuple(trainings[identity(job)] for job in one.job.requires)
-        trainings[key] = Training(key, one, needs.sizes(one.classifier.profile, splits), required)
+        trainings[key] = Training(key, one, Sizes.of(one.classifier.profile, splits), required)
     return Plan(profile, tuple(trainings.values()), {key: finished[key] for key in found if key in finished}, splits,
-                missing)
+                lack)
 
 
-def by_identity(runs: list[Stored]) -> dict[str, Stored]:
-    """Stored runs by what decides their results, but the data; those that no code of now could make are left out."""
-    described = {run.key: run.described for run in runs}
-    found = {stored_identity(run.described, described): run for run in runs}
-    return {key: run for key, run in found.items() if key is not None}
+# -- what is missing
+
+
+def images(profile: Profile) -> tuple[Splits | None, str]:
+    """The profile's images and what is missing, with the remedy; nothing is downloaded.
+
+    ImageNet is only looked for: to list it takes a minute, and to read it once, as a training's begin does, an hour.
+    """
+    from ghostlib.training import datasets
+    from ghostlib.training.images import DataError
+
+    if profile.data != "imagenet":
+        if (folder := _downloaded(profile)) is None:
+            return None, (f"{profile.data}: the images are not downloaded yet; the first training does it, or without "
+                          f"a network there: set profiles.{profile.name}.data_dir in experiments.yaml to their folder")
+        try:  # from a folder that is named nothing is downloaded
+            return datasets.load(profile.model_copy(update={"data_dir": folder})), ""
+        except DataError as error:
+            return None, str(error)
+    root = Path(profile.data_dir or os.environ.get("IMAGENET_DIR") or "data/imagenet")
+    if absent := [part for part in ("train", "val") if not (root / part).is_dir()]:
+        return None, (f"ImageNet: {' and '.join(absent)} of {root.resolve()} not found; put train/<class>/* and "
+                      "val/<class>/* there, or name their folder with the environment variable IMAGENET_DIR or "
+                      f"profiles.{profile.name}.data_dir in experiments.yaml")
+    return None, ""
+
+
+def _downloaded(profile: Profile) -> str | None:
+    """The folder of images that a training would download where they are not there; None while they are not."""
+    from ghostlib.training.datasets import FASHION_DIRS
+
+    holding = {"fashion": dict.fromkeys(FASHION_DIRS, "train-images-idx3-ubyte*"), "cifar100": {"data": "cifar-100-*"}}
+    if profile.data_dir or profile.data not in holding:
+        return profile.data_dir or ""
+    return next((folder for folder, part in holding[profile.data].items() if any(Path(folder).glob(part))), None)
+
+
+def missing(profile: Profile, left: Sequence[Training]) -> list[str]:
+    """What else is missing for trainings that are left, a sentence each, with its remedy."""
+    return [*device(profile), *_teachers(profile, left), *_detection(training.job for training in left)]
+
+
+def disk(folder: Path, wanted: int) -> list[str]:
+    """Whether so many bytes have room where a folder is or will be."""
+    there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
+    if (free := shutil.disk_usage(there).free) >= wanted:
+        return []
+    return [f"disk: {there} has {free / 1e9:.1f} GB free, {wanted / 1e9:.1f} GB are needed; make room, or name another "
+            "folder with the environment variable GHOSTLIB_RUNS"]
+
+
+def device(profile: Profile) -> list[str]:
+    """Whether there is the device that a profile asks for."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if there[profile.device_type]:
+        return []
+    return [f"device: PyTorch sees no {profile.device}; set profiles.{profile.name}.device to auto in experiments.yaml"]
+
+
+def _teachers(profile: Profile, left: Sequence[Training]) -> list[str]:
+    names = {training.teacher for training in left} - {None}
+    return [told for name in profile.teachers if name in names and (pretrained := profile.teachers[name].timm)
+            if (told := _weights(name, pretrained))]
+
+
+def _weights(teacher: str, pretrained: str) -> str:
+    """What there is to say of timm's weights that are not in the cache."""
+    import timm
+    import torch
+    from huggingface_hub import try_to_load_from_cache
+
+    if pretrained not in timm.list_pretrained():
+        return f"teacher {teacher}: timm {timm.__version__} has no {pretrained}; name another in experiments.yaml"
+    config = timm.get_pretrained_cfg(pretrained)
+    if config.hf_hub_id:
+        files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
+        found = any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files)
+        remedy = f"`hf download {config.hf_hub_id} {files[0]} config.json`"
+    else:
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(config.url).name)
+        found, remedy = file.exists(), f"put {config.url} into {file.parent}"
+    return "" if found else (f"teacher {teacher}: the weights {pretrained} are not downloaded yet; the first training "
+                             f"does it, or without a network there: {remedy}")
+
+
+def _detection(jobs: Iterable[object]) -> list[str]:
+    found, detectors = [], [job for job in jobs if isinstance(job, DetectorRun)]
+    if detectors and not importlib.util.find_spec("mmdet"):
+        found.append("detectors: MMDetection is not installed: make setup, or pip install 'ghostlib[mmdet-onedl]'")
+    wanted = [COCO / name for name in ("annotations/instances_train2017.json", "annotations/instances_val2017.json",
+                                       "train2017", "val2017")]
+    absent = [str(path) for path in wanted if not path.exists()]
+    if absent and any(job.scale.scenes is None for job in detectors):
+        found.append(f"COCO: {', '.join(absent)} not found; it belongs in {COCO}, a folder or a link, as annotations/, "
+                     "train2017/ and val2017/")
+    return found
+
+
+# -- in words
+
+
+def text(plan: Plan, costs: Costs | None, missing: Sequence[str], price: float | None = None) -> str:
+    """The whole plan.
+
+    Args:
+        plan: as `make` gives it.
+        costs: of every kind that is left and can be timed; None for counts alone.
+        missing: what is, a sentence each.
+        price: EUR an hour of this machine.
+    """
+    from tabulate import tabulate
+
+    profile, left, processes = plan.profile, plan.left, default_workers(plan.left)
+    table = tabulate(_table(plan, costs), headers="keys", disable_numparse=True)
+    lines = [f"{profile.name}: {profile.scale}", "", table, "",
+             f"{len(plan.trainings)} trainings wanted, {len(plan.stored)} finished, {len(left)} left."]
+    if costs and left:
+        lines += [*_times(left, costs, processes, price), f"On {device_name(profile.device_type)}, {processes} at a "
+                  f"time. {_COUNTED}", _disk(left, costs)]
+        if profile.device_type != "cuda":
+            lines.append(f"GPU memory is left out: these trainings run on {profile.device_type}.")
+    lines += ["", "Missing:", *(f"- {told}" for told in missing)] if missing else ["Nothing is missing for it."]
+    return "\n".join(lines)
+
+
+def _table(plan: Plan, costs: Costs | None) -> list[dict[str, Any]]:
+    """A row for each network in a part, in the order of `PARTS`."""
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for part in PARTS:
+        for training in plan.trainings:
+            if training.wanted.part == part:
+                job = training.job
+                network = job.arch if isinstance(job, DetectorRun) else job.recipe.network
+                groups.setdefault((part, network), []).append(training)
+    rows = []
+    for (part, network), of_both in groups.items():
+        left = [training for training in of_both if training.key not in plan.stored]
+        row = {"trainings": part, "network": network, "wanted": len(of_both), "finished": len(of_both) - len(left),
+               "left": len(left)}
+        rows.append(row | (_timed(left, costs, plan.profile.device_type) if costs else {}))
+    return rows
+
+
+def _timed(left: Sequence[Training], costs: Costs, device_type: str) -> dict[str, str]:
+    """How long each one takes by itself, in hours of a process: what they share is not in it, where it was timed."""
+    known = [training for training in left if costs.knows(training)]
+    names = ("s a step", "process hours", *(["GPU memory (GB)"] if device_type == "cuda" else []), "known from")
+    if not known:
+        return dict.fromkeys(names, "") | ({"known from": "not timed"} if left else {})
+    steps = sorted(step for training in known if (step := costs.step(training)) is not None)
+    timed, memory = sum(training.kind not in costs.took for training in known), max(map(costs.memory, known))
+    values = {"s a step": " to ".join(dict.fromkeys(_number(step) for step in (*steps[:1], *steps[-1:]))),
+              "process hours": _number(sum(map(costs.own, known)) / 3600),
+              "GPU memory (GB)": f"{memory / 1e9:.1f}" if memory else "",
+              "known from": "timing" if timed == len(known) else "finished ones" if not timed else "both"}
+    return {name: values[name] for name in names}
+
+
+def _times(left: Sequence[Training], costs: Costs, processes: int, price: float | None) -> list[str]:
+    known = [training for training in left if costs.knows(training)]
+    whole, told = 0.0, []
+    for command in dict.fromkeys(PARTS.values()):  # one after the other
+        if trainings := [training for training in known if PARTS[training.wanted.part] == command]:
+            seconds = estimate.seconds_of(trainings, costs, processes)
+            whole += seconds
+            told.append(f"{command} {duration(seconds)}")
+    cost = "" if price is None else f"; at {price:g} EUR an hour {price * whole / 3600:.2f} EUR"
+    lines = [f"Time left: {duration(whole)} ({', '.join(told)}){cost}."]
+    return lines if len(known) == len(left) else [*lines, f"{len(left) - len(known)} of them could not be timed."]
+
+
+def _disk(left: Sequence[Training], costs: Costs) -> str:
+    kept, states = estimate.bytes_left(left, costs)
+    return f"Disk: {kept / 1e9:.2g} GB of weights and averages in the end, {states / 1e9:.2g} GB of states on the way."
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a reader would choose."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 730 else f"{days / 365.25:.0f} years"
+
+
+def _number(value: float) -> str:
+    """Two digits of a small one, all of a large one."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from ghostlib.runs.cohorts import in_order
+from ghostlib.runs.grid import progress_bar
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
 from ghostlib.training.progress import NonFiniteLoss, Progress
@@ -37,12 +38,8 @@ def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, st
 
 
 def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
-    from tqdm import tqdm
-
     failures: dict[str, str] = {}
-    with tqdm(total=len(todo), desc=title, unit="run", file=sys.stderr, smoothing=0,
-              bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}",
-              ) as bar:
+    with progress_bar(len(todo), title) as bar:
         def report(progress: Progress) -> None:
             bar.set_postfix_str(f" loss {progress.loss:.3f}, {progress.images_per_second:.0f} img/s", refresh=False)
             bar.update(ended + progress.step / progress.steps - bar.n)
@@ -54,7 +51,7 @@ def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
                 else:
                     store.ensure(job, report)
             except NonFiniteLoss as error:
-                tqdm.write(f"{name(job)} diverged: {error}", file=sys.stderr)
+                bar.write(f"{name(job)} diverged: {error}", file=sys.stderr)
             bar.update(ended + 1 - bar.n)
     return failures
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ghostlib.runs import engines
+from ghostlib.runs import local
 from tests.faults import children
 from tests.faults.children import AtFile
 
@@ -62,7 +62,7 @@ class Case:
         folder.mkdir(parents=True)
 
     def start(self, target: Callable[..., None] = children.train, *arguments: object) -> BaseProcess:
-        child = engines.context().Process(target=target, args=(self.run, self.root, self.said, *arguments))
+        child = local.context().Process(target=target, args=(self.run, self.root, self.said, *arguments))
         child.start()
         return child
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, NoReturn
 
 from ghostlib import cli, files
-from ghostlib.runs import engines
+from ghostlib.runs import engines, local
 from ghostlib.runs.classifier import ClassifierRun
 from ghostlib.runs.store import Store
 from ghostlib.training import checkpoint
@@ -56,7 +56,7 @@ def command(run: ClassifierRun, root: Path, said: Path) -> None:
     sys.stderr = open(said, "a", buffering=1, encoding="utf-8")
     checkpoint.SECONDS_BETWEEN = checkpoint.SECONDS_WITHIN = 0
     # A server of forks would import PyTorch anew; this process is a young fork of one.
-    engines.context = lambda: multiprocessing.get_context("fork")
+    local.context = lambda: multiprocessing.get_context("fork")
     sys.argv = ["ghostlib", "measure", "classifiers", run.profile.name]
     cli.app = lambda: (print(BEGUN, file=sys.stderr), engines.run([run], workers=1, store=Store(root)))
     cli.main()

@@ -166,7 +166,8 @@ def test_interrupted_before_it_has_begun_it_says_nothing(monkeypatch):
 # -- sockets
 
 
-@pytest.mark.parametrize("command", ["measure rates digits", "train resnet10 images --set workers=1", "execute a b"])
+@pytest.mark.parametrize("command", ["measure rates digits", "train resnet10 images --set workers=1", "execute a b",
+                                     "plan fashion"])
 def test_a_folder_too_long_for_sockets_is_refused_before_processes_wait_for_each_other(command, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'long' * 20}")
     monkeypatch.setattr(sys, "argv", ["ghostlib", *command.split()])

@@ -8,9 +8,9 @@ import pytest
 
 from ghostlib.detection import run as detection
 from ghostlib.plan import estimate, timing
-from ghostlib.plan.estimate import Costs, Sizes, Training, from_finished, seconds_of
+from ghostlib.plan.estimate import Costs, from_finished, seconds_of
 from ghostlib.plan.timing import Took
-from ghostlib.plan.wanted import Wanted, identity
+from ghostlib.plan.wanted import Sizes, Training, Wanted, identity
 from ghostlib.runs.classifier import ClassifierRun
 from ghostlib.runs.listing import DIVERGED, FINISHED, Stored
 from ghostlib.training.profile import load_params
@@ -47,27 +47,6 @@ def test_a_training_is_in_the_engine_s_order_as_its_job_is(make_run, training):
     data = Sizes(len(run.splits.train), len(run.splits.val), len(run.splits.test))
     assert data == SIZES and planned.steps == run.steps == 9
     assert planned.work == run.work and planned.cohort == planned.job.cohort
-
-
-def test_a_tiny_network_is_timed(make_run):
-    run = make_run()
-    took = timing.arm(run, epoch_steps=3)
-    assert 0 < took.step < 60 and took.begin > 0 and took.end > 0 and took.validate > 0 and took.score > 0
-    assert took.values == sum(tensor.numel() for tensor in run.network().state_dict().values()) and took.memory is None
-
-
-def test_views_and_a_teacher_s_answers_are_timed(make_run):
-    run = make_run(teacher="weak")
-    assert 0 < timing.teacher(run).step < 1 and 0 < timing.views(run, run.splits.train).step < 1
-    imagenet = ClassifierRun(run.recipe, run.profile.model_copy(update={"data": "imagenet"}), 0)
-    assert 0 < timing.views(imagenet, None).step < 1, "of photographs, as none are there"
-
-
-@pytest.mark.parametrize(("batch", "size", "most", "images"), [
-    (32, 33, None, 32), (512, 33, None, 64), (2048, 224, None, 4), (512, 64, 16, 16), (512, 1000, None, 2)])
-def test_a_step_of_large_images_is_scaled_up_from_a_few_on_a_cpu(tiny, batch, size, most, images):
-    profile = tiny.model_copy(update={"image_size": size, "pass_images": most})
-    assert timing._images_of_a_pass(batch, profile, lambda images: None) == images
 
 
 def test_a_training_takes_its_steps_its_scoring_and_what_is_before_and_after(training):

@@ -222,9 +222,9 @@ def test_an_engine_is_chosen_by_the_environment(store, monkeypatch):
     for engine in ("local", "ray"):
         monkeypatch.setitem(engines._ENGINES, engine, lambda *args, engine=engine: chosen.append(engine) or {})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    run([], store)
+    run([Sleep(1)], store)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    run([], store)
+    run([Sleep(1)], store)
     monkeypatch.setenv("GHOSTLIB_ENGINE", "local")
-    run([], store)
+    run([Sleep(1)], store)
     assert chosen == ["local", "ray", "local"]

@@ -11,10 +11,26 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from ghostlib.runs import engines
+from ghostlib.runs import engines, grid, local
 from ghostlib.runs.store import Store
+from ghostlib.runs.worker import End
 from ghostlib.training.profile import Teacher
 from ghostlib.training.progress import NonFiniteLoss
+
+
+@pytest.fixture
+def kill_when(monkeypatch):
+    """Kills a child that tells of a job's progress, if a condition holds of the child and the job's key."""
+    def kill(condition):
+        hear = local._Child.hear
+
+        def hear_and_kill(child):
+            news = hear(child)
+            if any(not isinstance(said, End) and condition(child, key) for key, said, _ in news):
+                os.kill(child.process.pid, signal.SIGKILL)
+            return news
+        monkeypatch.setattr(local._Child, "hear", hear_and_kill)
+    return kill
 
 
 def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, tiny, tmp_path):
@@ -27,8 +43,8 @@ def test_results_do_not_depend_on_the_order_or_the_number_of_workers(make_run, t
 @pytest.mark.parametrize(("workers", "expected"), [(1, [3]), (2, [1, 1, 1])])
 def test_a_process_trains_as_many_runs_as_leave_no_other_idle(make_run, store, monkeypatch, workers, expected):
     started = []
-    record = engines._Child.__init__
-    monkeypatch.setattr(engines._Child, "__init__", lambda self, processes, jobs, *others: (
+    record = local._Child.__init__
+    monkeypatch.setattr(local._Child, "__init__", lambda self, processes, jobs, *others: (
         started.append(len(jobs)), record(self, processes, jobs, *others))[1])
     engines.run([make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)], workers=workers, store=store)
     assert started == expected
@@ -41,7 +57,7 @@ def test_that_a_run_diverges_is_a_result(make_run, store, monkeypatch):
     assert f"run {bad.key} diverged: the loss is" in store.diverged(bad) and store.cost(bad)["seconds"] > 0
     assert "NonFiniteLoss" in (store.folder(bad) / "log.txt").read_text()
     assert not (store.folder(bad) / "states").exists()
-    monkeypatch.setattr(engines, "_Child", None)  # nothing is trained again
+    monkeypatch.setattr(local, "_Child", None)  # nothing is trained again
     assert engines.run([bad], store=store) == {bad.key: None}
     with pytest.raises(NonFiniteLoss, match=f"run {bad.key} diverged"):
         store.ensure(bad)
@@ -53,14 +69,14 @@ def test_two_commands_share_a_grid_and_neither_waits_for_the_other_s_runs(make_r
     theirs.parent.mkdir(parents=True)
     seen = []
 
-    def look(*arguments, record=engines._Child.__init__):
+    def look(*arguments, record=local._Child.__init__):
         seen.append([job.key for job in arguments[2]])
         record(*arguments)
         if len(seen) == 2:
             lock.release()  # the other command was killed
 
     with pytest.MonkeyPatch.context() as patch, FileLock(theirs) as lock:
-        patch.setattr(engines._Child, "__init__", look)
+        patch.setattr(local._Child, "__init__", look)
         engines.run(runs, workers=1, store=store)
     assert len(seen) == 3 and seen[-1] == [runs[0].key]  # two shares of the others, and then what nobody trains
     assert all(store.metrics(run) for run in runs)
@@ -69,7 +85,7 @@ def test_two_commands_share_a_grid_and_neither_waits_for_the_other_s_runs(make_r
 def test_each_worker_gets_a_gpu_for_itself(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937,5")
     job = SimpleNamespace(profile=SimpleNamespace(device_type="cuda", threads=8))
-    assert engines._default_workers([job]) == 3 and engines._gpus() == ["2", "GPU-8932f937", "5"]
+    assert local.default_workers([job]) == 3 and local._gpus() == ["2", "GPU-8932f937", "5"]
 
 
 def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):
@@ -77,8 +93,8 @@ def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):
         return OSError(errno.ENOSPC, "No space left on device", str(self.folder(job)))
 
     runs = [make_run(branches=0, epochs=1, lr=lr) for lr in (1e-3, 2e-3, 3e-3)]
-    monkeypatch.setattr(engines, "next_cohort", lambda waiting, *others: waiting[:1])
-    monkeypatch.setattr(engines, "context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(grid, "next_cohort", lambda waiting, *others: waiting[:1])
+    monkeypatch.setattr(local, "context", lambda: multiprocessing.get_context("fork"))
     monkeypatch.setattr(Store, "_keep", full)
     with pytest.raises(engines.GridError, match="3 of 3 runs failed") as failure:
         engines.run(runs, workers=1, store=store)
@@ -88,16 +104,9 @@ def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):
     assert len(list(store.root.iterdir())) == 1
 
 
-def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, monkeypatch):
-    ended, *victims = (make_run(branches=0, epochs=epochs) for epochs in (1, 60, 50))
-    receive = engines._Child.receive
-
-    def kill(child):
-        advanced = receive(child)
-        if ended.key not in child.jobs and child.progress:
-            os.kill(child.process.pid, signal.SIGKILL)
-        return advanced
-    monkeypatch.setattr(engines._Child, "receive", kill)
+def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, kill_when):
+    ended, *victims = (make_run(branches=0, epochs=epochs) for epochs in (1, 300, 250))
+    kill_when(lambda child, key: ended.key not in child.left)
     with pytest.raises(engines.GridError, match="2 of 3 runs failed") as failure:
         engines.run([ended, *victims], workers=1, store=store)
     assert all(run.key in str(failure.value) for run in victims)
@@ -116,16 +125,9 @@ def test_a_failed_run_is_reported_with_its_log_while_the_others_finish(make_run,
     assert "nothing to add branches to" in message and good.key not in message
 
 
-def test_a_killed_worker_costs_only_its_own_run(make_run, store, monkeypatch):
-    victim, survivor = make_run(branches=0, epochs=60), make_run(branches=0, epochs=1)
-    receive = engines._Child.receive
-
-    def kill_the_victim(child):
-        advanced = receive(child)
-        if victim.key in child.jobs and child.progress:
-            os.kill(child.process.pid, signal.SIGKILL)
-        return advanced
-    monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
+def test_a_killed_worker_costs_only_its_own_run(make_run, store, kill_when):
+    victim, survivor = make_run(branches=0, epochs=300), make_run(branches=0, epochs=1)
+    kill_when(lambda child, key: key == victim.key)
     with pytest.raises(engines.GridError, match="killed by signal 9"):
         engines.run([victim, survivor], workers=2, store=store)
     assert store.metrics(survivor) is not None and store.metrics(victim) is None
@@ -149,15 +151,13 @@ def test_without_its_teacher_a_run_fails_and_the_others_finish(make_run, tiny, s
 
 
 def test_an_interrupted_grid_leaves_no_child_behind(make_run, store, monkeypatch):
-    run = make_run(branches=0, epochs=60)
+    run = make_run(branches=0, epochs=300)
     children = []
-    receive = engines._Child.receive
 
     def interrupt(child):
         children.append(child.process)
-        receive(child)
         raise KeyboardInterrupt
-    monkeypatch.setattr(engines._Child, "receive", interrupt)
+    monkeypatch.setattr(local._Child, "hear", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engines.run([run], store=store)
     assert not children[0].is_alive()
@@ -178,19 +178,12 @@ def test_finished_runs_are_read_not_trained(make_run, store, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_killed_worker_s_log_says_nothing_of_an_earlier_start(make_run, store, monkeypatch):
-    victim = make_run(branches=0, epochs=60)
+def test_a_killed_worker_s_log_says_nothing_of_an_earlier_start(make_run, store, kill_when):
+    victim = make_run(branches=0, epochs=300)
     log = store.folder(victim) / "log.txt"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback (most recent call last):\nValueError: of yesterday\n")
-    receive = engines._Child.receive
-
-    def kill_the_victim(child):
-        advanced = receive(child)
-        if child.progress:
-            os.kill(child.process.pid, signal.SIGKILL)
-        return advanced
-    monkeypatch.setattr(engines._Child, "receive", kill_the_victim)
+    kill_when(lambda child, key: True)
     with pytest.raises(engines.GridError, match="killed by signal 9") as failure:
         engines.run([victim], store=store)
     assert "of yesterday" not in str(failure.value) and "of yesterday" in log.read_text()

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ghostlib.machine import cpu_name
-from ghostlib.runs import engines
+from ghostlib.runs import local
 from ghostlib.runs.classifier import ClassifierRun, stand_in_run
 from ghostlib.runs.store import Store, StoreError
 
@@ -70,7 +70,7 @@ def ensure_in_child(run, root, counts):
 
 
 def test_two_processes_that_want_the_same_run_do_not_both_train_it(make_run, store):
-    context = engines.context()
+    context = local.context()
     counts = context.Queue()
     children = [context.Process(target=ensure_in_child, args=(make_run(branches=0), store.root, counts))
                 for _ in range(2)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ghostlib.runs import engines
+from ghostlib.runs import local
 from ghostlib.runs.store import Store
 from ghostlib.training import batches, checkpoint, distill, loop, views
 from ghostlib.training.arm import Arm
@@ -30,7 +30,7 @@ OTHERS = {"network", "branches", "scale", "skip", "branch_gamma", "branch_norm_l
 def three(make_run):
     """Two students of one teacher and an arm without one."""
     return [make_run(teacher="weak", alpha=0.5, **MIXED), make_run(teacher="weak", alpha=0.9, branches=0, **MIXED),
-            make_run(branches=1, lr=1e-3, **MIXED)]
+            make_run(network="ghostnetv2_100", branches=1, lr=1e-3, **MIXED)]
 
 
 def together(store, runs):
@@ -76,7 +76,7 @@ def die_in_a_cohort(runs, root, last):
 
 
 def in_child(*arguments):
-    child = engines.context().Process(target=die_in_a_cohort, args=arguments)
+    child = local.context().Process(target=die_in_a_cohort, args=arguments)
     child.start()
     child.join()
     return child.exitcode

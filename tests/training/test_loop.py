@@ -15,7 +15,7 @@ from torch import nn
 
 from ghostlib import files
 from ghostlib.models.reparam import RepConv
-from ghostlib.runs import engines
+from ghostlib.runs import local
 from ghostlib.runs.classifier import load_network
 from ghostlib.runs.store import Store
 from ghostlib.training import arm, checkpoint, loop, views
@@ -45,14 +45,14 @@ def train_and_die(run, root, moment):
 
 
 def in_child(run, root, moment):
-    child = engines.context().Process(target=train_and_die, args=(run, root, moment))
+    child = local.context().Process(target=train_and_die, args=(run, root, moment))
     child.start()
     child.join()
     return child.exitcode
 
 
 @pytest.mark.parametrize("overrides", [
-    dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
+    dict(network="ghostnetv2_100", teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
     dict(branches=0, schedule="step", optimizer="rmsproptf"),
 ], ids=["the whole strategy with batch mixing and dropout", "the ordinary recipe"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, overrides):

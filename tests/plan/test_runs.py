@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from ghostlib import cli, reproduction
 from ghostlib.config import ConfigError
 from ghostlib.measures import places
-from ghostlib.plan import kept
 from ghostlib.plan.plan import make
+from ghostlib.plan.wanted import askers
 from ghostlib.runs.listing import stored
 from ghostlib.runs.store import Store
 from ghostlib.training.profile import load_params
@@ -86,14 +86,14 @@ def test_another_store_s_runs_are_copied_and_listed(repository, tmp_path, monkey
 
 def test_runs_are_read_without_their_images(repository, monkeypatch):
     monkeypatch.setattr("ghostlib.training.datasets.load", lambda profile: pytest.fail("reads them"))
-    assert kept.askers(stored(repository), load_params())[repository.jobs["run"].key] == ["tiny"]
+    assert askers(stored(repository), load_params())[repository.jobs["run"].key] == ["tiny"]
 
 
 def test_a_plan_is_printed_and_checked(repository, monkeypatch):
     monkeypatch.setattr(reproduction, "check_settings", lambda name: None)
     assert "14 trainings wanted, 2 finished, 12 left." in invoke("plan", "--untimed")
     invoke("plan", "tiny", "--untimed", "--check")
-    monkeypatch.setattr("ghostlib.plan.needs.missing", lambda profile, left: ["a teacher"])
+    monkeypatch.setattr("ghostlib.plan.plan.missing", lambda profile, left: ["a teacher"])
     assert invoke("plan", "tiny", "--untimed").endswith("- a teacher\n")
     assert invoke("plan", "tiny", "--untimed", "--check", status=1).endswith("- a teacher\n")
 

@@ -8,10 +8,10 @@ from collections import namedtuple
 
 import huggingface_hub
 import pytest
+import torchvision
 
-from ghostlib.plan import needs
-from ghostlib.plan.estimate import Sizes, Training
-from ghostlib.plan.wanted import wanted
+from ghostlib.plan import plan
+from ghostlib.plan.wanted import Sizes, Training, wanted
 from ghostlib.training import datasets
 from ghostlib.training.profile import load_params, load_profile
 
@@ -31,34 +31,46 @@ def trainings(profile: str) -> list[Training]:
 
 
 def test_imagenet_is_looked_for_and_not_read(imagenet, tmp_path, monkeypatch):
-    splits, told = needs.images(imagenet)
+    splits, told = plan.images(imagenet)
     assert splits is None and str(tmp_path / "data/imagenet") in told and "IMAGENET_DIR" in told
     (tmp_path / "elsewhere" / "train").mkdir(parents=True)
     monkeypatch.setenv("IMAGENET_DIR", "elsewhere")
-    assert needs.images(imagenet)[1].startswith("ImageNet: val of ")
+    assert plan.images(imagenet)[1].startswith("ImageNet: val of ")
     (tmp_path / "elsewhere" / "val").mkdir()
-    assert needs.images(imagenet) == (None, "")
-    assert needs.sizes(imagenet, None) == Sizes(1_281_167 - 10_000, 10_000, 50_000)
+    assert plan.images(imagenet) == (None, "")
+    assert Sizes.of(imagenet, None) == Sizes(1_281_167 - 10_000, 10_000, 50_000)
 
 
 def test_small_images_are_read_and_their_absence_is_told(tiny, tmp_path):
-    splits, told = needs.images(tiny)
-    assert told == "" and needs.sizes(tiny, splits) == Sizes(48, 20, 40)
+    splits, told = plan.images(tiny)
+    assert told == "" and Sizes.of(tiny, splits) == Sizes(48, 20, 40)
     fashion = load_profile("fashion", PARAMS).model_copy(update={"data_dir": str(tmp_path)})
-    splits, told = needs.images(fashion)
-    assert splits is None and "data_dir" in told and needs.sizes(fashion, None) == Sizes(4_000, 2_000, 10_000)
+    splits, told = plan.images(fashion)
+    assert splits is None and "data_dir" in told and Sizes.of(fashion, None) == Sizes(4_000, 2_000, 10_000)
+
+
+@pytest.mark.parametrize("name", ["fashion", "cifar100"])
+def test_images_that_are_not_there_are_told_and_not_downloaded(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "FASHION_DIRS", ("data/FashionMNIST/raw",))
+    monkeypatch.setattr(torchvision.datasets.CIFAR100, "download", lambda self: pytest.fail("downloads"))
+    splits, told = plan.images(profile := load_profile(name, PARAMS))
+    assert splits is None and f"{name}: the images are not downloaded yet" in told and f"{name}.data_dir" in told
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "data" / "cifar-100-python").mkdir(parents=True)  # a download that was interrupted
+    assert ("is not whole in" in plan.images(profile)[1]) == (name == "cifar100")
 
 
 def test_the_sizes_of_what_is_not_read_are_those_of_the_data_set():
     profile = load_profile("digits", PARAMS)
-    assert needs.sizes(profile, None) == needs.sizes(profile, datasets.load(profile))
+    assert Sizes.of(profile, None) == Sizes.of(profile, datasets.load(profile))
 
 
 def test_weights_coco_and_mmdetection_are_missing_until_they_are_there(imagenet, tmp_path, monkeypatch):
     left, installed = trainings("imagenet"), importlib.util.find_spec
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, file: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mmdet" else installed(name))
-    told = needs.missing(imagenet, left)
+    told = plan.missing(imagenet, left)
     assert [what.partition(":")[0] for what in told] == [
         "teacher ResNet-101", "teacher DeiT-B", "teacher BEiTv2-B", "detectors", "COCO"]
     assert "hf download timm/resnet101.tv_in1k model.safetensors" in told[0] and "pip install" in told[3]
@@ -68,22 +80,22 @@ def test_weights_coco_and_mmdetection_are_missing_until_they_are_there(imagenet,
         (tmp_path / "data" / "coco" / name).mkdir(parents=True)
     for part in ("train", "val"):
         (tmp_path / "data" / "coco" / "annotations" / f"instances_{part}2017.json").touch()
-    assert [what.partition(";")[0] for what in needs.missing(imagenet, left)] == ["COCO: data/coco/val2017 not found"]
+    assert [what.partition(";")[0] for what in plan.missing(imagenet, left)] == ["COCO: data/coco/val2017 not found"]
     (tmp_path / "data" / "coco" / "val2017").mkdir()
-    assert needs.missing(imagenet, left) == []
-    assert needs.missing(imagenet, []) == []
+    assert plan.missing(imagenet, left) == []
+    assert plan.missing(imagenet, []) == []
 
 
 def test_a_profile_of_scenes_needs_neither(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert needs.missing(load_profile("digits", PARAMS), trainings("digits")) == []
+    assert plan.missing(load_profile("digits", PARAMS), trainings("digits")) == []
 
 
 def test_a_device_that_is_not_there_and_a_full_disk_are_told(tiny, tmp_path, monkeypatch):
-    assert needs.device(tiny) == []
-    told, = needs.device(tiny.model_copy(update={"device": "mps"}))
+    assert plan.device(tiny) == []
+    told, = plan.device(tiny.model_copy(update={"device": "mps"}))
     assert "PyTorch sees no mps" in told and "device to auto" in told
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: namedtuple("Usage", "free")(5e9))
-    assert needs.disk(tmp_path / "not" / "there", 5_000_000_000) == []
-    assert needs.disk(tmp_path / "not" / "there", 6_000_000_000)[0].startswith(
+    assert plan.disk(tmp_path / "not" / "there", 5_000_000_000) == []
+    assert plan.disk(tmp_path / "not" / "there", 6_000_000_000)[0].startswith(
         f"disk: {tmp_path} has 5.0 GB free, 6.0 GB are needed")

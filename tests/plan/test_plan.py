@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ghostlib.measures import places
-from ghostlib.plan import estimate, report
+from ghostlib.plan import estimate
+from ghostlib.plan import plan as planning
 from ghostlib.plan.estimate import Costs
 from ghostlib.plan.plan import make
 from ghostlib.plan.timing import Took
@@ -46,9 +47,9 @@ def test_without_its_images_a_finished_training_is_known_by_its_settings(params,
 
 
 def test_the_words_say_how_many_how_long_how_large_and_what_is_missing(params, store, monkeypatch):
-    monkeypatch.setattr(estimate, "workers", lambda trainings: 1)
+    monkeypatch.setattr(planning, "default_workers", lambda trainings: 1)
     plan = make("tiny", params, store)
-    words = report.text(plan, made_up(plan), ["COCO: not found"], price=36)
+    words = planning.text(plan, made_up(plan), ["COCO: not found"], price=36)
     lines = [line.split() for line in words.splitlines()]
     assert ["rates", "ghostnetv2_100", "8", "0", "8", "1", "0.02", "timing"] in lines
     assert ["teachers", "resnet10", "2", "0", "2", "1", "0.0042", "timing"] in lines
@@ -61,14 +62,14 @@ def test_the_words_say_how_many_how_long_how_large_and_what_is_missing(params, s
 
 def test_counts_alone_say_nothing_of_time(params, store):
     plan = make("tiny", params, store)
-    words = report.text(plan, None, [])
+    words = planning.text(plan, None, [])
     assert "14 left" in words and "Nothing is missing" in words and "step" not in words.partition("\n\n")[2]
 
 
 def test_what_cannot_be_timed_is_told(params, store):
     plan = make("tiny", params, store)
     costs = Costs({kind: took for kind, took in made_up(plan).took.items() if "resnet10" not in str(kind)})
-    words = report.text(plan, costs, [])
+    words = planning.text(plan, costs, [])
     assert "2 of them could not be timed." in words and "not timed" in words
 
 
@@ -76,7 +77,7 @@ def test_nothing_left_is_a_plan_too(params, store, finish):
     for one in make("tiny", params, store).trainings:
         finish(one.job)
     plan = make("tiny", params, store)
-    words = report.text(plan, Costs({}), [])
+    words = planning.text(plan, Costs({}), [])
     assert "14 trainings wanted, 14 finished, 0 left." in words and "Time left" not in words
 
 
@@ -85,14 +86,14 @@ def test_memory_is_shown_where_it_was_measured(params, store):
     for one in plan.trainings:
         object.__setattr__(one.job, "profile", one.job.profile.model_copy(update={"device": "cuda"}))
     object.__setattr__(plan, "profile", plan.profile.model_copy(update={"device": "cuda"}))
-    row = report._timed(plan.left, made_up(plan, memory=2_500_000_000), "cuda")
+    row = planning._timed(plan.left, made_up(plan, memory=2_500_000_000), "cuda")
     assert row["GPU memory (GB)"] == "2.5"
 
 
 def test_bytes_are_of_weights_averages_and_states(params, store):
     plan = make("tiny", params, store)
     one = plan.left[-1]
-    kept, states = report.bytes_left([one], made_up(plan))
+    kept, states = estimate.bytes_left([one], made_up(plan))
     assert kept == 4 * 2_000_000, "the weights and one average, in float32"
     assert states == 2 * 4 * 1_000_000 * (3 + 2), "two states: weights, two moments, two averages"
 
@@ -101,7 +102,7 @@ def test_bytes_are_of_weights_averages_and_states(params, store):
                                                (100_000, "27.8 hours"), (864_000, "10.0 days"),
                                                (8e9, "254 years")])
 def test_durations_are_in_a_reader_s_unit(seconds, told):
-    assert report.duration(seconds) == told
+    assert planning.duration(seconds) == told
 
 
 def test_an_identity_looks_for_no_device(tiny):
