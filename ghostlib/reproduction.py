@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import textwrap
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +13,8 @@ import typer
 app = typer.Typer(rich_markup_mode=None)
 
 # The modules of ghostlib.measures, stated here so that --help needs no library.
-What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck", "detectors",
-                                             "published")}, type=str)
+What = Enum("What", {name: name for name in ("classifiers", "rates", "counts", "latencies", "bottleneck",
+                                             "detector_rates", "detectors", "published")}, type=str)
 Profile = Annotated[str, typer.Argument(help="a profile of experiments.yaml: digits, fashion, cifar100, imagenet, ...")]
 ROOT_HELP = "Run it in the repository's root."
 
@@ -31,10 +30,19 @@ def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(
 @app.command("rates", epilog=ROOT_HELP)
 def show_rates(profile: Profile,
                freeze: Annotated[bool, typer.Option("--freeze", help="write the best into experiments.yaml")] = False,
-               ) -> None:
+               detectors: Annotated[bool, typer.Option(
+                   "--detectors", help="of Table 10's detectors, what `ghostlib measure detector_rates` tried")
+                   ] = False) -> None:
     """Print what `ghostlib measure rates` tried, the best rate of each kind of recipe, and experiments.yaml's."""
-    from ghostlib.measures import rates
+    from ghostlib.measures import detector_rates, rates
 
+    if detectors:
+        if freeze:
+            freeze_detector_rate(profile)
+        scale, trials = detector_rates.measured(profile)
+        typer.echo(detector_rates.table(trials, scale).to_markdown(index=False, floatfmt="g") if scale.tune else
+                   detector_rates.given(profile))
+        return
     if freeze:
         freeze_rates(profile)
     loaded, trained = rates.measured(profile)
@@ -208,8 +216,7 @@ def freeze_rates(name: str) -> None:
             at which it trains; then nothing changes.
     """
     from ghostlib.config import ConfigError
-    from ghostlib.files import write_atomic
-    from ghostlib.measures import rates
+    from ghostlib.measures import frozen, rates
 
     loaded, trained = rates.measured(name)
     if loaded.tune is None:
@@ -218,37 +225,27 @@ def freeze_rates(name: str) -> None:
     if diverged := [kind for kind in trained["kind"].unique() if kind not in best]:
         raise ConfigError(f"profile {name!r}: {', '.join(map(repr, diverged))} diverged with a seed at every rate; "
                           "give tune.rates smaller ones")
-    path = Path("experiments.yaml")
-    write_atomic(path, with_rates(path.read_text(encoding="utf-8"), name, best.to_dict()))
+    short = {kind: int(rate) if rate == int(rate) else rate for kind, rate in best.items()}
+    frozen.write(("profiles", name), "rates", short)
 
 
-def with_rates(text: str, name: str, rates: dict[str, float]) -> str:
-    """The text of experiments.yaml with other `rates` of a profile; all other lines stay as they are.
-
-    Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in other places.
+def freeze_detector_rate(name: str) -> None:
+    """Writes the detectors' best rate into the profile's scale in experiments.yaml, and nothing else there.
 
     Raises:
-        ConfigError: the profile is not written as a block.
+        ConfigError: no rate is chosen, they are not measured as the settings of now ask, or a training diverged at each
+            of them; then nothing changes.
     """
-    import yaml
-
     from ghostlib.config import ConfigError
+    from ghostlib.measures import detector_rates, frozen
 
-    keys = {key.value: (key, value) for key, value in _value(_value(yaml.compose(text), "profiles"), name).value}
-    key, value = keys.get("rates") or keys["tune"]
-    lines, end = text.splitlines(keepends=True), _last_line(value) + 1
-    start = key.start_mark.line if "rates" in keys else end  # they stand below `tune`
-    short = {kind: int(rate) if rate == int(rate) else rate for kind, rate in rates.items()}
-    block = textwrap.indent(yaml.safe_dump({"rates": short}, sort_keys=False), " " * key.start_mark.column)
-    changed = "".join([*lines[:start], block, *lines[end:]])
-    wanted = yaml.safe_load(text)
-    wanted["profiles"][name]["rates"] = rates
-    try:
-        if yaml.safe_load(changed) == wanted:
-            return changed
-    except yaml.YAMLError:
-        pass
-    raise ConfigError(f"experiments.yaml: profiles.{name}: write it as a block, each key on a line of its own")
+    scale, trials = detector_rates.measured(name)
+    if scale.tune is None:
+        raise ConfigError(f"{detector_rates.given(name)} There is nothing to freeze.")
+    if (best := detector_rates.chosen(trials)) is None:
+        raise ConfigError(f"profile {name!r}: at every rate a detector diverged; give "
+                          f"detection.scales.{name}.tune.rates smaller ones")
+    frozen.write(("detection", "scales", name), "lr", best)
 
 
 def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
@@ -267,16 +264,3 @@ def choose_profile(name: str, path: Path = Path("params.yaml")) -> None:
     if not lines:
         raise ConfigError(f"{path} has no line that begins with 'profile:'; add `profile: {name}`")
     write_atomic(path, text)
-
-
-def _value(mapping: Any, wanted: str) -> Any:
-    """The node of a key in a node of YAML."""
-    return next(value for key, value in mapping.value if key.value == wanted)
-
-
-def _last_line(node: Any) -> int:
-    """The line that a node of YAML ends in; a block's own mark stands at what follows it."""
-    if isinstance(node.value, list) and node.value and not node.flow_style:
-        last = node.value[-1]
-        return _last_line(last[1] if isinstance(last, tuple) else last)
-    return node.end_mark.line

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -281,22 +280,6 @@ def test_rates_are_frozen_in_their_profile_and_no_other_line_changes(tuned):
     tuned(**{"ghostnetv2, lamb": 20})
     invoke("rates", "tuned", "--freeze")
     assert path.read_text(encoding="utf-8") == before.replace(TUNED, f"{TUNED}    rates:\n      ghostnetv2, lamb: 20\n")
-
-
-@pytest.mark.parametrize("text", [
-    "profiles:\n  p: {tune: {seeds: [1]}, rates: {a: 1}}\n", "profiles: {p: {tune: {}}}\n",
-    "profiles:\n  p:\n    tune: {a: 1}\n    rates:\n      {a: 1,\n       b: 2}\nx: 1\n",
-    "profiles:\n  p:\n    rates:\n      a: 1\n\n    # of what follows\n    tune:\n      seeds:\n        - 1\nx: 1\n",
-    "profiles:\n  p:\n    tune:\n      seeds:\n        - 1  # one\n\n  # another\n  q: {}\n"])
-def test_rates_are_written_right_or_not_at_all(text):
-    wanted = yaml.safe_load(text)
-    wanted["profiles"]["p"]["rates"] = {"b, c": 2.5}
-    try:
-        changed = reproduction.with_rates(text, "p", {"b, c": 2.5})
-    except ConfigError as error:
-        assert "profiles.p: write it as a block" in str(error) and "{tune" in text
-    else:
-        assert yaml.safe_load(changed) == wanted and changed.count("#") == text.count("#")
 
 
 @pytest.mark.parametrize(("best", "told"), [

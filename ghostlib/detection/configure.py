@@ -58,7 +58,7 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
     if scale.resize != 1:
         _resize(config, scale.resize)
     if scenes is not None:
-        _put_scenes(config, scenes)
+        _put_scenes(config, scenes, scale.part or "val")
     _change(config, scale, file)
     return config
 
@@ -88,6 +88,8 @@ def _change(config: Config, scale: Scale, file: Path) -> None:
     for option, value in scale.options.items():
         _check_option(config, option.split("."), value, (), file)
     config.merge_from_dict(scale.options)
+    if scale.lr is not None:
+        config.optim_wrapper.optimizer.lr = scale.lr
 
 
 def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ...], file: Path) -> None:
@@ -129,19 +131,20 @@ def _resize(config: Config, factor: float) -> None:
                           for level in anchors.base_sizes]
 
 
-def _put_scenes(config: Config, folder: Path) -> None:
+def _put_scenes(config: Config, folder: Path, evaluated: str) -> None:
+    """Names the scenes as the data; `evaluated` is the part of them that is evaluated on."""
     from ghostlib.mmdet.coco import read_annotations
 
     train = read_annotations(folder / "annotations" / "train.json", "the scenes")
     classes = tuple(category["name"] for category in train["categories"])
-    for loader, part in ((config.train_dataloader, "train"), (config.val_dataloader, "val"),
-                         (config.test_dataloader, "val")):
+    for loader, part in ((config.train_dataloader, "train"), (config.val_dataloader, evaluated),
+                         (config.test_dataloader, evaluated)):
         _innermost(loader.dataset).update(
             data_root=f"{folder}/", ann_file=f"annotations/{part}.json", data_prefix=dict(img=f"{part}/"),
             metainfo=dict(classes=classes), filter_cfg=None)
     # An epoch of COCO, repeated ten times, takes hours; one of the scenes takes seconds and is not repeated.
     config.train_dataloader.dataset = _innermost(config.train_dataloader.dataset)
-    config.val_evaluator.ann_file = config.test_evaluator.ann_file = f"{folder}/annotations/val.json"
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = f"{folder}/annotations/{evaluated}.json"
     config.model.bbox_head.num_classes = len(classes)
 
 

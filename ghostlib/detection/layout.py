@@ -12,7 +12,7 @@ class Layout(Config):
     """How the scenes of a detection set are drawn."""
 
     train: int = Field(400, ge=1, description="number of scenes to train on")
-    val: int = Field(100, ge=1, description="number of scenes to evaluate on")
+    val: int = Field(100, ge=1, description="number of scenes to evaluate on, and to choose rates on")
     side: int = Field(256, ge=1, description="of the square canvas (px)")
     objects: tuple[int, int] = Field((2, 6), description="fewest and most in a scene; fewer where no more find room")
     sizes: tuple[int, int] = Field((24, 144), description="smallest and largest side (px) that an image is enlarged "

@@ -146,7 +146,8 @@ class DetectorRun:
     def evaluated(self, store: Store) -> tuple[Path, Path]:
         """The annotations and the folder of the images that it is evaluated on."""
         if scenes := self.scenes(store):
-            return scenes / "annotations" / "val.json", scenes / "val"
+            part = self.scale.part or "val"
+            return scenes / "annotations" / f"{part}.json", scenes / part
         return COCO / "annotations" / "instances_val2017.json", COCO / "val2017"
 
 
@@ -156,13 +157,35 @@ def runs(profile_name: str, params: dict[str, Any] | None = None) -> list[Detect
     Raises:
         ConfigError: experiments.yaml has no scale or no recipe for one of them, or an impossible one.
     """
-    params = params or load_params()
-    profile = load_profile(profile_name, params)
-    scale, recipes = load_scale(profile, params), backbone_recipes(profile, params)
+    profile, scale, recipes = _settings(profile_name, params or load_params())
     return [DetectorRun(row, arch, side, scale, _backbone(recipes[arch], arch, profile, seed),
                         f"table_10 ({row}), seed {seed}")
-            for row, (arch, side) in catalog.backbones().items()
-            for seed in (range(scale.seeds) if scale.seeds else profile.seeds)]
+            for row, (arch, side) in catalog.backbones().items() for seed in scale.seeds_of(profile)]
+
+
+def trials(profile_name: str, params: dict[str, Any] | None = None) -> list[DetectorRun]:
+    """The runs that the detectors' learning rate is chosen by: every backbone, rate and seed of the scale's `tune`.
+
+    At the lower resolution alone, and none where the scale has no `tune`.
+
+    Raises:
+        ConfigError: see `runs`.
+    """
+    profile, scale, recipes = _settings(profile_name, params or load_params())
+    if scale.tune is None:
+        return []
+    rows = catalog.backbones()
+    lowest = min(side for _, side in rows.values())
+    return [DetectorRun(row, arch, side, scale.at(lr), _backbone(recipes[arch], arch, profile, seed),
+                        f"rates ({row}), lr {lr:g}, seed {seed}")
+            for row, (arch, side) in rows.items() if side == lowest
+            for lr in scale.tune.rates for seed in scale.tune.seeds]
+
+
+def _settings(profile_name: str, params: dict[str, Any]) -> tuple[Profile, Scale, dict[str, Recipe]]:
+    """The profile, its scale, and the recipes of its backbones by their names."""
+    profile = load_profile(profile_name, params)
+    return profile, load_scale(profile, params), backbone_recipes(profile, params)
 
 
 def _backbone(recipe: Recipe, arch: str, profile: Profile, seed: int) -> ClassifierRun:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ghostlib.config import Config, ConfigError, check_keys, mapping
 from ghostlib.detection.layout import Layout
 from ghostlib.models import catalog
-from ghostlib.training.profile import Profile
+from ghostlib.training.profile import Factor, Profile, Tune
 from ghostlib.training.recipe import Recipe
 
 
@@ -21,24 +21,56 @@ class Scale(Config):
     scenes: Layout | None = Field(None, description="how scenes are drawn; null for COCO in data/coco")
     without: tuple[str, ...] = Field((), description="the augmentations of MMDetection's pipeline to leave out")
     options: dict[str, Any] = Field(default_factory=dict, description="changes, written as MMDetection's --cfg-options")
+    lr: Factor | None = Field(None, description="the optimiser's learning rate, which `tune` chose; null for options'")
     seeds: int | None = Field(None, ge=1, description="how many, from 0 on; null for the profile's own")
+    tune: Tune | None = Field(None, description="the values of lr that every backbone is tried at, and the seeds for "
+                                                "it; null where the rate is given")
+    part: Literal["tune"] | None = Field(None, description="of a trial: it is evaluated on scenes of validation images")
+
+    @model_validator(mode="after")
+    def _scenes_to_tune_on(self) -> Scale:
+        if self.tune and self.scenes is None:
+            raise ValueError("tune needs scenes: it chooses on a part of them that COCO does not have")
+        return self
+
+    def at(self, lr: float) -> Scale:
+        """The same with another learning rate, evaluated on the scenes that rates are chosen on."""
+        return self.model_copy(update={"lr": lr, "part": "tune"})
+
+    def seeds_of(self, profile: Profile) -> tuple[int, ...]:
+        """The seeds of the detectors that are reported."""
+        return tuple(range(self.seeds)) if self.seeds else profile.seeds
 
     @property
     def decides_results(self) -> dict[str, Any]:
         """What of it a detector's result depends on besides its seed, as JSON can hold it."""
-        return self.model_dump(mode="json", exclude={"scale", "seeds"})
+        decides = self.model_dump(mode="json", exclude={"scale", "seeds", "tune"})
+        return {name: value for name, value in decides.items() if value is not None}
+
+    @property
+    def decides_time(self) -> dict[str, Any]:
+        """What of it the time of a step depends on: trials at several rates take as long."""
+        return {name: value for name, value in self.decides_results.items() if name not in ("lr", "part")}
 
 
 def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     """The profile's scale.
 
     Raises:
-        ConfigError: experiments.yaml has none for this profile, or one with an unknown key or an impossible value.
+        ConfigError: experiments.yaml has none for this profile, or one with an unknown key or an impossible value, or
+            its rates are chosen with seeds that measure something.
     """
     scales = read_scales(params)
     if profile.name not in scales:
         raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
-    return Scale.parse(scales[profile.name], f"experiments.yaml: detection.scales.{profile.name}")
+    where = f"experiments.yaml: detection.scales.{profile.name}"
+    scale = Scale.parse(scales[profile.name], where)
+    if scale.part:
+        raise ConfigError(f"{where}.part: remove it; what is reported is evaluated on scenes of test images")
+    if scale.tune and (shared := set(scale.tune.seeds) & set(scale.seeds_of(profile))):
+        raise ConfigError(f"{where}: tune.seeds shares {', '.join(map(str, sorted(shared)))} with those of the "
+                          "detectors; a rate is chosen with seeds that measure nothing else")
+    return scale
 
 
 def read_scales(params: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A small detection set in COCO's format: a profile's real images, laid out as objects on larger canvases with clutter.
 
     folder = write(profile, Layout(), Path(".runs/scenes"))
-    folder/annotations/{train,val}.json  folder/{train,val}/*.png  folder/README.md
+    folder/annotations/{train,val,tune}.json  folder/{train,val,tune}/*.png  folder/README.md
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ README = """# {count} scenes of {source}
 Objects on canvases of {side} × {side} px, in COCO's format, for Table 10 where COCO is not at hand.
 
 - **Real pixels**: every object is an image of that data set, enlarged, its grey levels kept. The scenes of `train` are
-  made of its training images, those of `val` of its test images; no image is in both.
+  made of its training images, those of `val`, which detectors are reported on, of its test images, and those of
+  `tune`, which a learning rate is chosen on, of its validation images; no image is in two of them.
 - **Synthetic layout**: number, size and place of the objects, the background and the clutter (lines, ellipses, pieces
   of other objects) are drawn at random, seed {seed}.
 - **No claim about COCO**: what a detector scores here says nothing about what it scores there. It shows that a backbone
@@ -90,9 +91,11 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process of the same number
         unfinished.mkdir(parents=True)
-        for part, images, count in (("train", splits.train, layout.train), ("val", splits.test, layout.val)):
+        parts = {"train": (splits.train, layout.train), "val": (splits.test, layout.val),
+                 "tune": (splits.val, layout.val)}
+        for part, (images, count) in parts.items():
             _write_part(unfinished, part, images, count, layout, CATEGORIES[profile.data])
-        readme = README.format(count=layout.train + layout.val, source=SOURCES[profile.data],
+        readme = README.format(count=sum(count for _, count in parts.values()), source=SOURCES[profile.data],
                                side=layout.side, seed=layout.seed, digest=splits.digest, layout=layout)
         write_atomic(unfinished / "README.md", readme)
         os.replace(unfinished, folder)
@@ -105,7 +108,7 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
 
 
 def draw(images: Images, layout: Layout, part: str, index: int) -> Scene:
-    """Scene `index` of a part ("train" or "val"): a function of the images, the layout, the part and the index."""
+    """Scene `index` of a part (train, val, tune): a function of the images, the layout, the part and the index."""
     random = np.random.default_rng(seed_of("scene", layout.seed, part, index))
     canvas = _background(random, layout.side)
     for _ in range(layout.clutter):

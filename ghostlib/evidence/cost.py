@@ -49,7 +49,7 @@ def cost(folder: str | Path) -> Cost:
     if (teachers := folder / "teachers.csv").exists():
         named |= set(places.read_csv(teachers)["run"])
     files = {path.stem: places.read_csv(path) for path in sorted(folder.glob("costs/*.csv"))}
-    kept = [rows if kind in ("detectors", "rates") else rows[rows["run"].isin(named)] for kind, rows in files.items()]
+    kept = [rows[rows["run"].isin(named)] if kind == "classifiers" else rows for kind, rows in files.items()]
     rows = pd.concat(kept).drop_duplicates("run") if kept else pd.DataFrame(columns=["run"])
     if rows.empty:
         return Cost(len(named), 0, 0.0)

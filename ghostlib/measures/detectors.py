@@ -59,7 +59,7 @@ def read_detections(profile_name: str) -> Path:
     return places.detections_folder(profile_name)
 
 
-def train(detectors: list[DetectorRun], store: Store) -> None:
+def train(detectors: list[DetectorRun], store: Store, title: str = "detectors") -> None:
     """Trains what is not in the store, after it has looked for all the data; see `measure` for errors."""
     from ghostlib.mmdet.coco import check_data
     from ghostlib.runs import engines
@@ -67,14 +67,14 @@ def train(detectors: list[DetectorRun], store: Store) -> None:
     # The seeds of a row share their data, so one is checked. Scenes are drawn here, before several processes need them.
     for run in {run.row: run for run in detectors if store.metrics(run) is None}.values():
         check_data(run.config(store))
-    engines.run(detectors, store=store, title="detectors")
+    engines.run(detectors, store=store, title=title)
 
 
 def results(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     """What is in the store, with the columns `COLUMNS`, one row per detector and metric."""
     import pandas as pd
 
-    records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, _settings(run))
+    records = [(EXPERIMENT, run.row, COLUMN, run.seed, run.key, prefix + metric, value, run.data, settings(run))
                for run in detectors for prefix, part in (("", "trained"), (UNTRAINED, "untrained"))
                for metric, value in (store.metrics(run) or {"trained": {places.DIVERGED: 1}}).get(part, {}).items()]
     return pd.DataFrame(records, columns=COLUMNS)
@@ -95,6 +95,11 @@ def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     trainings = [*(("backbone", run.backbone) for run in detectors), *(("detector", run) for run in detectors)]
     records = {run.key: {"run": run.key, "kind": kind, **cost} for kind, run in trainings if (cost := store.cost(run))}
     return pd.DataFrame(list(records.values()), columns=["run", "kind", "seconds", "device", "date"])
+
+
+def settings(run: DetectorRun) -> str:
+    """The digest of all that params.yaml and experiments.yaml say about a detector; see `places.digest`."""
+    return places.digest(run.scale.decides_results, settings_of(run.backbone.recipe, run.profile, run.seed))
 
 
 def write_detections(detectors: list[DetectorRun], store: Store, folder: Path) -> None:
@@ -137,16 +142,10 @@ def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str
              **({"score": round(box["score"], 4)} if "score" in box else {})} for box in here]
 
 
-def _settings(run: DetectorRun) -> str:
-    """The digest of all that params.yaml and experiments.yaml say about a detector; see `places.digest`."""
-    return places.digest(run.scale.decides_results,
-                         settings_of(run.backbone.recipe, run.profile, run.seed))
-
-
 def _provide(profile_name: str) -> None:
     """Measures if the files do not answer params.yaml and experiments.yaml."""
     path = places.runs_file(profile_name, EXPERIMENT)
-    if why := places.lacking(path, [(run.row, COLUMN, _settings(run)) for run in runs(profile_name)]):
+    if why := places.lacking(path, [(run.row, COLUMN, settings(run)) for run in runs(profile_name)]):
         places.announce(path, why)
         return measure(profile_name)
     for other in (places.losses_file(profile_name, EXPERIMENT),

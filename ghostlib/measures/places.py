@@ -62,13 +62,18 @@ def rates_curves_file(profile_name: str) -> Path:
     return folder(profile_name) / "tuning" / "curves.csv"
 
 
+def detector_rates_file(profile_name: str) -> Path:
+    """The trainings that the detectors' learning rate is chosen by; see `detector_rates`."""
+    return folder(profile_name) / "tuning" / "detectors.csv"
+
+
 def profile_file(profile_name: str) -> Path:
     """What experiments.yaml says of the profile: rendered pages repeat it, so they depend on it."""
     return folder(profile_name) / "profile.json"
 
 
 def costs_file(profile_name: str, kind: str) -> Path:
-    """What the trainings of a kind (`classifiers`, `detectors`, `rates`) cost: run, kind, seconds, device, date."""
+    """What the trainings cost that a module here (`classifiers`, ...) asks for: run, kind, seconds, device, date."""
     return folder(profile_name) / "costs" / f"{kind}.csv"
 
 

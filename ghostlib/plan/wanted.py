@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ghostlib.training.datasets import Splits
 
 # Each part of a profile's trainings, and which `ghostlib measure` trains it.
-PARTS = {"teachers": "classifiers", "tables and figures": "classifiers", "rates": "rates", "backbones": "detectors",
-         "detectors": "detectors"}
+PARTS = {"teachers": "classifiers", "tables and figures": "classifiers", "rates": "rates",
+         "detectors' rates": "detector_rates", "backbones": "detectors", "detectors": "detectors"}
 # Images to train on, held-out ones included, and to test on: of a data set that is not read.
 _WHOLE = {"digits": (1_437, 360), "fashion": (60_000, 10_000), "cifar100": (50_000, 10_000),
           "imagenet": (1_281_167, 50_000)}
@@ -125,7 +125,7 @@ class Training:
     def alone(self) -> Kind:
         """The same of what is its own part: not the views, and not a teacher's answers."""
         job = self.job
-        decides = ((job.arch, job.side, json.dumps(job.scale.decides_results, sort_keys=True))
+        decides = ((job.arch, job.side, json.dumps(job.scale.decides_time, sort_keys=True))
                    if isinstance(job, DetectorRun) else
                    (json.dumps(job.recipe.model_dump(mode="json", include=_OF_A_STEP), sort_keys=True),))
         return *decides, job.profile.width_scale
@@ -163,7 +163,8 @@ def _jobs(profile: Profile, params: dict[str, Any]) -> Iterator[tuple[str, Class
                     for kind, recipe in rates.representatives(profile, params).items()
                     for rate in tune.rates for seed in tune.seeds)
     if profile.name in read_scales(params):
-        detectors = detection.runs(profile.name, params)
+        trials, detectors = detection.trials(profile.name, params), detection.runs(profile.name, params)
+        yield from (("detectors' rates", job) for run in trials for job in (run.backbone, run))
         yield from (("backbones", run.backbone) for run in detectors)
         yield from (("detectors", run) for run in detectors)
 

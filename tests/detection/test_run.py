@@ -24,6 +24,7 @@ from ghostlib.runs import digest
 from ghostlib.training.profile import load_params, load_profile
 
 PARAMS = load_params()
+TUNE = {"seeds": [100], "rates": [0.002, 0.004, 0.008, 0.016]}
 
 
 # -- what params.yaml says
@@ -42,6 +43,24 @@ def test_the_number_of_seeds_decides_no_result():
     scale = Scale(scale="small")
     assert scale.decides_results == Scale(scale="other words", seeds=3).decides_results
     assert scale.decides_results != Scale(scale="small", resize=0.5).decides_results
+
+
+def test_a_trial_differs_by_its_rate_and_by_the_scenes_it_is_evaluated_on():
+    scale = Scale(scale="small", scenes={}, tune=TUNE)
+    assert scale.decides_results == Scale(scale="small", scenes={}).decides_results
+    assert scale.at(0.004).decides_results == scale.decides_results | {"lr": 0.004, "part": "tune"}
+    assert scale.at(0.004).decides_time == scale.decides_time != scale.model_copy(update={"resize": 0.5}).decides_time
+
+
+@pytest.mark.parametrize("profile", PARAMS["profiles"])
+def test_a_rate_is_tried_with_every_backbone_at_the_lower_resolution(profile):
+    trials, tune = detection.trials(profile), PARAMS["detection"]["scales"][profile].get("tune", {})
+    rows = [row for row in numbers.table("table_10").index if row.endswith("@320")]
+    assert [(run.row, run.scale.lr, run.seed) for run in trials] == [
+        (row, lr, seed) for row in rows for lr in tune.get("rates", ()) for seed in tune["seeds"]]
+    reported = {run.backbone.recipe for run in detection.runs(profile)}
+    assert {run.backbone.recipe for run in trials} <= reported
+    assert not {run.seed for run in trials} & {run.seed for run in detection.runs(profile)}
 
 
 def test_v3_begins_with_weights_of_the_strategy_and_the_others_do_not():
@@ -63,7 +82,12 @@ def test_a_run_and_its_backbone_are_labelled_by_their_cell():
     ({"resise": 1}, "experiments.yaml: detection.scales.digits: unknown key 'resise'; did you mean 'resize'"),
     ({"resize": 0}, "detection.scales.digits: resize = 0"),
     ({"scenes": {"trian": 3}}, "unknown key 'scenes.trian'; did you mean 'train'"),
-    ({"resize": True}, "resize = True: true and false are no values of it")])
+    ({"resize": True}, "resize = True: true and false are no values of it"),
+    ({"tune": TUNE | {"rates": [1, 2, 4]}}, "detection.scales.digits: tune.rates"),
+    ({"tune": TUNE, "scenes": None}, "tune needs scenes"),
+    ({"tune": TUNE | {"seeds": [0, 1]}}, "digits: tune.seeds shares 0 with those of the detectors"),
+    ({"tune": TUNE, "seeds": 101}, "digits: tune.seeds shares 100"),
+    ({"part": "tune"}, "digits.part: remove it"), ({"lr": 0}, "digits: lr = 0")])
 def test_a_scale_that_cannot_be_is_named(change, message):
     profile = load_profile("digits", PARAMS)
     values = PARAMS["detection"]["scales"]["digits"] | change
@@ -209,6 +233,17 @@ def test_at_coco_s_scale_a_configuration_is_its_file_but_for_the_backbone_s_clas
     ours, theirs = configure(file, Scale(scale="COCO"), "ghostnetv3_100", 1.0), Config.fromfile(file)
     assert ours.model.backbone.pop("width") == 1.0
     assert ours.to_dict() == theirs.to_dict()
+
+
+def test_a_trial_has_its_rate_and_is_evaluated_on_scenes_of_validation_images(tiny_run, store):
+    config = replace(tiny_run, scale=tiny_run.scale.at(0.5)).config(store)
+    assert config.optim_wrapper.optimizer.lr == 0.5 != tiny_run.config(store).optim_wrapper.optimizer.lr
+    assert config.train_dataloader.dataset.ann_file == "annotations/train.json"
+    assert config.val_dataloader.dataset.ann_file == config.test_dataloader.dataset.ann_file == "annotations/tune.json"
+    annotations, images = replace(tiny_run, scale=tiny_run.scale.at(0.5)).evaluated(store)
+    assert config.val_evaluator.ann_file == config.test_evaluator.ann_file == str(annotations)
+    assert images.is_dir() and f"{images.name}/" == config.val_dataloader.dataset.data_prefix.img
+    assert tiny_run.evaluated(store)[1].name == "val"
 
 
 def test_a_scale_resizes_images_and_anchors_alike(tiny_run):

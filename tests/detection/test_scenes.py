@@ -68,7 +68,7 @@ def test_what_a_killed_process_left_is_no_data_set(digits, tmp_path, monkeypatch
 
 
 def test_the_annotations_are_whole_and_consistent(folder):
-    for part, count in (("train", 6), ("val", 3)):
+    for part, count in (("train", 6), ("val", 3), ("tune", 3)):
         content = json.loads((folder / "annotations" / f"{part}.json").read_text())
         assert [category["name"] for category in content["categories"]] == list(CATEGORIES["digits"])
         assert len(content["images"]) == count
@@ -144,12 +144,18 @@ def test_a_label_belongs_to_its_pixels(digits):
     assert right >= 16
 
 
-def test_train_and_val_draw_from_different_images(digits, tmp_path, monkeypatch):
+def test_each_part_draws_from_images_of_its_own(digits, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(scenes, "_write_part", lambda folder, part, images, *rest: seen.__setitem__(part, images))
     scenes.write(digits, SMALL, tmp_path)
     splits = datasets.load(digits)
-    assert (seen["train"].digest, seen["val"].digest) == (splits.train.digest, splits.test.digest)
+    assert {part: images.digest for part, images in seen.items()} == {
+        "train": splits.train.digest, "val": splits.test.digest, "tune": splits.val.digest}
+
+
+def test_each_part_is_laid_out_by_a_seed_of_its_own():
+    scenes_of = [scenes.draw(squares(), SMALL, part, 0) for part in ("train", "val", "tune")]
+    assert len({str(scene.boxes) for scene in scenes_of}) == 3
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -28,7 +28,7 @@ def test_it_is_what_the_stages_train_each_once(name):
     teachers = [stand_in_run(profile, teacher) for teacher, how in profile.teachers.items() if how.stand_in]
     cells = [run for experiment in PARAMS["experiments"] for _, run in Experiment.load(experiment, name, PARAMS).runs()]
     trials = [run for _, run in rates._trials(profile, PARAMS)]
-    detectors = detection.runs(name, PARAMS)
+    detectors = [*detection.trials(name, PARAMS), *detection.runs(name, PARAMS)]
     trained = [*teachers, *cells, *trials, *detectors, *(run.backbone for run in detectors)]
     found = wanted(name, PARAMS)
     assert found.keys() == {identity(job) for job in trained}

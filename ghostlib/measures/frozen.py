@@ -1,0 +1,62 @@
+"""Writes a chosen rate into experiments.yaml, and nothing else there.
+
+Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in other places.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ghostlib.config import ConfigError
+from ghostlib.files import write_atomic
+
+
+def write(place: tuple[str, ...], key: str, value: Any, path: Path = Path("experiments.yaml")) -> None:
+    """Sets a key of the section at `place`; see `with_value` for errors, after which nothing has changed."""
+    write_atomic(path, with_value(path.read_text(encoding="utf-8"), place, key, value))
+
+
+def with_value(text: str, place: tuple[str, ...], key: str, value: Any) -> str:
+    """The text of experiments.yaml with another value of a key; all other lines stay as they are.
+
+    Args:
+        text: it.
+        place: the keys that lead to the section, e.g. ("profiles", "fashion").
+        key: where the section lacks it, it is put below the section's `tune`.
+        value: what the key shall hold.
+
+    Raises:
+        ConfigError: the section is not written as a block.
+    """
+    import yaml
+
+    node = yaml.compose(text)
+    for name in place:
+        node = next(inner for of_key, inner in node.value if of_key.value == name)
+    keys = {of_key.value: (of_key, inner) for of_key, inner in node.value}
+    found, holds = keys.get(key) or keys["tune"]
+    lines, end = text.splitlines(keepends=True), _last_line(holds) + 1
+    start = found.start_mark.line if key in keys else end
+    block = textwrap.indent(yaml.safe_dump({key: value}, sort_keys=False), " " * found.start_mark.column)
+    changed = "".join([*lines[:start], block, *lines[end:]])
+    wanted = yaml.safe_load(text)
+    section = wanted
+    for name in place:
+        section = section[name]
+    section[key] = value
+    try:
+        if yaml.safe_load(changed) == wanted:
+            return changed
+    except yaml.YAMLError:
+        pass
+    raise ConfigError(f"experiments.yaml: {'.'.join(place)}: write it as a block, each key on a line of its own")
+
+
+def _last_line(node: Any) -> int:
+    """The line that a node of YAML ends in; a block's own mark stands at what follows it."""
+    if isinstance(node.value, list) and node.value and not node.flow_style:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.line

@@ -1,0 +1,41 @@
+"""What is written into experiments.yaml: one key, and no other line changes."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from ghostlib.config import ConfigError
+from ghostlib.measures import frozen
+
+
+@pytest.mark.parametrize("text", [
+    "profiles:\n  p: {tune: {seeds: [1]}, rates: {a: 1}}\n", "profiles: {p: {tune: {}}}\n",
+    "profiles:\n  p:\n    tune: {a: 1}\n    rates:\n      {a: 1,\n       b: 2}\nx: 1\n",
+    "profiles:\n  p:\n    rates:\n      a: 1\n\n    # of what follows\n    tune:\n      seeds:\n        - 1\nx: 1\n",
+    "profiles:\n  p:\n    tune:\n      seeds:\n        - 1  # one\n\n  # another\n  q: {}\n"])
+def test_a_value_is_written_right_or_not_at_all(text):
+    wanted = yaml.safe_load(text)
+    wanted["profiles"]["p"]["rates"] = {"b, c": 2.5}
+    try:
+        changed = frozen.with_value(text, ("profiles", "p"), "rates", {"b, c": 2.5})
+    except ConfigError as error:
+        assert "profiles.p: write it as a block" in str(error) and "{tune" in text
+    else:
+        assert yaml.safe_load(changed) == wanted and changed.count("#") == text.count("#")
+
+
+@pytest.mark.parametrize("given", ["", "      lr: 0.008\n"], ids=["absent", "given"])
+def test_a_key_of_a_deeper_section_is_put_below_tune_or_in_its_own_place(given):
+    text = ("detection:\n  scales:\n    one: &one\n      seeds: 2\n    two:\n      <<: *one\n"
+            f"      tune: {{seeds: [1]}}  # a word\n{given}    three: {{}}\n")
+    changed = frozen.with_value(text, ("detection", "scales", "two"), "lr", 0.004)
+    assert changed.splitlines() == [*text.splitlines()[:7], "      lr: 0.004", "    three: {}"]
+
+
+def test_what_cannot_be_written_leaves_the_file(tmp_path):
+    file = tmp_path / "experiments.yaml"
+    file.write_text("profiles: {p: {tune: {}}}\n")
+    with pytest.raises(ConfigError, match=r"profiles\.p: write it as a block"):
+        frozen.write(("profiles", "p"), "rates", {}, file)
+    assert file.read_text() == "profiles: {p: {tune: {}}}\n"
