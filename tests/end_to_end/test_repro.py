@@ -66,8 +66,8 @@ def copy(tmp_path_factory) -> Path:
 
 def shortened(pipeline: dict, experiments: set[str]) -> dict:
     """The pipeline without stages that take minutes and are tested by themselves, and without the other experiments."""
-    for stage in ("rates", "counts", "latencies", "detectors", "tuning", "complexity", "latency", "detection",
-                  "causes", "pretrained"):
+    for stage in ("rates", "counts", "latencies", "detector_rates", "detectors", "tuning", "complexity", "latency",
+                  "detection", "causes", "pretrained"):
         del pipeline["stages"][stage]
 
     def is_left(path: str | dict) -> bool:
