@@ -1,0 +1,41 @@
+"""The picture of the claims: no value stretches its axis, and every symbol is told."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ghostlib.evidence import forest
+from ghostlib.evidence.verdicts import Verdict
+from tests.evidence.files import cosine, judged, write
+
+
+def drawn(tmp_path, outlier):
+    write(tmp_path, "table_6", cosine([79.8, 80.1, 80.2], [80, 80.5, 81], [80.5, 80, 81]))
+    found = judged(tmp_path)
+    row = found.evidence[found.evidence["decides"]].dropna(subset="ours").iloc[:1]
+    more = pd.concat([row.assign(ours=value) for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, outlier)])
+    return found, forest.draw(found.claims, pd.concat([found.evidence, more]), "a scale")
+
+
+def test_what_lies_far_beyond_all_else_is_written_at_the_edge(tmp_path):
+    _, figure = drawn(tmp_path, 87.0)
+    paper, ours = figure.axes
+    assert ours.get_xlim()[1] < 30 and [text.get_text() for text in ours.texts] == ["+87 ▸"]
+    assert not paper.texts
+
+
+def test_what_is_near_the_others_is_drawn(tmp_path):
+    _, figure = drawn(tmp_path, 0.9)
+    assert not figure.axes[1].texts and figure.axes[1].get_xlim()[1] > 0.9
+
+
+def test_what_decides_is_drawn_and_the_legend_has_every_symbol(tmp_path):
+    found, figure = drawn(tmp_path, 87.0)
+    claims = found.claims[(found.claims["unit"] == "points") & (found.claims["verdict"] != Verdict.NOT_ATTEMPTED)]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told[:-4] == [f"decides: {verdict}" for verdict in Verdict if verdict in set(claims["verdict"])]
+    assert told[-4:] == ["another comparison of the claim", "its 95 % interval", "less than 0.5 points of top-1",
+                         "beyond the axis, with its value"]
+    low, high = figure.axes[1].get_xlim()
+    marks = [x for dots in figure.axes[1].collections for x, _ in dots.get_offsets()]
+    assert all(any(abs(min(max(value, low), high) - x) < 1e-9 for x in marks) for value in claims["ours"])
