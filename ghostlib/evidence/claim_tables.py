@@ -17,7 +17,7 @@ TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU l
 
 
 def chapter(judged: pd.DataFrame, folder: Path) -> str:
-    """An experiment's heading, links to what is there, and its claims.
+    """An experiment's heading, links to what is rendered of it where it was run, and its claims.
 
     Args:
         judged: the claims that the experiment tests, as `verdicts.judge` gives them.
@@ -27,7 +27,8 @@ def chapter(judged: pd.DataFrame, folder: Path) -> str:
     tables = {table: exhibits.label(table) for table in (complexity.TABLES if name == "complexity" else [name])}
     links = [(f"tables/{table}.md", label) for table, label in tables.items()]
     links.append((f"notebooks/{name if name in TITLES else exhibits.find(name).notebook}.ipynb", "executed notebook"))
-    there = " · ".join(f"[{label}]({place})" for place, label in links if (folder / place).exists())
+    was_run = (folder / "runs" / f"{name}.csv").exists()  # the verdicts come first: nothing is rendered yet
+    there = " · ".join(f"[{label}]({place})" for place, label in links) if was_run else ""
     title = TITLES[name] if name in TITLES else exhibits.find(name).heading
     why = "**" + judged["verdict"] + "** — " + judged["reason"]
     return "\n\n".join((f"### {title.rstrip('.')}", there or "Not run at this scale.",

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.evidence import claim_tables, cost, evidence, forest, summary, verdicts
+from ghostlib.evidence.report import Report
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import figures
 from ghostlib.paper import claims
@@ -22,13 +23,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def three_seeds(tmp_path) -> report.Report:
-    """One table of three seeds, counts, times, and a table's file to link."""
+def three_seeds(tmp_path) -> Report:
+    """One table of three seeds, counts and times."""
     write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [69, 73, 73]))
     write_counts(tmp_path, 1.021)
     write_times(tmp_path)
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "table_6.md").write_text("")
     return judged(tmp_path)
 
 
@@ -52,7 +51,8 @@ def test_every_claim_is_there_with_its_verdict_numbers_and_reason(three_seeds):
     assert (three_seeds.claims["claimed_by"] == "us").sum() == sum(claim.ours for claim in claims.load()[1]) > 0
     row = next(line for line in text.splitlines() if line.startswith("| A cosine schedule to zero is better"))
     assert "| +0.16 | +9.50 [" in row and "] | 3 | " in row
-    assert "[Table 6](tables/table_6.md)" in text and "(tables/table_7.md)" not in text
+    assert "[Table 6](tables/table_6.md) · [executed notebook](notebooks/table_6.ipynb)" in text
+    assert "(tables/table_7.md)" not in text  # it was not run
     assert all(row.sentence in text for row in three_seeds.errata.itertuples())
     assert "- The trainings' costs were not recorded." in text
 
@@ -95,7 +95,8 @@ def test_the_answer_counts_every_claim_and_names_what_held_and_what_failed(three
     assert row.startswith(f"| all | {held.sum()} | {len(failed)} |") and row.endswith(f"| {len(judged)} |")
     assert text.count("**Held**") <= held.sum() and 0 < len(failed) == text.count("**Failed**") <= summary.FEW
     for claim in failed.itertuples():
-        assert next(line for line in text.splitlines() if claim.statement.rstrip(".") in line).startswith("- **Failed**")
+        line = next(line for line in text.splitlines() if claim.statement.rstrip(".") in line)
+        assert line.startswith("- **Failed**")
 
 
 def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
@@ -111,8 +112,8 @@ def test_the_same_results_give_the_same_files(tmp_path, three_seeds):
         written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
         assert claim_tables.html(found.claims) == claim_tables.html(three_seeds.claims)
     assert written[0] == written[1]
-    assert {"report.md", "answer.md", "summary.md", "report.json", "metrics.json", "figures/claims.png", "figures/claims.svg",
-            *(f"tables/{of}.csv" for of in ("claims", "evidence", "proxy"))} <= set(written[0])
+    assert {"report.md", "answer.md", "summary.md", "report.json", "metrics.json", "figures/claims.png",
+            "figures/claims.svg", *(f"tables/{of}.csv" for of in ("claims", "evidence", "proxy"))} <= set(written[0])
     read = pd.read_csv(tmp_path / "first" / "tables" / "claims.csv")
     assert list(read.columns) == [column for column in verdicts.COLUMNS if column not in ("p", "p_holm")]
     assert len(read) == len(claims.load()[1])
@@ -177,7 +178,7 @@ def test_a_verdict_by_few_seeds_is_shown_with_their_number_wherever_it_is_shown_
         step = [70 + i / 10 for i in range(seeds)]
         write(tmp_path, "table_6", cosine(step, [80 + i / 5 for i in range(seeds)], [74.9] * seeds))
         found = judged(tmp_path)
-        row = next(line for line in summary.table(found).splitlines() if line.startswith("| A cosine schedule, to zero"))
+        row = next(row for row in summary.table(found).splitlines() if row.startswith("| A cosine schedule, to zero"))
         assert row.endswith(f"| {said} |")
         line = next(line for line in summary.answer(found).splitlines() if "A cosine schedule, to zero" in line)
         assert line.startswith("- **Held** (3 seeds): " if seeds == 3 else "- **Held**: ")
