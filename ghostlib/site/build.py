@@ -1,11 +1,13 @@
 """A gallery of a profile's results to browse without running anything: static HTML in results/<profile>/site/.
 
-    index.html               the summary, then every exhibit in the paper's order, every claim, the errata
+    index.html               the answer, then every exhibit in the paper's order, every claim, the errata
     notebooks/<name>.html    the executed notebooks
     report.html              the report, if there is one
+    style.css, site.js       the looks; contents that stay in view, and the claims' filter
+    charts.js, vega.js       Figures 1 and 5 that answer the pointer
 
 Pages point to the profile's figures and tables by relative addresses, so they work from a disk and without a network,
-as long as the folder stays in its place. The same results give the same bytes.
+as long as the folder stays in its place; without scripts all is there to read. The same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,20 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import PIL.Image
 from markupsafe import Markup, escape
 
 from ghostlib.files import write_atomic
 from ghostlib.paper.exhibits import label
-from ghostlib.site import chapters, markup
+from ghostlib.site import chapters, charts, markup, notebooks, pages, pictures
 from ghostlib.site.chapters import Article
+from ghostlib.site.pages import Page
 from ghostlib.site.results import Results
-
-# What pictures show that are no exhibit of the paper.
-_DESCRIPTIONS = {
-    "claims": "Each claimed difference of accuracies, the paper's beside ours with its interval",
-    "detections": "Scenes with their objects, and what the detector on each backbone finds in them",
-}
 
 
 def build(profile_folder: Path) -> Path:
@@ -48,44 +44,37 @@ def build(profile_folder: Path) -> Path:
     results = Results(Path(profile_folder))
     site = results.folder / "site"
     shutil.rmtree(site, ignore_errors=True)
-    write_atomic(site / "style.css", resources.files(__package__).joinpath("style.css").read_bytes())
-    environment = _environment(results)
+    for name in ("style.css", "site.js", "charts.js"):
+        write_atomic(site / name, resources.files(__package__).joinpath(name).read_bytes())
+    order, shown = pages.in_order(results), pictures.find(results)
+    drawn = {name: chart for name in chapters.articles()
+             if (chart := charts.figure(name, results.folder, results.report.get("machine", {}).get("cpu", "")))}
+    if drawn:
+        write_atomic(site / "vega.js", charts.library())
+    environment = _environment(results, order)
 
-    def write(address: str, template: str, **values: Any) -> None:
-        html = environment.get_template(template).render(root="../" * address.count("/"), **values)
-        write_atomic(site / address, html)
+    def write(page: Page, template: str, **values: Any) -> None:
+        at = order.index(page)
+        html = environment.get_template(template).render(
+            page=page, root="../" * page.address.count("/"), before=order[at - 1] if at else None,
+            after=order[at + 1] if at + 1 < len(order) else None, **values)
+        write_atomic(site / page.address, html)
 
-    pages = {path.stem: chapters.notebook_title(path.stem) for path in results.files("notebooks", ".ipynb")}
-    described = _DESCRIPTIONS | {name: article.description for name, article in chapters.articles().items()}
-    descriptions = {path.stem: described[path.stem] for path in results.files("figures", ".png")
-                    if path.stem in described}
-    for name, title in pages.items():
-        body = markup.notebook(results.folder / "notebooks" / f"{name}.ipynb", title, descriptions, site / "notebooks")
-        write(f"notebooks/{name}.html", "page.html.j2", title=title, body=body, source=f"../../notebooks/{name}.ipynb")
-    report = results.folder / "report.md"
-    if report.exists():
-        write("report.html", "page.html.j2", title="Report", body=markup.report(report, "Report"),
-              source="../report.md")
-    write("index.html", "index.html.j2", title="Reproducing GhostNetV3", chapters=chapters.in_order(), pages=pages,
-          has_report=report.exists(), report=results.report,
+    for page in order[1:]:
+        source = results.folder / page.source
+        body = markup.report(source, page.title) if source.suffix == ".md" else notebooks.body(
+            source, page.title, shown, site / "notebooks")
+        write(page, "page.html.j2", body=body, sections=markup.sections(body))
+    write(order[0], "index.html.j2", chapters=chapters.in_order(), report=results.report, pictures=shown, charts=drawn,
           files={kind: results.files(kind) for kind in ("tables", "figures", "runs", "notebooks")})
     return site / "index.html"
 
 
-def _environment(results: Results) -> jinja2.Environment:
+def _environment(results: Results, order: list[Page]) -> jinja2.Environment:
     """Templates, and what they ask of the results."""
-    def pictures(article: Article) -> list[tuple[str, int, int]]:
-        """The address and the size (CSS pixels, 96 an inch) of an exhibit's picture, if there is one."""
-        path = results.folder / "figures" / f"{article.name}.png"
-        if not path.exists():
-            return []
-        with PIL.Image.open(path) as image:
-            dots = image.info.get("dpi", (96, 96))[0]  # an inch
-            return [(f"../figures/{path.name}", *(round(size * 96 / dots) for size in image.size))]
-
-    def table(name: str, title: str) -> tuple[Markup, list[str]] | None:
+    def table(name: str) -> markup.Table | None:
         path = results.folder / "tables" / f"{name}.json"
-        return markup.table(path, title) if path.exists() else None
+        return markup.table(path) if path.exists() else None
 
     def document(name: str) -> str:
         """The address of a table's Markdown file, where an older version wrote that alone."""
@@ -100,8 +89,12 @@ def _environment(results: Results) -> jinja2.Environment:
 
     environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"results": results, "profile": results.folder.resolve().name,
-                            "pictures": pictures, "table": table, "document": document, "data": data}
+    environment.globals |= {
+        "results": results, "profile": results.folder.resolve().name, "profiles": pages.profiles(results),
+        "pages": order, "notebook_pages": {page.source[len("notebooks/"):-len(".ipynb")]: page for page in order
+                                           if page.source.endswith(".ipynb")},
+        "paper_address": pages.PAPER, "authors_address": pages.AUTHORS,
+        "table": table, "document": document, "data": data}
     environment.filters |= {"label": label, "quantity": _quantity, "code": _code}
     return environment
 

@@ -83,6 +83,15 @@ def notebook_title(name: str) -> str:
     return titles.get(name, name)
 
 
+@functools.cache
+def notebook_labels() -> dict[str, str]:
+    """The notebooks of the exhibits in the paper's order -> what the exhibit that they are named for is called.
+
+    A notebook that shows a table and the figures that draw it is the table's.
+    """
+    return {article.notebooks[0]: article.label for article in articles().values() if not article.drawn_from}
+
+
 def _article(exhibit: exhibits.Exhibit) -> Article:
     counted = [file for file, table in complexity.TABLES.items() if table == exhibit.name]
     timed = ["latency"] if exhibit.name == _TIMED else []

@@ -1,61 +1,22 @@
-"""Notebooks and Markdown as pieces of HTML that fit a page of the site: no scripts, no styles of their own."""
+"""Tables and Markdown as pieces of HTML that fit a page of the site: no scripts, no styles of their own."""
 
 from __future__ import annotations
 
-import base64
-import functools
 import json
 import posixpath
 import re
 from collections.abc import Callable
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup, escape
 
-from ghostlib.files import write_atomic
-
-if TYPE_CHECKING:
-    from nbconvert import HTMLExporter
+from ghostlib.site.pictures import PHOTOGRAPHS
 
 _HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
 _NUMBER = re.compile(r"[+−-]?\d[\d.,e-]*( ?%| ±.*| \(.*\))?\*?|—|NaN")
-
-
-def notebook(path: Path, title: str, figures: dict[str, str], image_folder: Path) -> Markup:
-    """An executed notebook: its text, code and outputs, without prompts.
-
-    A picture whose output names a figure of the profile, as `figures.show` has it, is taken from there; the others are
-    written to `image_folder`.
-
-    Args:
-        path: results/<profile>/notebooks/<name>.ipynb; its page is two folders further down, in site/notebooks/.
-        title: the heading of its page. A heading of the notebook that says the same is left out.
-        figures: the name of each of the profile's figures -> what it shows.
-        image_folder: results/<profile>/site/notebooks.
-    """
-    import nbformat
-
-    document = nbformat.read(path, as_version=4)
-    heading = ""
-    for number, cell in enumerate(document.cells):
-        if cell.cell_type == "markdown":
-            heading = next(iter(re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)), heading)
-        for index, output in enumerate(cell.get("outputs", [])):
-            if "image/png" not in output.get("data", {}):
-                continue
-            name = output.metadata.get("figure")
-            if name in figures:
-                source, description = f"../figures/{name}.png", figures[name]
-            else:
-                name, description = f"{path.stem}-{number}-{index}.png", f"{heading}. {title}"
-                write_atomic(image_folder / name, base64.b64decode(output.data["image/png"]))
-                source = f"../site/notebooks/{name}"
-            output.metadata |= {"filenames": {"image/png": source}, "image/png": {"alt": description}}
-    html, _ = _exporter().from_notebook_node(document)
-    return tidy(html, title, lambda link: _moved(link, "notebooks", "site/notebooks"))
 
 
 def report(path: Path, title: str) -> Markup:
@@ -63,16 +24,19 @@ def report(path: Path, title: str) -> Markup:
     from nbconvert.filters import markdown2html
 
     html = markdown2html(path.read_text(encoding="utf-8"))
-    return tidy(html, title, lambda link: _moved(link, "", "site"))
+    return tidy(html, title, lambda link: moved(link, "", "site"))
 
 
-def table(path: Path, title: str) -> tuple[Markup, list[str]]:
-    """A table as `tables.write_document` writes it, and its notes.
+class Table(NamedTuple):
+    """A table of the results: what it is called, as HTML, and what is noted to it."""
 
-    Args:
-        path: of the JSON file.
-        title: the heading above it. The table's own is left out if it says the same.
-    """
+    title: str
+    body: Markup
+    notes: list[str]
+
+
+def table(path: Path) -> Table:
+    """A table as `tables.write_document` writes it into a JSON file."""
     content = json.loads(path.read_bytes())
     groups = groupby(content["columns"], lambda levels: levels[0])
     upper = [(above, [below for _, below in group]) for above, group in groups]
@@ -82,15 +46,14 @@ def table(path: Path, title: str) -> tuple[Markup, list[str]]:
     rows = [[f"<th>{escape(label)}</th>", *(f"<td>{escape(cell)}</td>" for cell in cells)]
             for label, cells in zip(content["index"], content["rows"], strict=True)]
     html = f"<table><thead>{''.join(map(_header, header))}</thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
-    caption = "" if _plain(content["title"]) == _plain(title) else f"<p>{escape(content['title'])}</p>"
-    return tidy(caption + html, content["title"]), content["notes"]
+    return Table(content["title"].rstrip("."), tidy(html, content["title"]), content["notes"])
 
 
 def tidy(html: str, title: str, move: Callable[[str], str] = str) -> Markup:
     """Makes foreign HTML fit a page whose only h1 is `title`.
 
-    Headings go one level down and skip none, tables get the roles of their cells and a box to scroll in, pictures a
-    link to themselves, and styles go.
+    Headings go one level down, skip none and can be linked to, tables get the roles of their cells and a box to scroll
+    in, pictures a link to themselves, and styles go.
 
     Args:
         html: of a notebook or of a Markdown file.
@@ -101,6 +64,7 @@ def tidy(html: str, title: str, move: Callable[[str], str] = str) -> Markup:
     for element in soup.select("style, script, a.anchor-link"):
         element.decompose()
     above, heading = [], title  # the levels, there, of the headings that hold the next one
+    used = {"main", ""}  # the page's own
     for element in soup.find_all([*_HEADINGS, "table", "pre"]):
         if element.name == "pre":
             element["tabindex"] = "0"  # what scrolls must be reachable with the keyboard
@@ -112,24 +76,24 @@ def tidy(html: str, title: str, move: Callable[[str], str] = str) -> Markup:
             level, heading = element.name, element.get_text()
             above = [*(other for other in above if other < level), level]
             element.name = f"h{min(len(above) + 1, 6)}"
+            element["id"] = _unused(re.sub(r"\W+", "-", heading.casefold()).strip("-"), used)
     for element in soup.select("a[href], img[src]"):
         attribute = "href" if element.name == "a" else "src"
         element[attribute] = move(element[attribute])
     for image in soup.find_all("img"):
         image["loading"] = "lazy"
+        image["class"] = "photograph" if Path(image["src"]).stem in PHOTOGRAPHS else "chart"
         if image.find_parent("a") is None:
             image.wrap(soup.new_tag("a", href=image["src"]))
     return Markup(str(soup).strip())
 
 
-@functools.cache
-def _exporter() -> HTMLExporter:
-    from nbconvert import HTMLExporter
-
-    return HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+def sections(body: Markup) -> list[tuple[str, str]]:
+    """The address and the text of each heading of the second level, of what `tidy` gives."""
+    return [(heading["id"], heading.get_text()) for heading in BeautifulSoup(body, "html.parser").find_all("h2")]
 
 
-def _moved(link: str, folder: str, page_folder: str) -> str:
+def moved(link: str, folder: str, page_folder: str) -> str:
     """A relative address in a file of `folder` as a page in `page_folder` needs it; a notebook is its page."""
     if re.match(r"[a-z]+:|#|/", link):
         return link
@@ -170,6 +134,13 @@ def _box(soup: BeautifulSoup, table: Tag, heading: str) -> None:
         if "number" in cell.get("class", ""):
             header["class"] = "number"
     table.wrap(soup.new_tag("div", attrs={"class": "box", "tabindex": "0", "role": "region", "aria-label": heading}))
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """The name, or with the first number that makes it new; it is used from now on."""
+    free = name if name not in used else next(f"{name}-{i}" for i in count(2) if f"{name}-{i}" not in used)
+    used.add(free)
+    return free
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,11 +57,20 @@ class Results:
         """The claims that were found to be so."""
         return [claim for verdict, claims in self.by_verdict.items() if verdict.holds for claim in claims]
 
-    @property
-    def by_subject(self) -> dict[str, dict[str, int]]:
-        """What claims are about -> how many of them got each verdict that some got."""
-        return {subject: {verdict: count for verdict, count in counts.items() if count and verdict != "all"}
-                for subject, counts in self.report.get("verdicts", {}).items() if subject != "all" and counts["all"]}
+    def judged(self, verdicts: Collection[str]) -> list[dict[str, Any]]:
+        """The claims with one of these verdicts."""
+        return [claim for claim in self.claims if claim["verdict"] in verdicts]
+
+    @staticmethod
+    def subjects(judged: list[dict[str, Any]]) -> str:
+        """How many of these claims are about what, in words: `5 about sizes and operations, 1 about CPU time`."""
+        return ", ".join(f"{count} about {subject}" for subject, count in
+                         Counter(claim["subject"] for claim in judged).most_common())
+
+    @staticmethod
+    def rank(verdict: Verdict) -> int:
+        """The verdict's place in the order in which verdicts are shown."""
+        return list(Verdict).index(verdict)
 
     @property
     def detectable(self) -> list[float]:
