@@ -27,7 +27,10 @@ KEY = 8  # so many digits of a run's key tell it from the others in a table
 
 
 def run_name(row: str, column: str | None = None, seed: int | None = None) -> str:
-    """What a reader calls a cell or, with its seed, a run: `w/ ReP · 1.0× · seed 0`. A key tells nobody anything."""
+    """What a reader calls a cell or, with its seed, a run: `w/ ReP · 1.0× · seed 0`. A key tells nobody anything.
+
+    Leave out the column where all cells share it: it tells none from the others.
+    """
     return " · ".join(filter(None, [row, column, None if seed is None else f"seed {seed}"]))
 
 
@@ -106,8 +109,9 @@ class Experiment:
 
         final, first = self.profile.resolve(), results[results["seed"] == self.seeds[0]]
         keys = first.groupby(["row", "column"])["run"].first()
+        shared = len({cell.column for cell in self.cells}) == 1
         return pd.DataFrame([{
-            "run": run_name(cell.row, cell.column),
+            "run": run_name(cell.row, None if shared else cell.column),
             "what it changes": ", ".join(f"{key} = {value}" for key, value in cell.recipe.model_dump().items()
                                          if value != getattr(final, key)) or "nothing",
             "key": keys[cell.row, cell.column][:KEY]} for cell in self.cells])

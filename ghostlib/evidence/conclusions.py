@@ -48,7 +48,7 @@ def finding(exhibit: str, profile_name: str) -> str:
     """
     found = [claim for claim in _report(profile_name).get("claims", ()) if claim["exhibit"] == exhibit]
     own = [claim for claim in found if claim["experiment"] == exhibit] or found  # Figures 1 and 5 are tested elsewhere
-    said = [f"{claim['statement'].rstrip('.')}: {claim['verdict']}." for claim in own]
+    said = [f"{claim['verdict'].capitalize()}: {claim['statement']}" for claim in own]
     return " ".join([f"{exhibits.find(exhibit).heading.rstrip('.')}.", *said])
 
 

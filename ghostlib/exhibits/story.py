@@ -69,7 +69,8 @@ def learning(history: pd.DataFrame) -> str:
     name, unit = _ENDS[recorded[0]]
     ends = history.groupby(["row", "column", "seed"], sort=False)[recorded[0]].last()  # the last that is not missing
     means = ends.groupby(["row", "column"], sort=False).mean()
-    least, most = (f"{means[cell]:.1f}{unit} ({run_name(*cell)})" for cell in (means.idxmin(), means.idxmax()))
+    labels = 1 if history["column"].nunique() == 1 else 2
+    least, most = (f"{means[cell]:.1f}{unit} ({run_name(*cell[:labels])})" for cell in (means.idxmin(), means.idxmax()))
     return (f"Learning curves of {len(means)} cells over {history['epoch'].max()} epochs. "
             f"Their last {name} lies between {least} and {most}.")
 

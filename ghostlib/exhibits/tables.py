@@ -70,9 +70,9 @@ def runs(results: pd.DataFrame, metric: str = TOP1_METRIC, name: str = "top-1 (%
     places = ["row", "column", "seed", "run"]
     table = trained.pivot(index=places, columns="metric", values="value").reindex(columns=[metric, LOSS_METRIC])
     table = table.loc[pd.MultiIndex.from_frame(trained[places].drop_duplicates())].reset_index()  # the files' order
+    shared = table["column"].nunique() == 1
     shown = pd.DataFrame({
-        "run": [run_name(row.row, row.column, row.seed) if row.column != metric else run_name(row.row, seed=row.seed)
-                for row in table.itertuples()],
+        "run": [run_name(row.row, None if shared else row.column, row.seed) for row in table.itertuples()],
         name: [text(value, "{:.2f}") for value in table[metric]],
         "log-loss (nats)": [text(value, "{:.4f}") for value in table[LOSS_METRIC]],
         "key": table["run"].str[:KEY]})

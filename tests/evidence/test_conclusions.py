@@ -101,8 +101,8 @@ def test_without_verdicts_it_says_so_and_how_to_get_them(judged):
 def test_a_picture_is_told_by_the_verdicts_on_what_it_shows(judged):
     judged(claim("confirmed"), claim("exact", "counted", experiment="complexity"),
            claim("inconclusive", "faster", exhibit="figure_1", experiment="latency"))
-    assert conclusions.finding("table_1", "tiny").endswith("re-parameterization. a-claim holds: confirmed.")
-    assert conclusions.finding("figure_1", "tiny").endswith("faster holds: inconclusive.")
+    assert conclusions.finding("table_1", "tiny").endswith("re-parameterization. Confirmed: a-claim holds.")
+    assert conclusions.finding("figure_1", "tiny").endswith("Inconclusive: faster holds.")
 
 
 def test_what_it_reads_is_what_the_report_writes():

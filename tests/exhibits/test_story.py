@@ -35,8 +35,8 @@ def test_learning_curves_are_told_by_what_they_end_between_of_what_is_recorded()
         (1, 2.0, 50.0), (2, 1.0, 60.0 + 10 * seed), (3, 0.5, None))] + [("b", "1.0×", 0, 3, 0.9, 71.0)],
                            columns=["row", "column", "seed", "epoch", "loss", "val_top1"])
     assert story.learning(history) == ("Learning curves of 2 cells over 3 epochs. Their last validation top-1 lies "
-                                       "between 65.0 % (a · 1.0×) and 71.0 % (b · 1.0×).")
-    assert "training loss lies between 0.5 (a · 1.0×) and 0.9" in story.learning(history.drop(columns="val_top1"))
+                                       "between 65.0 % (a) and 71.0 % (b).")
+    assert "training loss lies between 0.5 (a) and 0.9" in story.learning(history.drop(columns="val_top1"))
     assert "nothing was trained" in story.learning(history.iloc[:0])
 
 

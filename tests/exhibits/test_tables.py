@@ -65,7 +65,7 @@ def test_a_run_that_diverged_is_listed_without_numbers():
     assert len(table) == 6 and table["top-1 (%)"].tolist()[:2] == ["—", "51.00"]
 
 
-def test_a_column_that_only_names_the_metric_is_no_part_of_a_run_s_name():
+def test_a_column_that_all_cells_share_is_no_part_of_a_run_s_name():
     results = results_of("table_1").assign(column="mAP", metric="mAP").drop_duplicates("row")
     assert tables.runs(results, "mAP", "mAP (%)")["run"].tolist() == ["w/o ReP · seed 0", "w/ ReP · seed 0"]
 
