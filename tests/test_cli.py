@@ -29,8 +29,8 @@ from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("zoo", "count", "time", "convert", "export", "train", "evaluate", "measure", "rates", "execute", "profile",
-            "site", "readme", "plan", "runs", "mmdet")
+COMMANDS = ("zoo", "count", "time", "convert", "export", "train", "evaluate", "measure", "rates", "execute",
+            "verdicts", "profile", "site", "readme", "plan", "runs", "mmdet")
 
 
 def invoke(*arguments) -> str:
