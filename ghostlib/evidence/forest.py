@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits.figures import sentence
-from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, abridged
+from ghostlib.exhibits.style import NOISE, abridged, grid
 from ghostlib.paper import claims as paper
 from ghostlib.paper.claims import Rule
 
@@ -47,7 +47,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     claims = claims.assign(y=claims.index)
     rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
-    with plt.rc_context({**GRID_STYLE, **STYLE, "font.size": 8}):
+    with plt.rc_context({**grid(), "font.size": 8}):
         figure, axes = plt.subplots(1, 2, figsize=(10, 2.0 + 0.42 * len(claims)), sharey=True, layout="constrained")
         for axis, source, title in zip(axes, ("paper", "ours"), ("the paper, on ImageNet", "measured here"),
                                        strict=True):

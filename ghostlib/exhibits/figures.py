@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ghostlib.exhibits import noise
-from ghostlib.exhibits.style import GRID_STYLE, NOISE, STYLE, Mark, abridged, marks, meaning, shades
+from ghostlib.exhibits.style import NOISE, STYLE, Mark, abridged, grid, marks, meaning, shades
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.files import write_atomic
 
@@ -65,7 +65,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         panels.append((f"the same, the uppermost {near:.2g} points", "measured",
                        (high - 0.92 * near, high + 0.08 * near)))
     called = {label: (labels or {}).get(label, label) for label in (*order, *lines)}
-    with plt.rc_context({**GRID_STYLE, **STYLE}):
+    with plt.rc_context(grid()):
         figure, axes = plt.subplots(1, len(panels), figsize=(1 + _PANEL[0] * len(panels), _PANEL[1] + 1.3),
                                     squeeze=False, layout="constrained")
         for axis, (heading, source, limits) in zip(axes[0], panels, strict=True):
@@ -99,7 +99,7 @@ def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = LE
     """
     drawn = [name for name in quantities if name in history and history[name].notna().any()]
     panels = list(dict.fromkeys(quantities[name] for name in drawn))
-    with plt.rc_context({**GRID_STYLE, **STYLE}):
+    with plt.rc_context(grid()):
         figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.9 * len(panels), 3.9), squeeze=False,
                                     layout="constrained")
         for name in drawn:

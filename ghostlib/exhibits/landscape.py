@@ -21,7 +21,7 @@ from matplotlib.transforms import Bbox
 
 from ghostlib.exhibits.comparison import ENGINE, WEIGHTS_TOP1
 from ghostlib.exhibits.figures import short_numbers
-from ghostlib.exhibits.style import FAMILIES, GRID_STYLE, STRATEGY, STYLE
+from ghostlib.exhibits.style import FAMILIES, STRATEGY, grid
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
 
 # Family -> the rows that belong to it; the group in parentheses is what a point is called.
@@ -104,14 +104,14 @@ def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel]) -> Figu
     rows = -(-len(panels) // 2)
     odd = len(panels) % 2
     heights = [1.0] * rows + [0.12] * (1 - odd)
-    with plt.rc_context({**GRID_STYLE, **STYLE}):
+    with plt.rc_context(grid()):
         figure = plt.figure(figsize=(13.6, 0.5 + 6.2 * sum(heights)))
-        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, left=0.045, right=0.99, wspace=0.11,
+        places = figure.add_gridspec(len(heights), 2, height_ratios=heights, left=0.045, right=0.99, wspace=0.11,
                                    hspace=0.2, bottom=0.05 if odd else 0.02, top=1 - 0.7 / figure.get_figheight())
         drawn = [_points(comparison, panel) for panel in panels]
         for i, (panel, points) in enumerate(zip(panels, drawn, strict=True)):
-            _panel(figure.add_subplot(grid[i // 2, i % 2]), panel, points)
-        legend = figure.add_subplot(grid[-1, 1] if odd else grid[-1, :])
+            _panel(figure.add_subplot(places[i // 2, i % 2]), panel, points)
+        legend = figure.add_subplot(places[-1, 1] if odd else places[-1, :])
         _legend(legend, pd.concat(drawn), columns=1 if odd else 5)
         figure.suptitle(title, x=0.01, y=1 - 0.15 / figure.get_figheight(), ha="left")
     plt.close(figure)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghostlib.exhibits.figures import sentence
-from ghostlib.exhibits.style import GRID_STYLE, PLAIN, STRATEGY, STYLE
+from ghostlib.exhibits.style import PLAIN, STRATEGY, grid
 from ghostlib.exhibits.summarise import text
 from ghostlib.measures import rates
 from ghostlib.training.profile import Profile
@@ -54,7 +54,7 @@ def figure(trained: pd.DataFrame, profile: Profile) -> Figure:
     kinds, best = trained["kind"].unique(), rates.chosen(trained)["lr_scale"]
     across = min(_COLUMNS, len(kinds))
     down = -(-len(kinds) // across)
-    with plt.rc_context({**GRID_STYLE, **STYLE}):
+    with plt.rc_context(grid()):
         # Each panel has an axis of its own: it shows at which rate a kind is best, not which kind is better.
         panels, axes = plt.subplots(down, across, figsize=(2.7 * across + 0.5, 2.2 * down + 0.7), squeeze=False,
                                     layout="constrained")
