@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from ghostlib.site.pictures import PHOTOGRAPHS
 
 _HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
+_SENTENCE = 80  # letters of a cell that is to be read and needs room
 _NUMBER = re.compile(r"[+−-]?\d[\d.,e-]*( ?%| ±.*| \(.*\))?\*?|—|NaN")
 
 
@@ -125,6 +126,8 @@ def _box(soup: BeautifulSoup, table: Tag, heading: str) -> None:
             cell.name = "td"  # an empty header is none
             if _NUMBER.fullmatch(text):
                 cell["class"] = "number"
+            elif len(text) > _SENTENCE:
+                cell["class"] = "prose"
         elif cell.find_parent("thead"):
             cell["scope"] = "colgroup" if cell.has_attr("colspan") else "col"
         else:
