@@ -65,6 +65,8 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                   mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        # Laid out anew, and what observes sizes has run.
+        self.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; of a promise, what it comes to.
