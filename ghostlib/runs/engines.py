@@ -20,7 +20,7 @@ class GridError(RuntimeError):
 
 
 def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = None, store: Store | None = None,
-        title: str = "training") -> dict[str, dict[str, Any]]:
+        title: str = "training") -> dict[str, dict[str, Any] | None]:
     """Trains every job that is not finished yet, and what it requires, and returns the metrics of all.
 
     Started in several processes, by torchrun or `accelerate launch`, these train one job at a time, all of them; see

@@ -64,7 +64,6 @@ class Grid:
         """Trains all that can be; returns key -> the last lines of the log of each that failed."""
         try:
             while self.waiting or engine.active:
-                self._give_up_orphans()
                 places = engine.places()
                 while len(engine.active) < places + engine.spare and (jobs := self._next(max(1, places))):
                     engine.start(jobs)
@@ -80,6 +79,7 @@ class Grid:
         """Takes out what a worker is to train next; nothing where nothing can begin."""
         for job in [job for job in self.waiting if self.store.finished(job)]:  # by another command
             self._leave_out(job)
+        self._give_up_orphans()
         free = [job for job in self.waiting if not self.store.held(job)]
         # Another command that is at the same jobs takes its share of them, too.
         shares = workers if len(free) == len(self.waiting) else 2 * workers
@@ -88,9 +88,10 @@ class Grid:
         return jobs
 
     def _give_up_orphans(self) -> None:
-        """Those that require what failed or diverged; they fail with it."""
+        """Those that require what failed, or what diverged, here or in another command; they fail with it."""
         for job in list(self.waiting):
-            lost = [other for other in job.requires if other.key in self.failures or other.key in self.diverged]
+            lost = [other for other in job.requires if other.key in self.failures or other.key in self.diverged
+                    or self.store.diverged(other) is not None]
             if lost:
                 self.failures[job.key] = f"    it requires {name(lost[0])}, which failed"
                 self._leave_out(job)

@@ -6,7 +6,7 @@ import errno
 import io
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from enum import Enum
 from typing import Any, TextIO
 
@@ -92,8 +92,10 @@ def train(jobs: Sequence[Job], store: Store, logs: Logs, tell: Callable[[News], 
                     jobs, lambda job, progress: tell((job.key, progress, "")), wait=False):
                 file, end = files.pop(job.key), End.by(error)  # what is said from here on does not concern it
                 if error is not None and end is not End.HELD:
-                    traceback.print_exception(error, file=file)
-                tell((job.key, end, logs.tail(job.key) if end in (End.FAILED, End.NO_SPACE) else ""))
+                    with suppress(OSError):  # a full disk takes no log either
+                        traceback.print_exception(error, file=file)
+                told = {End.FAILED: logs.tail(job.key), End.NO_SPACE: tail(str(error))}.get(end, "")
+                tell((job.key, end, told))
         except BaseException:
             traceback.print_exc()
             raise SystemExit(1) from None

@@ -6,12 +6,14 @@ import errno
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
-from ghostlib.runs import engines, grid, local
+from ghostlib.runs import engines, grid, local, worker
 from ghostlib.runs.store import Store
 from ghostlib.runs.worker import End
 from ghostlib.training.profile import Teacher
@@ -104,6 +106,20 @@ def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):
     assert len(list(store.root.iterdir())) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk_that_takes_no_log_either_is_told_as_one(tmp_path):
+    job, said = SimpleNamespace(key="run"), []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / worker.LOG).symlink_to("/dev/full")
+    full = OSError(errno.ENOSPC, "No space left on device", "state.pt")
+    store = SimpleNamespace(folder=lambda job: tmp_path / job.key,
+                            ensure_together=lambda jobs, report, wait: iter([(job, full)]))
+    logs = SimpleNamespace(paths={"run": tmp_path / "run" / worker.LOG}, tail=lambda key: "")
+    with suppress(OSError):  # of closing the log
+        worker.train([job], store, logs, said.append)
+    assert said == [("run", End.NO_SPACE, "    [Errno 28] No space left on device: 'state.pt'")]
+
+
 def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, kill_when):
     ended, *victims = (make_run(branches=0, epochs=epochs) for epochs in (1, 300, 250))
     kill_when(lambda child, key: ended.key not in child.left)
@@ -148,6 +164,16 @@ def test_without_its_teacher_a_run_fails_and_the_others_finish(make_run, tiny, s
         engines.run([student, alone], store=store)
     assert f"it requires run {student.teacher_run.key}, stand-in for weak, which failed" in str(failure.value)
     assert store.metrics(alone) is not None
+
+
+def test_what_requires_a_run_that_diverged_in_an_earlier_command_fails_and_does_not_count_as_diverged(
+        make_run, store, monkeypatch):
+    student = make_run(teacher="weak")
+    store.folder(student.teacher_run).mkdir(parents=True)
+    (store.folder(student.teacher_run) / "diverged.txt").write_text("the loss is nan")
+    monkeypatch.setattr(local, "_Child", None)  # nothing is started
+    with pytest.raises(engines.GridError, match=f"it requires run {student.teacher_run.key}, stand-in for weak"):
+        engines.run([student], workers=1, store=store)
 
 
 def test_an_interrupted_grid_leaves_no_child_behind(make_run, store, monkeypatch):
