@@ -16,7 +16,7 @@ from ghostlib.experiments import TOP1_METRIC
 from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
 
-EXPERIMENT, PLAIN, BRANCHED = "causes", "w/o ReP", "w/ ReP"
+EXPERIMENT, PLAIN = "causes", "w/o ReP"
 TITLE = "Why branches cost accuracy in short trainings."
 
 
