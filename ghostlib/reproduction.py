@@ -86,9 +86,10 @@ def profile(name: Profile) -> None:
 @app.command(epilog=ROOT_HELP)
 def site(profile: Profile) -> None:
     """Build the pages of the results there are, results/PROFILE/site."""
+    from ghostlib.measures import places
     from ghostlib.site.build import build
 
-    typer.echo(build(Path("results", profile)))
+    typer.echo(build(places.folder(profile)))
 
 
 @app.command(epilog=ROOT_HELP)
@@ -96,11 +97,12 @@ def readme(profile: Profile = "digits") -> None:
     """Put what came out at a profile's scale into README.md: the answer in brief, and the claims that matter."""
     from ghostlib.evidence.summary import insert
     from ghostlib.files import write_atomic
+    from ghostlib.measures import places
 
     path = Path("README.md")
     text = path.read_text(encoding="utf-8")
     for name in ("answer", "summary"):
-        text = insert(text, name, Path("results", profile, f"{name}.md").read_text(encoding="utf-8"))
+        text = insert(text, name, (places.folder(profile) / f"{name}.md").read_text(encoding="utf-8"))
     write_atomic(path, text)
 
 

@@ -25,6 +25,7 @@ from ghostlib.deploy import export, latency
 from ghostlib.measures import places, rates
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
+from ghostlib.runs import engines
 from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 
@@ -301,6 +302,13 @@ def test_a_kind_that_nothing_is_of_is_found_before_anything_is_measured(tuned, m
     monkeypatch.setattr(measures.counts, "measure", pytest.fail)
     with pytest.raises(ConfigError, match="no recipe is of the kind 'deit, lamp, teacher'; known: 'ghostnetv2, lamb'"):
         invoke("measure", "counts", "tuned")
+
+
+def test_nothing_is_trained_at_rates_that_are_yet_to_be_chosen(tuned, monkeypatch):
+    tuned(**{"ghostnetv2, lamb": 20})
+    monkeypatch.setattr(engines, "run", pytest.fail)
+    with pytest.raises(ConfigError, match="no rate for 'deit, lamb, teacher'.*`ghostlib measure rates tuned`"):
+        invoke("measure", "classifiers", "tuned")
 
 
 def test_data_that_is_not_there_is_an_error_that_says_how_to_point_to_it(tmp_path):

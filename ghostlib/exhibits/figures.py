@@ -245,7 +245,7 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
     said = f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
     if chance > 0:
-        told = f"a difference of less than {chance:.1f} points may be chance"
+        told = f"smallest detectable difference: {chance:.1f} points{'' if seeds > 1 else ', of the test images alone'}"
         handles[told] = Line2D([], [], color=NOISE, lw=7, solid_capstyle="butt")
     fitting = max(1, letters // (max(map(len, handles)) + 6))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False,

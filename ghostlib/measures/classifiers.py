@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ghostlib.config import ConfigError
 from ghostlib.experiments import COLUMNS, STEPS_METRIC, Experiment
 from ghostlib.files import write_atomic
-from ghostlib.measures import places
-from ghostlib.training.profile import Profile, load_params, load_profile
+from ghostlib.measures import frozen, places
+from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     from ghostlib.runs.classifier import stand_in_run
     from ghostlib.runs.store import Store
 
+    if why := frozen.lacking(profile, (kind_of(cell.recipe) for experiment in experiments
+                                       for cell in experiment.cells)):
+        raise ConfigError(why)
     teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
     engines.run([*teachers.values(), *runs], store=store, title=profile.name)

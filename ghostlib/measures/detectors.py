@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghostlib.config import ConfigError
 from ghostlib.detection.run import DetectorRun, runs
 from ghostlib.experiments import COLUMNS
 from ghostlib.files import write_atomic
-from ghostlib.measures import places
+from ghostlib.measures import frozen, places
 from ghostlib.measures.classifiers import settings_of
+from ghostlib.training.profile import kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +29,15 @@ def measure(profile_name: str) -> None:
     """Trains every detector of the profile that is not in the run store, the backbones first; writes all.
 
     Raises:
-        ConfigError: experiments.yaml has no such profile, or none of its detectors.
+        ConfigError: experiments.yaml has no such profile, or none of its detectors, or their rate is yet to be chosen.
         DetectionError: an annotation, image or category is missing; before anything is trained.
         GridError: after all the others have finished, with the log of each run that failed.
     """
     from ghostlib.runs.store import Store
 
     store, detectors = Store(), runs(profile_name)
+    if why := frozen.lacking_detectors(detectors[0].scale, profile_name):
+        raise ConfigError(why)
     train(detectors, store)
     places.write_csv(results(detectors, store), places.runs_file(profile_name, EXPERIMENT))
     places.write_csv(curves(detectors, store), places.losses_file(profile_name, EXPERIMENT))
@@ -64,6 +68,8 @@ def train(detectors: list[DetectorRun], store: Store, title: str = "detectors") 
     from ghostlib.mmdet.coco import check_data
     from ghostlib.runs import engines
 
+    if why := frozen.lacking(detectors[0].profile, (kind_of(run.backbone.recipe) for run in detectors)):
+        raise ConfigError(why)
     # The seeds of a row share their data, so one is checked. Scenes are drawn here, before several processes need them.
     for run in {run.row: run for run in detectors if store.metrics(run) is None}.values():
         check_data(run.config(store))

@@ -1,4 +1,4 @@
-"""Writes a chosen rate into experiments.yaml, and nothing else there.
+"""Rates that were chosen and frozen in experiments.yaml: whether they are there, and writing them, and nothing else.
 
 Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in other places.
 """
@@ -6,11 +6,33 @@ Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in ot
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError
 from ghostlib.files import write_atomic
+
+if TYPE_CHECKING:
+    from ghostlib.detection.scale import Scale
+    from ghostlib.training.profile import Profile
+
+
+def lacking(profile: Profile, kinds: Iterable[str]) -> str:
+    """Why recipes of these kinds cannot be trained yet at a profile that chooses its rates; empty where they can."""
+    if profile.tune is None or not (absent := sorted(set(kinds) - profile.rates.keys())):
+        return ""
+    name = profile.name
+    return (f"experiments.yaml: profiles.{name}.rates has no rate for {', '.join(map(repr, absent))}, and the profile "
+            f"chooses its rates (tune); run `ghostlib measure rates {name}`, then `ghostlib rates {name} --freeze`")
+
+
+def lacking_detectors(scale: Scale, name: str) -> str:
+    """The same of the detectors of a profile of this name."""
+    if scale.tune is None or scale.lr is not None:
+        return ""
+    return (f"experiments.yaml: detection.scales.{name}.lr is not set, and the detectors choose their rate (tune); run "
+            f"`ghostlib measure detector_rates {name}`, then `ghostlib rates {name} --detectors --freeze`")
 
 
 def write(place: tuple[str, ...], key: str, value: Any, path: Path = Path("experiments.yaml")) -> None:

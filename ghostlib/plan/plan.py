@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ghostlib.detection.run import COCO, DetectorRun
 from ghostlib.machine import device_name
+from ghostlib.measures import frozen
 from ghostlib.plan import estimate
 from ghostlib.plan.estimate import Costs
 from ghostlib.plan.wanted import PARTS, Sizes, Training, by_identity, identity, wanted
 from ghostlib.runs.listing import Stored, stored
 from ghostlib.runs.local import default_workers
 from ghostlib.runs.store import Store
-from ghostlib.training.profile import Profile, load_profile
+from ghostlib.training.profile import Profile, kind_of, load_profile
 
 if TYPE_CHECKING:
     from ghostlib.training.datasets import Splits
@@ -119,7 +120,8 @@ def _downloaded(profile: Profile) -> str | None:
 
 def missing(profile: Profile, left: Sequence[Training]) -> list[str]:
     """What else is missing for trainings that are left, a sentence each, with its remedy."""
-    return [*device(profile), *_teachers(profile, left), *_detection(training.job for training in left)]
+    return [*device(profile), *_rates(profile, left), *_teachers(profile, left),
+            *_detection(training.job for training in left)]
 
 
 def disk(folder: Path, wanted: int) -> list[str]:
@@ -139,6 +141,15 @@ def device(profile: Profile) -> list[str]:
     if there[profile.device_type]:
         return []
     return [f"device: PyTorch sees no {profile.device}; set profiles.{profile.name}.device to auto in experiments.yaml"]
+
+
+def _rates(profile: Profile, left: Sequence[Training]) -> list[str]:
+    """What has to be chosen before the others can be trained."""
+    kinds = {kind_of(one.wanted.classifier.recipe) for one in left
+             if one.wanted.part in ("tables and figures", "backbones")}
+    scales = [one.job.scale for one in left if one.wanted.part == "detectors"]
+    told = [frozen.lacking(profile, kinds), *(frozen.lacking_detectors(scale, profile.name) for scale in scales[:1])]
+    return list(filter(None, told))
 
 
 def _teachers(profile: Profile, left: Sequence[Training]) -> list[str]:

@@ -52,11 +52,6 @@ class Results:
         """The claims of each verdict, also where there are none."""
         return {verdict: [claim for claim in self.claims if claim["verdict"] == verdict] for verdict in Verdict}
 
-    @property
-    def held(self) -> list[dict[str, Any]]:
-        """The claims that were found to be so."""
-        return [claim for verdict, claims in self.by_verdict.items() if verdict.holds for claim in claims]
-
     def judged(self, verdicts: Collection[str]) -> list[dict[str, Any]]:
         """The claims with one of these verdicts."""
         return [claim for claim in self.claims if claim["verdict"] in verdicts]

@@ -78,7 +78,7 @@ def test_seeds_and_their_spread_are_drawn_and_what_may_be_chance_has_a_bar_that_
     assert np.ptp(bar.get_segments()[0][:, 1]) == pytest.approx(noise.detectable(results))
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told == ["± standard deviation, and each, of 4 seeds",
-                    f"a difference of less than {noise.detectable(results):.1f} points may be chance"]
+                    f"smallest detectable difference: {noise.detectable(results):.1f} points"]
 
 
 def test_one_seed_says_that_it_has_no_spread():

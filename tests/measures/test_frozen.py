@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from ghostlib.config import ConfigError
+from ghostlib.detection.scale import Scale
 from ghostlib.measures import frozen
+from ghostlib.training.profile import load_params, load_profile
 
 
 @pytest.mark.parametrize("text", [
@@ -39,3 +41,17 @@ def test_what_cannot_be_written_leaves_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"profiles\.p: write it as a block"):
         frozen.write(("profiles", "p"), "rates", {}, file)
     assert file.read_text() == "profiles: {p: {tune: {}}}\n"
+
+
+def test_a_profile_that_chooses_its_rates_lacks_those_that_it_has_not():
+    tuned = load_profile("cifar100", load_params()).model_copy(update={"rates": {"a": 2.0}})
+    assert "has no rate for 'b', 'c'," in (told := frozen.lacking(tuned, ["c", "a", "b", "b"]))
+    assert "`ghostlib measure rates cifar100`, then `ghostlib rates cifar100 --freeze`" in told
+    assert frozen.lacking(tuned, ["a"]) == frozen.lacking(tuned.model_copy(update={"tune": None}), ["b"]) == ""
+
+
+def test_detectors_that_choose_their_rate_lack_it_until_it_is_frozen():
+    scale = Scale.parse(load_params()["detection"]["scales"]["fashion"] | {"lr": None}, "x")
+    assert "`ghostlib rates p --detectors --freeze`" in frozen.lacking_detectors(scale, "p")
+    chosen, given = (scale.model_copy(update=values) for values in ({"lr": 0.004}, {"tune": None}))
+    assert frozen.lacking_detectors(chosen, "p") == frozen.lacking_detectors(given, "p") == ""
