@@ -77,7 +77,7 @@
       const claim = document.getElementById(decodeURIComponent(location.hash.slice(1)));
       if (claim && claim.hidden) {
         form.reset();
-        claim.scrollIntoView();
+        setTimeout(() => claim.scrollIntoView());  // after the form's own, which shows it
       }
     }
 
@@ -87,11 +87,15 @@
     form.elements.order.addEventListener("change", sort);
     form.addEventListener("reset", () => setTimeout(() => { sort(); show(); }));
     addEventListener("hashchange", reveal);
+    document.querySelectorAll('a[href^="#claim-"]').forEach(link => link.addEventListener("click", () => {
+      setTimeout(reveal);
+    }));
     document.querySelectorAll("a[data-verdict]").forEach(link => link.addEventListener("click", () => {
       form.reset();
       checks.forEach(box => { box.checked = box.value === link.dataset.verdict; });
       show();
     }));
+    sort();  // a browser may remember what was chosen
     show();
   }
 
