@@ -5,13 +5,14 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.exhibits.figures import sentence
-from ghostlib.exhibits.style import NOISE, abridged, grid, marks
+from ghostlib.exhibits.style import NOISE, STYLE, abridged, marks
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
@@ -85,7 +86,7 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
     found, top1 = gains(results), results[results["metric"] == TOP1_METRIC]
     reached = top1.groupby(["row", "column"], sort=False)["value"].agg(ours="mean", sd="std").reset_index()
     reached = reached.assign(low=reached["ours"] - reached["sd"], high=reached["ours"] + reached["sd"])
-    with plt.rc_context(grid()):
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), layout="constrained")
         _panel(left, reached)
         seeds = found["seeds"].min()

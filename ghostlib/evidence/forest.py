@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,7 +16,7 @@ from matplotlib.patches import Patch
 
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits.figures import sentence
-from ghostlib.exhibits.style import NOISE, abridged, grid
+from ghostlib.exhibits.style import NOISE, STYLE, abridged
 from ghostlib.paper import claims as paper
 from ghostlib.paper.claims import Rule
 
@@ -47,7 +48,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     claims = claims.assign(y=claims.index)
     rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
-    with plt.rc_context({**grid(), "font.size": 8}):
+    with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE, "font.size": 8}):
         figure, axes = plt.subplots(1, 2, figsize=(10, 2.0 + 0.42 * len(claims)), sharey=True, layout="constrained")
         for axis, source, title in zip(axes, ("paper", "ours"), ("the paper, on ImageNet", "measured here"),
                                        strict=True):

@@ -12,7 +12,7 @@ from ghostlib.plan.plan import make
 from ghostlib.plan.wanted import askers
 from ghostlib.runs.listing import stored
 from ghostlib.runs.store import Store
-from ghostlib.training.profile import load_params
+from ghostlib.training.profile import load_params, load_profile
 from tests.params import write_params
 
 
@@ -89,8 +89,12 @@ def test_runs_are_read_without_their_images(repository, monkeypatch):
     assert askers(stored(repository), load_params())[repository.jobs["run"].key] == ["tiny"]
 
 
-def test_a_plan_is_printed_and_checked(repository, monkeypatch):
+def test_a_plan_is_printed_and_checked(repository, params, monkeypatch):
     monkeypatch.setattr(reproduction, "check_settings", lambda name: None)
+    assert "rates has no rate for 'ghostnetv2, lamb'" in invoke("plan", "--untimed", "--check", status=1)
+    given = load_profile("tiny", load_params()).resolve().lr_scale  # the same, so that keys stay
+    params["profiles"]["tiny"]["rates"] = {"ghostnetv2, lamb": given, "ghostnetv2, lamb, branches, teacher": given}
+    write_params(".", params)
     assert "14 trainings wanted, 2 finished, 12 left." in invoke("plan", "--untimed")
     invoke("plan", "tiny", "--untimed", "--check")
     monkeypatch.setattr("ghostlib.plan.plan.missing", lambda profile, left: ["a teacher"])
