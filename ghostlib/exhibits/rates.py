@@ -42,7 +42,8 @@ def document(trained: pd.DataFrame, profile: Profile) -> str:
              f"{', '.join(map(str, profile.tune.seeds))}.",
              "Best is the highest mean over the seeds, of equal ones the lower rate; ± is their standard deviation. "
              "A rate at which a seed diverged is not chosen.",
-             "Beyond a best rate at an edge of the grid, a better one may lie."]
+             f"Where the best lies at an edge, the grid goes on beyond it, at most {rates.FURTHER} times. Beyond a "
+             "best rate that still does, a better one may lie."]
     shown = table(trained, profile).to_markdown(index=False, disable_numparse=True)
     return "\n".join([f"**{TITLE}**", "", shown, "", *(f"- {note}" for note in notes)]) + "\n"
 

@@ -1,13 +1,14 @@
 """The trainings that learning rates are chosen by: every kind of recipe at the same few rates, on validation images.
 
 Arms that an experiment compares may be of different kinds (`profile.kind_of`), and a good rate for one may be a bad one
-for the other. So each kind gets the same budget: the grid of `Profile.tune`, with seeds that measure nothing else. The
-best rate by mean validation top-1 is frozen in experiments.yaml (`ghostlib rates PROFILE --freeze`); recipes have it
-from there. The choice looks at no test image.
+for the other. So each kind gets the same grid, that of `Profile.tune`, with seeds that measure nothing else; and where
+its best rate lies at an edge, the grid goes on beyond it. The best rate by mean validation top-1 is frozen in
+experiments.yaml (`ghostlib rates PROFILE --freeze`); recipes have it from there. The choice looks at no test image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # A row a training. Its validation top-1 (%) and loss, of the averaged weights, are missing where it diverged.
 COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
 CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
+FURTHER = 3  # rates that a kind is tried at, at most, beyond the grid's edges
 
 
 def measure(profile_name: str) -> None:
@@ -44,12 +46,15 @@ def measure(profile_name: str) -> None:
     params = load_params()
     profile = load_profile(profile_name, params)
     check(profile, params)
-    trials, store = _trials(profile, params), Store()
-    engines.run([run for _, run in trials], store=store, title=f"rates of {profile_name}")
+    store, tried, trained = Store(), trials(profile, params), None
+    while trained is None or len(tried) > len(trained):
+        engines.run([run for _, run in tried], store=store, title=f"rates of {profile_name}")
+        trained = results(tried, store)
+        tried = trials(profile, params, trained)
     # As text, since a rate must come back as it is and not to four decimals.
-    places.write_csv(results(trials, store).astype({"lr_scale": str}), places.rates_file(profile_name))
-    places.write_csv(curves(trials, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
-    places.write_csv(costs(trials, store), places.costs_file(profile_name, "rates"))
+    places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
+    places.write_csv(curves(tried, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
+    places.write_csv(costs(tried, store), places.costs_file(profile_name, "rates"))
 
 
 def read(profile_name: str) -> pd.DataFrame:
@@ -78,13 +83,19 @@ def measured(profile_name: str) -> tuple[Profile, pd.DataFrame]:
     return profile, places.read_csv(path)
 
 
+def known(profile: Profile) -> pd.DataFrame | None:
+    """The trainings that are on file, whatever the settings of now, with the columns `COLUMNS`."""
+    path = places.rates_file(profile.name)
+    return places.read_csv(path) if path.exists() else None
+
+
 def lacking(profile: Profile, params: dict[str, Any]) -> str:
     """Why the files are not what params.yaml and experiments.yaml ask for; empty where they are."""
     path = places.rates_file(profile.name)
     if absent := [file for file in (path, places.rates_curves_file(profile.name)) if not file.exists()]:
         return "does not exist" if path in absent else f"is there without {absent[0].name}"
     found = places.read_csv(path)
-    wanted = {(kind, settings_of(recipe, profile, seed)) for kind, recipe, seed in _grid(profile, params)}
+    wanted = {(kind, settings_of(recipe, profile, seed)) for kind, recipe, seed in _grid(profile, params, found)}
     there = set(found[["kind", places.SETTINGS]].itertuples(index=False, name=None))
     return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
 
@@ -121,12 +132,12 @@ def check(profile: Profile, params: dict[str, Any]) -> None:
                           f"{' or '.join(map(repr, sorted(unknown)))}; known: {', '.join(map(repr, known))}")
 
 
-def results(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+def results(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
     """What is in the store, with the columns `COLUMNS`."""
     import pandas as pd
 
     records = []
-    for kind, run in trials:
+    for kind, run in tried:
         val = (store.metrics(run) or {}).get("val")
         top1, loss = (val[metric][str(run.recipe.ema_decay)] if val else None for metric in ("top1", "loss"))
         records.append((kind, run.recipe.network, run.recipe.lr_scale, run.seed, run.key, top1, loss, run.data,
@@ -134,20 +145,20 @@ def results(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFra
     return pd.DataFrame(records, columns=COLUMNS)
 
 
-def curves(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+def curves(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
     """Loss and accuracy (%) on training views and validation images, one row per training and epoch."""
     import pandas as pd
 
     return pd.DataFrame([{"kind": kind, "lr_scale": run.recipe.lr_scale, "seed": run.seed, **epoch}
-                         for kind, run in trials for epoch in (store.metrics(run) or {"history": []})["history"]],
+                         for kind, run in tried for epoch in (store.metrics(run) or {"history": []})["history"]],
                         columns=CURVES)
 
 
-def costs(trials: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
+def costs(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
     """A row a training."""
     import pandas as pd
 
-    records = [{"run": run.key, "kind": "rate", **cost} for _, run in trials if (cost := store.cost(run))]
+    records = [{"run": run.key, "kind": "rate", **cost} for _, run in tried if (cost := store.cost(run))]
     return pd.DataFrame(records, columns=["run", "kind", "seconds", "device", "date"])
 
 
@@ -186,17 +197,51 @@ def given(profile: Profile) -> str:
     return f"The learning rates of profile {profile.name!r} are given in experiments.yaml; none was chosen here."
 
 
-def _grid(profile: Profile, params: dict[str, Any]) -> list[tuple[str, Recipe, int]]:
-    """Kind, recipe and seed of everything that is to be trained."""
-    if profile.tune is None:
-        return []
-    return [(kind, recipe.model_copy(update={"lr_scale": rate}), seed)
-            for kind, recipe in representatives(profile, params).items()
-            for rate in profile.tune.rates for seed in profile.tune.seeds]
+def trials(profile: Profile, params: dict[str, Any], trained: pd.DataFrame | None = None,
+           ) -> list[tuple[str, ClassifierRun]]:
+    """Everything that is to be trained, each with its kind.
 
-
-def _trials(profile: Profile, params: dict[str, Any]) -> list[tuple[str, ClassifierRun]]:
+    Args:
+        profile: whose rates they are.
+        params: of params.yaml and experiments.yaml.
+        trained: what is known of them, with the columns `COLUMNS`; it says where the grid goes on.
+    """
     from ghostlib.runs.classifier import ClassifierRun
 
     return [(kind, ClassifierRun(recipe, profile, seed, f"rates ({kind}), x {recipe.lr_scale:g}, seed {seed}"))
-            for kind, recipe, seed in _grid(profile, params)]
+            for kind, recipe, seed in _grid(profile, params, trained)]
+
+
+def _grid(profile: Profile, params: dict[str, Any], trained: pd.DataFrame | None,
+          ) -> Iterator[tuple[str, Recipe, int]]:
+    """Kind, recipe and seed of all trials."""
+    if profile.tune is None:
+        return
+    for kind, recipe in representatives(profile, params).items():
+        tried = profile.tune.rates
+        if trained is not None:
+            tried = extended(tried, trained[trained["kind"] == kind])
+        yield from ((kind, recipe.model_copy(update={"lr_scale": rate}), seed)
+                    for rate in tried for seed in profile.tune.seeds)
+
+
+def extended(grid: Sequence[float], trained: pd.DataFrame) -> list[float]:
+    """The rates of a kind: the grid, and where the best lies at an edge, rates beyond it, by the grid's own factor.
+
+    Args:
+        grid: in ascending order, two or more.
+        trained: what is known of the kind, with the columns `COLUMNS`.
+
+    Returns:
+        The grid with the rates beyond it that are known and the next one, if it takes one; `FURTHER` at most.
+    """
+    rates = list(grid)
+    for _ in range(FURTHER):
+        best = chosen(trained[trained["lr_scale"].isin(rates)])["lr_scale"].to_list()
+        if best == rates[:1]:
+            rates.insert(0, float(f"{rates[0] ** 2 / rates[1]:.6g}"))
+        elif best == rates[-1:]:
+            rates.append(float(f"{rates[-1] ** 2 / rates[-2]:.6g}"))
+        else:
+            break
+    return rates

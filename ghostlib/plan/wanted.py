@@ -157,11 +157,7 @@ def _jobs(profile: Profile, params: dict[str, Any]) -> Iterator[tuple[str, Class
     yield from (("teachers", stand_in_run(profile, name)) for name, how in profile.teachers.items() if how.stand_in)
     for name in params["experiments"]:
         yield from (("tables and figures", run) for _, run in Experiment.load(name, profile.name, params).runs())
-    if tune := profile.tune:
-        yield from (("rates", ClassifierRun(recipe.model_copy(update={"lr_scale": rate}), profile, seed,
-                                            f"rates ({kind}), x {rate:g}, seed {seed}"))
-                    for kind, recipe in rates.representatives(profile, params).items()
-                    for rate in tune.rates for seed in tune.seeds)
+    yield from (("rates", run) for _, run in rates.trials(profile, params, rates.known(profile)))
     if profile.name in read_scales(params):
         trials, detectors = detection.trials(profile.name, params), detection.runs(profile.name, params)
         yield from (("detectors' rates", job) for run in trials for job in (run.backbone, run))

@@ -27,7 +27,7 @@ def test_it_is_what_the_stages_train_each_once(name):
     profile = load_profile(name, PARAMS)
     teachers = [stand_in_run(profile, teacher) for teacher, how in profile.teachers.items() if how.stand_in]
     cells = [run for experiment in PARAMS["experiments"] for _, run in Experiment.load(experiment, name, PARAMS).runs()]
-    trials = [run for _, run in rates._trials(profile, PARAMS)]
+    trials = [run for _, run in rates.trials(profile, PARAMS, rates.known(profile))]
     detectors = [*detection.trials(name, PARAMS), *detection.runs(name, PARAMS)]
     trained = [*teachers, *cells, *trials, *detectors, *(run.backbone for run in detectors)]
     found = wanted(name, PARAMS)
