@@ -6,9 +6,7 @@ percentile, one upright the standard deviation over the seeds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,97 +17,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from ghostlib.exhibits.comparison import ENGINE, WEIGHTS_TOP1
 from ghostlib.exhibits.figures import short_numbers
+from ghostlib.exhibits.panels import WITH, Panel, family, panels
 from ghostlib.exhibits.style import FAMILIES, STRATEGY, grid
-from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
-
-# Family -> the rows that belong to it; the group in parentheses is what a point is called.
-_FAMILIES = {
-    "GhostNetV3": r"GhostNetV3 (.*)", "GhostNetV2": r"GhostNetV2 (.*)", "GhostNetV1": r"GhostNetV1 (.*)",
-    "MobileNet": r"Mobile(?:Net)?(V\d.*|NeXt .*)", "ShuffleNetV2": r"ShuffleNetV2 (.*)", "MobileOne": r"MobileOne-(.*)",
-    "searched": r"((?:MNASNet|FBNet|EfficientNet|MixNet).*)",
-    "transformer": r"((?:DeiT|PiT|ConViT|MobileViT|Mobileformer).*)",
-}
+from ghostlib.paper.numbers import TOP1
 
 
-_WITH = "+ ours"  # ends what a row is called that the strategy trained
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel: which quantity is on the axes, and whether it is the paper's or ours (`paper` or `measured`)."""
-
-    title: str
-    x: str
-    x_source: str
-    x_label: str
-    y_source: str
-    y_label: str = "top-1 accuracy on ImageNet, published (%)"
-    y: str = TOP1
-
-
-def figure_1(comparison: pd.DataFrame, title: str, machine: str, profile: str) -> Figure:
-    """Top-1 accuracy against CPU latency.
+def figure(name: str, comparison: pd.DataFrame, title: str, machine: str, profile: str) -> Figure:
+    """`figure_1`, accuracy against CPU latency, or `figure_5`, against multiply-accumulates and the latency of a phone.
 
     Args:
+        name: of the two.
         comparison: as `comparison.compare` gives it.
         title: above all.
         machine: the processor that our latencies were measured on.
         profile: the name of the profile that our accuracies were measured at.
     """
-    ours = f"latency on {machine} (ms, {ENGINE}, 1 thread)"
-    panels = [
-        Panel("the paper", CPU, "paper", "latency on i7-8700 (ms)", "paper"),
-        Panel("latency measured here, accuracy as published", CPU, "measured", ours, "paper"),
-        Panel("both measured here, rows trained here", CPU, "measured", ours, "measured",
-              f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, CPU, ours)]
-    return _draw(comparison, title, panels)
+    return _draw(comparison, title, panels(name, set(comparison["quantity"]), machine, profile))
 
 
-def figure_5(comparison: pd.DataFrame, title: str, profile: str) -> Figure:
-    """Top-1 accuracy against multiply-accumulates, and against a phone's latency, which only the paper has."""
-    macs = "multiply-accumulates (M)"
-    panels = [
-        Panel("the paper", MACS, "paper", macs, "paper"),
-        Panel("counted here, accuracy as published", MACS, "measured", macs, "paper"),
-        Panel("the paper (no phone was measured here)", MOBILE, "paper", "latency on Kirin 9000 (ms)", "paper"),
-        Panel("both measured here, rows trained here", MACS, "measured", macs, "measured",
-              f"top-1 accuracy at profile {profile} (%)"), *_of_weights(comparison, MACS, macs)]
-    return _draw(comparison, title, panels)
-
-
-def family(row: str) -> tuple[str, str]:
-    """The family that a row of Table 9 belongs to, and what to call its point.
-
-    Raises:
-        ValueError: the row belongs to no family.
-    """
-    for name, pattern in _FAMILIES.items():
-        if match := re.fullmatch(pattern, row):
-            return name, match.group(1)
-    raise ValueError(f"{row!r} belongs to no family: {', '.join(_FAMILIES)}")
-
-
-def _of_weights(comparison: pd.DataFrame, x: str, x_label: str) -> list[Panel]:
-    """A panel of what public weights give, where any were scored."""
-    if WEIGHTS_TOP1 not in comparison["quantity"].to_numpy():
-        return []
-    return [Panel("both measured here, published weights", x, "measured", x_label, "measured",
-                  "top-1 accuracy on ImageNet, measured here (%)", WEIGHTS_TOP1)]
-
-
-def _draw(comparison: pd.DataFrame, title: str, panels: Sequence[Panel]) -> Figure:
+def _draw(comparison: pd.DataFrame, title: str, shown: Sequence[Panel]) -> Figure:
     """Two panels a row; the legend in the place that an odd number leaves, else in a row of its own."""
-    rows = -(-len(panels) // 2)
-    odd = len(panels) % 2
+    rows = -(-len(shown) // 2)
+    odd = len(shown) % 2
     heights = [1.0] * rows + [0.12] * (1 - odd)
     with plt.rc_context(grid()):
         figure = plt.figure(figsize=(13.6, 0.5 + 6.2 * sum(heights)))
         places = figure.add_gridspec(len(heights), 2, height_ratios=heights, left=0.045, right=0.99, wspace=0.11,
                                    hspace=0.2, bottom=0.05 if odd else 0.02, top=1 - 0.7 / figure.get_figheight())
-        drawn = [_points(comparison, panel) for panel in panels]
-        for i, (panel, points) in enumerate(zip(panels, drawn, strict=True)):
+        drawn = [_points(comparison, panel) for panel in shown]
+        for i, (panel, points) in enumerate(zip(shown, drawn, strict=True)):
             _panel(figure.add_subplot(places[i // 2, i % 2]), panel, points)
         legend = figure.add_subplot(places[-1, 1] if odd else places[-1, :])
         _legend(legend, pd.concat(drawn), columns=1 if odd else 5)
@@ -123,12 +60,13 @@ def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
     What the paper has, and what was counted, has no low, high and sd.
     """
-    of_x, of_y = (comparison[comparison["quantity"] == quantity].set_index("row") for quantity in (panel.x, panel.y))
-    points = pd.DataFrame({"x": of_x[panel.x_source], "y": of_y[panel.y_source]}).dropna()
+    (x, x_source), (y, y_source) = panel.x, panel.y
+    of_x, of_y = (comparison[comparison["quantity"] == quantity].set_index("row") for quantity in (x, y))
+    points = pd.DataFrame({"x": of_x[x_source], "y": of_y[y_source]}).dropna()
     points = points.join(of_x[["low", "high"]]).join(of_y[["sd", "seeds"]])
-    if panel.x_source == "paper":
+    if x_source == "paper":
         points[["low", "high"]] = np.nan
-    if panel.y_source == "paper":
+    if y_source == "paper":
         points["sd"] = np.nan
     points[["family", "label"]] = [family(row) for row in points.index]
     return points
@@ -136,10 +74,11 @@ def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
 def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
     axis.set_xscale("log")
-    hollow = panel.y_source == "paper"
+    y, y_source = panel.y
+    hollow = y_source == "paper"
     for name, mark in FAMILIES.items():
         members = points[points["family"] == name]
-        with_strategy = members["label"].str.endswith(_WITH)
+        with_strategy = members["label"].str.endswith(WITH)
         axis.scatter(members["x"], members["y"], marker=mark.marker, s=36, zorder=3,
                      linewidth=[1.8 if ours else 1.3 for ours in with_strategy],
                      facecolor="white" if hollow else mark.color,
@@ -151,7 +90,7 @@ def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
         axis.hlines(timed["y"], timed["low"], timed["high"], **whiskers)
         axis.vlines(spread["x"], spread["y"] - spread["sd"], spread["y"] + spread["sd"], **whiskers)
     axis.set(xlabel=panel.x_label, ylabel=panel.y_label)
-    once = panel.y == TOP1 and not hollow and (points["seeds"] == 1).any()
+    once = y == TOP1 and not hollow and (points["seeds"] == 1).any()
     axis.set_title(panel.title + (" (one seed: no spread is known)" if once else ""), loc="left")
     axis.margins(0.06)
     short_numbers(axis.xaxis)
@@ -164,7 +103,7 @@ def _legend(axis: Axes, points: pd.DataFrame, columns: int) -> None:
     handles += [Line2D([], [], color="0.3", marker="o", mfc="white", ls="", label="accuracy as published"),
                 Line2D([], [], color="0.3", marker="o", ls="", label="accuracy measured here"),
                 Line2D([], [], color="0.3", marker="o", mec=STRATEGY.color, mew=1.5, ls="",
-                       label=f"{_WITH}: with GhostNetV3's strategy")]
+                       label=f"{WITH}: with GhostNetV3's strategy")]
     if points["low"].notna().any():
         handles.append(Line2D([], [], color="0.6", lw=1, label="10th to 90th percentile of a latency's calls"))
     if points["sd"].notna().any():

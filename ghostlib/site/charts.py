@@ -9,7 +9,6 @@ switched on, the latency axis that is asked for, and the colours of the reader's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 
 from ghostlib.exhibits.comparison import RIVAL, WEIGHTS_TOP1
-from ghostlib.exhibits.landscape import family
+from ghostlib.exhibits.panels import WITH, Panel, family, panels
 from ghostlib.exhibits.style import FAMILIES
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1
 
@@ -29,26 +28,6 @@ _SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "P"
 # how it is written.
 _TOLD = {PARAMS: ("params", "{:.2f}"), MACS: ("macs", "{:.0f}"), CPU: ("cpu", "{:.1f}"), MOBILE: ("mobile", "{:.1f}"),
          TOP1: ("top1", "{:.1f}"), RIVAL: ("rival", "{:.1f}"), WEIGHTS_TOP1: ("weights", "{:.1f}")}
-_PUBLISHED = "accuracy as published"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What one panel shows.
-
-    Attributes:
-        title: above it.
-        x: a quantity and whether it is the paper's or ours (`paper` or `measured`).
-        y: likewise.
-        x_label: of the horizontal axis.
-        y_label: of the vertical axis.
-    """
-
-    title: str
-    x: tuple[str, str]
-    y: tuple[str, str]
-    x_label: str
-    y_label: str = "top-1 on ImageNet, published (%)"
 
 
 def figure(name: str, folder: Path, machine: str) -> dict[str, Any] | None:
@@ -63,12 +42,12 @@ def figure(name: str, folder: Path, machine: str) -> dict[str, Any] | None:
     if name not in ("figure_1", "figure_5") or not path.exists():
         return None
     compared = pd.read_csv(path)
-    panels = _panels(name, folder.resolve().name, machine, set(compared["quantity"]))
-    rows = _rows(compared, panels)
+    shown = panels(name, set(compared["quantity"]), machine, folder.resolve().name)
+    rows = _rows(compared, shown)
     return {"rows": rows.astype(object).where(rows.notna(), None).to_dict("records"),
             "families": [{"name": name, "light": mark.color, "dark": _lighter(mark.color),
                           "shape": _SHAPES[mark.marker]} for name, mark in FAMILIES.items()],
-            "panels": [{"title": panel.title, "spec": _specification(panel, rows)} for panel in panels]}
+            "panels": [{"title": panel.title, "spec": _specification(panel, rows)} for panel in shown]}
 
 
 def library() -> str:
@@ -80,34 +59,15 @@ def library() -> str:
     return f"(() => {{{vl_convert.javascript_bundle(vl_version=version)}}})();\n"  # its names are not the page's
 
 
-def _panels(name: str, profile: str, machine: str, quantities: set[str]) -> list[Panel]:
-    """The panels of the static figure."""
-    here = f"top-1 at profile {profile} (%)"
-    if name == "figure_1":
-        x, theirs, ours = CPU, "latency on i7-8700 (ms)", f"latency on {machine or 'this CPU'} (ms)"
-        first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), theirs),
-                 Panel(f"Latency measured here, {_PUBLISHED}", (x, "measured"), (TOP1, "paper"), ours)]
-    else:
-        x, ours = MACS, "multiply-accumulates (M)"
-        first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), ours),
-                 Panel(f"Counted here, {_PUBLISHED}", (x, "measured"), (TOP1, "paper"), ours),
-                 Panel("The paper (no phone was measured here)", (MOBILE, "paper"), (TOP1, "paper"),
-                       "latency on Kirin 9000 (ms)")]
-    trained = Panel("Both measured here, rows trained here", (x, "measured"), (TOP1, "measured"), ours, here)
-    scored = Panel("Both measured here, published weights", (x, "measured"), (WEIGHTS_TOP1, "measured"), ours,
-                   "top-1 on ImageNet, measured here (%)")
-    return [*first, trained, *([scored] if WEIGHTS_TOP1 in quantities else [])]
-
-
-def _rows(compared: pd.DataFrame, panels: list[Panel]) -> pd.DataFrame:
+def _rows(compared: pd.DataFrame, shown: list[Panel]) -> pd.DataFrame:
     """A row a network: its family, what to call it, the panels' values, and as texts what the pointer tells."""
     values = compared.set_index(["row", "quantity"]).reindex(columns=["paper", "measured", "low", "high"])
     names = list(compared["row"].unique())
     rows = pd.DataFrame({"title": names}, index=names)
     rows[["family", "label"]] = [family(name) for name in names]
     # Whose colour the outline has: the strategy's where it trained another network than its own.
-    rows["outline"] = rows["family"].mask(rows["label"].str.endswith("+ ours"), next(iter(FAMILIES)))
-    for quantity, source in {place for panel in panels for place in (panel.x, panel.y)}:
+    rows["outline"] = rows["family"].mask(rows["label"].str.endswith(WITH), next(iter(FAMILIES)))
+    for quantity, source in {place for panel in shown for place in (panel.x, panel.y)}:
         rows[_column(quantity, source)] = values[source].xs(quantity, level="quantity").reindex(names)
     for name in ("low", "high"):  # of our latencies, where the table has them
         rows[name] = values[name].xs(CPU, level="quantity").reindex(names)

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from ghostlib.exhibits import comparison, figures, landscape
+from ghostlib.exhibits import comparison, figures, landscape, panels
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 
@@ -38,11 +38,11 @@ def compared():
 
 
 def figure_1(compared):
-    return landscape.figure_1(compared, "Figure 1", "Some CPU", "digits")
+    return landscape.figure("figure_1", compared, "Figure 1", "Some CPU", "digits")
 
 
 def figure_5(compared):
-    return landscape.figure_5(compared, "Figure 5", "digits")
+    return landscape.figure("figure_5", compared, "Figure 5", "Some CPU", "digits")
 
 
 @pytest.mark.parametrize(("row", "expected"), [
@@ -50,14 +50,14 @@ def figure_5(compared):
     ("MobileNetV2 1.0× + ours", ("MobileNet", "V2 1.0× + ours")), ("MobileNeXt 1.4×", ("MobileNet", "NeXt 1.4×")),
     ("MobileViT-XXS", ("transformer", "MobileViT-XXS")), ("MobileOne-S0", ("MobileOne", "S0"))])
 def test_a_row_belongs_to_one_family(row, expected):
-    assert landscape.family(row) == expected
+    assert panels.family(row) == expected
 
 
 def test_every_row_belongs_to_a_family_and_an_unknown_one_does_not():
-    labels = [landscape.family(row) for row in catalog.rows()]
+    labels = [panels.family(row) for row in catalog.rows()]
     assert len(set(labels)) == len(labels)
     with pytest.raises(ValueError, match="'VGG-16' belongs to no family"):
-        landscape.family("VGG-16")
+        panels.family("VGG-16")
 
 
 def panels_of(figure):
@@ -92,7 +92,7 @@ def test_public_weights_have_a_panel_of_their_own_where_any_were_scored(compared
                            "measured": [72.2, 72.9, 78.2]})
     panels = panels_of(draw(pd.concat([compared, scored])))
     assert [len([text for text in axis.texts if text.get_text()]) for axis in panels] == [*rows, 3]
-    assert panels[-1].get_title(loc="left") == "both measured here, published weights"
+    assert panels[-1].get_title(loc="left") == "Both measured here, published weights"
     assert sorted(y for _, y in points_of(panels[-1])) == [72.2, 72.9, 78.2]
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from matplotlib.colors import to_rgb
 
-from ghostlib.exhibits import landscape, style
+from ghostlib.exhibits import panels, style
 from ghostlib.models import catalog
 
 
@@ -18,7 +18,7 @@ def luminance(color):
 
 
 def test_every_family_has_a_shape_of_its_own_and_a_colour_that_shows_on_white():
-    assert set(style.FAMILIES) == {landscape.family(row)[0] for row in catalog.rows()}
+    assert set(style.FAMILIES) == {panels.family(row)[0] for row in catalog.rows()}
     for a, b in combinations(style.FAMILIES.values(), 2):
         assert a.color != b.color and a.marker != b.marker
     assert all(1.05 / (luminance(mark.color) + 0.05) >= 3 for mark in style.FAMILIES.values())

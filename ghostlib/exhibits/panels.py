@@ -1,0 +1,76 @@
+"""What Figures 1 and 5 plot against what, panel by panel; the pictures and the pages' charts draw the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ghostlib.exhibits.comparison import WEIGHTS_TOP1
+from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
+
+WITH = "+ ours"  # ends what a row is called that the strategy trained
+# Family -> the rows that belong to it; the group in parentheses is what a point is called.
+_FAMILIES = {
+    "GhostNetV3": r"GhostNetV3 (.*)", "GhostNetV2": r"GhostNetV2 (.*)", "GhostNetV1": r"GhostNetV1 (.*)",
+    "MobileNet": r"Mobile(?:Net)?(V\d.*|NeXt .*)", "ShuffleNetV2": r"ShuffleNetV2 (.*)", "MobileOne": r"MobileOne-(.*)",
+    "searched": r"((?:MNASNet|FBNet|EfficientNet|MixNet).*)",
+    "transformer": r"((?:DeiT|PiT|ConViT|MobileViT|Mobileformer).*)",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows.
+
+    Attributes:
+        title: above it.
+        x: a quantity and whether it is the paper's or ours (`paper` or `measured`).
+        y: likewise.
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
+    """
+
+    title: str
+    x: tuple[str, str]
+    y: tuple[str, str]
+    x_label: str
+    y_label: str = "top-1 on ImageNet, published (%)"
+
+
+def panels(name: str, quantities: Collection[str], machine: str, profile: str) -> list[Panel]:
+    """The panels of `figure_1` or `figure_5`.
+
+    Args:
+        name: of the figure.
+        quantities: those that Table 9 has; the panel of public weights is there where any were scored.
+        machine: the processor that our latencies were measured on.
+        profile: the name of the profile that our accuracies were measured at.
+    """
+    if name == "figure_1":
+        x, ours = CPU, f"latency on {machine or 'this CPU'} (ms, 1 thread)"
+        first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), "latency on i7-8700 (ms)"),
+                 Panel("Latency measured here, accuracy as published", (x, "measured"), (TOP1, "paper"), ours)]
+    else:
+        x, ours = MACS, "multiply-accumulates (M)"
+        first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), ours),
+                 Panel("Counted here, accuracy as published", (x, "measured"), (TOP1, "paper"), ours),
+                 Panel("The paper (no phone was measured here)", (MOBILE, "paper"), (TOP1, "paper"),
+                       "latency on Kirin 9000 (ms)")]
+    trained = Panel("Both measured here, rows trained here", (x, "measured"), (TOP1, "measured"), ours,
+                    f"top-1 at profile {profile} (%)")
+    scored = Panel("Both measured here, published weights", (x, "measured"), (WEIGHTS_TOP1, "measured"), ours,
+                   "top-1 on ImageNet, measured here (%)")
+    return [*first, trained, *([scored] if WEIGHTS_TOP1 in quantities else [])]
+
+
+def family(row: str) -> tuple[str, str]:
+    """The family that a row of Table 9 belongs to, and what to call its point.
+
+    Raises:
+        ValueError: the row belongs to no family.
+    """
+    for name, pattern in _FAMILIES.items():
+        if match := re.fullmatch(pattern, row):
+            return name, match.group(1)
+    raise ValueError(f"{row!r} belongs to no family: {', '.join(_FAMILIES)}")
