@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -69,11 +70,14 @@ def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
 
 def html(judged: pd.DataFrame) -> str:
     """The claims as a notebook shows them, verdicts in colour; the same claims are the same text."""
-    table = quantities(judged).assign(Verdict=judged["verdict"], Why=judged["reason"])
+    table = quantities(judged)
+    table["Claim"] += " " + table.pop("Where") + "."
+    texts = list(table.columns)
+    table["Verdict"] = [f'<b style="color: {row.verdict.color}">{row.verdict}</b>: {escape(row.reason)}'
+                        for row in judged.itertuples()]
     left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
     style = Styler(table, uuid="claims", cell_ids=False).hide(axis="index").set_table_styles(left)
-    return style.format(escape="html").map(
-        lambda verdict: f"color: {verdict.color}; font-weight: bold", subset=["Verdict"]).to_html()
+    return style.format(escape="html", subset=texts).to_html()
 
 
 def markdown(table: pd.DataFrame) -> str:
