@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from enum import Enum
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Held, Store
@@ -83,7 +83,7 @@ def train(jobs: Sequence[Job], store: Store, logs: Logs, tell: Callable[[News], 
         files = {}
         for key, log in logs.paths.items():
             log.parent.mkdir(parents=True, exist_ok=True)
-            files[key] = stack.enter_context(open(log, "a", buffering=1, encoding="utf-8"))
+            files[key] = stack.enter_context(open(log, "ab", buffering=0))
         everywhere = _Everywhere(files)
         stack.enter_context(redirect_stdout(everywhere))
         stack.enter_context(redirect_stderr(everywhere))
@@ -92,8 +92,7 @@ def train(jobs: Sequence[Job], store: Store, logs: Logs, tell: Callable[[News], 
                     jobs, lambda job, progress: tell((job.key, progress, "")), wait=False):
                 file, end = files.pop(job.key), End.by(error)  # what is said from here on does not concern it
                 if error is not None and end is not End.HELD:
-                    with suppress(OSError):  # a full disk takes no log either
-                        traceback.print_exception(error, file=file)
+                    _write(file, "".join(traceback.format_exception(error)))
                 told = {End.FAILED: logs.tail(job.key), End.NO_SPACE: tail(str(error))}.get(end, "")
                 tell((job.key, end, told))
         except BaseException:
@@ -104,10 +103,16 @@ def train(jobs: Sequence[Job], store: Store, logs: Logs, tell: Callable[[News], 
 class _Everywhere(io.TextIOBase):
     """Writes to all of some files."""
 
-    def __init__(self, files: Mapping[str, TextIO]):
+    def __init__(self, files: Mapping[str, BinaryIO]):
         self.files = files
 
     def write(self, text: str) -> int:
         for file in self.files.values():
-            file.write(text)
+            _write(file, text)
         return len(text)
+
+
+def _write(file: BinaryIO, text: str) -> None:
+    """Writes what the disk takes: what a run says must not end it."""
+    with suppress(OSError):
+        file.write(text.encode(errors="backslashreplace"))

@@ -6,7 +6,6 @@ import errno
 import multiprocessing
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,11 +111,14 @@ def test_a_full_disk_that_takes_no_log_either_is_told_as_one(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / worker.LOG).symlink_to("/dev/full")
     full = OSError(errno.ENOSPC, "No space left on device", "state.pt")
-    store = SimpleNamespace(folder=lambda job: tmp_path / job.key,
-                            ensure_together=lambda jobs, report, wait: iter([(job, full)]))
+
+    def ensure_together(jobs, report, wait):
+        print("a warning")
+        yield job, full
+
+    store = SimpleNamespace(folder=lambda job: tmp_path / job.key, ensure_together=ensure_together)
     logs = SimpleNamespace(paths={"run": tmp_path / "run" / worker.LOG}, tail=lambda key: "")
-    with suppress(OSError):  # of closing the log
-        worker.train([job], store, logs, said.append)
+    worker.train([job], store, logs, said.append)
     assert said == [("run", End.NO_SPACE, "    [Errno 28] No space left on device: 'state.pt'")]
 
 
