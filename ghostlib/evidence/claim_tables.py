@@ -40,11 +40,11 @@ def quantities(judged: pd.DataFrame) -> pd.DataFrame:
     """Claims with the numbers of the comparison that decides, as texts."""
     return pd.DataFrame({
         "Claim": judged["statement"], "Where": judged["place"] + _ours(judged),
-        "What decides": judged["comparison"].replace("", "—"),
+        "Weakest comparison": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
         "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
-        "Seeds": [str(row.seeds or (f"{row.sessions} sessions" if row.sessions else "—"))
-                  for row in judged.itertuples()]}, index=judged.index)
+        "Runs": [_counted(row.seeds, "seed") or _counted(row.sessions, "session") or "—"
+                 for row in judged.itertuples()]}, index=judged.index)
 
 
 def statements(judged: pd.DataFrame) -> pd.Series:
@@ -61,6 +61,7 @@ def in_short(judged: pd.DataFrame) -> pd.Series:
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
     """The scale's own verdicts as texts."""
+    proxy = proxy[proxy["cells"] > 0]  # the profile leaves the others out
     return pd.DataFrame({
         "Experiment": proxy["experiment"].map(exhibits.label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
         "ρ with the paper": proxy["spearman"].map(_correlation), "τ with the paper": proxy["kendall"].map(_correlation),
@@ -84,6 +85,10 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of texts in Markdown, not padded: a longer cell changes its own line only."""
     rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}" if count else ""
 
 
 def _ours(judged: pd.DataFrame) -> pd.Series:

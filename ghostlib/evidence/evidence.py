@@ -25,7 +25,7 @@ from ghostlib.paper.claims import OWN, Aside, Claim, Counts, Rule, load, publish
 
 COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "half_seeds", "half_images",
            "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "sessions", "p", "p_holm", "detectable",
-           "loss", "loss_low", "loss_high", "unit", "margin", "test", "bound", "note"]
+           "loss", "loss_low", "loss_high", "unit", "margin", "test", "bound", "against", "note"]
 _UNTESTED = ["p", "detectable", "most"]  # what a comparison that decides nothing has not: it is not tested
 
 
@@ -42,8 +42,9 @@ def evidence(folder: str | Path) -> pd.DataFrame:
     the second NaN where `low` and `high` are over seeds alone; the two-way bootstrap's interval is `crossed_low`
     and `crossed_high`. `most` is the end in the claim's favour of the interval that is widened for the number of the
     claim's comparisons: the upper one, or the lower one of what must be at most the bound. `margin` is within which a
-    difference is bounded; only top-1 has one. `test` and `bound` are what is claimed of ours, and `note` is what else a
-    reader must know, e.g. why there is nothing; of an aside, what it says. `p` is the sign-flip test's of a mean at
+    difference is bounded; only top-1 has one. `test` and `bound` are what is claimed of ours; `against` are the engines
+    by whose times it is not so, and `note` is what else a reader must know, e.g. why there is nothing; of an aside,
+    what it says. `p` is the sign-flip test's of a mean at
     `bound`, of at least `significant_seeds`, corrected for all rows in `p_holm`. `loss` is the difference of log-losses
     on the test images (nats, below zero in the claim's favour), with Student's interval over the seeds.
 
@@ -75,7 +76,7 @@ def evidence(folder: str | Path) -> pd.DataFrame:
         records += [{"claim": claim.id, "decides": False, **record}
                     for aside in claim.asides for record in _aside(aside, claim, values, rule)]
     rows = pd.DataFrame(records, columns=COLUMNS).fillna({"seeds": 0, "sessions": 0, "unit": "", "test": "",
-                                                              "note": ""})
+                                                              "against": "", "note": ""})
     return rows.assign(p_holm=stats.holm(rows["p"])).astype({"seeds": int, "sessions": int})
 
 
@@ -102,9 +103,12 @@ def _measured(contrast: Contrast, cells: Sequence[Cell], values: Measured, rule:
         return contrast.record(rule, comparisons, bound)
     if lost := [cell for cell in cells if cell in values.diverged]:
         return {"note": f"{', '.join(_named(cell) for cell in lost)}: a training diverged."}
-    absent = [table for table in dict.fromkeys(cell[0] for cell in cells) if table not in values.accuracies]
-    have = "both" if len(cells) == 2 else "all"
-    return {"note": _no_file(*absent) if absent else f"runs/{cells[0][0]}.csv: no seed has {have} cells."}
+    tables = list(dict.fromkeys(cell[0] for cell in cells))
+    if absent := [table for table in tables if table not in values.accuracies]:
+        return {"note": _no_file(*absent)}
+    if left_out := [table for table in tables if values.accuracies[table].empty]:
+        return {"note": f"This profile leaves out the experiment {' and '.join(left_out)}."}
+    return {"note": f"runs/{cells[0][0]}.csv: no seed has {'both' if len(cells) == 2 else 'all'} cells."}
 
 
 def _slope(claim: Claim, values: Measured, rule: Rule) -> dict[str, Any]:

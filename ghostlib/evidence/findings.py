@@ -72,6 +72,11 @@ class Findings:
         return times.Sessions.load(self.folder).cpus.to_dict()
 
     @property
+    def scale(self) -> str:
+        """What matters most of the profile's scale, which is what it says up to the semicolon."""
+        return self.profile.scale.split(";")[0]
+
+    @property
     def trainings(self) -> int:
         """How many there are behind the tables and figures."""
         return len(measured.runs(self.measured))

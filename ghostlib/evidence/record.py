@@ -29,7 +29,8 @@ def full(findings: Findings) -> dict[str, Any]:
     shown = findings.claims.assign(p=findings.claims["p_holm"])[_CLAIM]
     fewest, most = findings.seeds
     return {
-        "profile": findings.profile.name, "scale": findings.profile.scale, "teachers": findings.teachers,
+        "profile": findings.profile.name, "scale": findings.profile.scale, "in_short": findings.scale,
+        "teachers": findings.teachers,
         "on_imagenet": findings.profile.data == "imagenet",
         "seeds": {"values": list(findings.profile.seeds), "fewest": fewest, "most": most},
         "detectable": {name: _plain(value) for name, value in findings.detectable.items()},

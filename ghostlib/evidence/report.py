@@ -14,17 +14,30 @@ from ghostlib.training.profile import load_params, load_profile
 
 _READING = """\
 The numbers of a claim are those of its weakest comparison, which decides; the mean of all stands in the reason.
-Differences of accuracy are points in the claim's favour, with a {confidence:g} % interval over paired seeds and, where
-it is recorded which test images each training gets right, over these, too. It covers what differs between trainings of
-the network compared: not its teachers, which are trained once. A ratio of times is the geometric mean over sessions,
-runs of the latency stage, of the ratios of medians; its interval is Student's of the logarithms between sessions, and
-fewer than {sessions} decide nothing. The interval of a rank correlation is Bonett and Wright's. *Confirmed* needs every
-comparison, *contradicted* one, of accuracies or times only if its interval lies on the other side even when widened for
-the number of comparisons; *bounded* is a claim each of whose differences of top-1 is confirmed or, by at least
-{bounded} seeds, smaller than {margin:g} points, of whichever sign; *exact* is a count within {tolerance:g} % of the
-printed number, or on the claimed side of another, and an accuracy of public weights within {points:g} points of the
-printed one. Below {significant} seeds nothing is called significant, and no p is shown. The protocol and the rule are
-in `ghostlib/paper/claims.yaml`, which marks what is our claim and not the paper's.
+Differences of accuracy are points in the claim's favour, with a {confidence:g} % interval where there are two seeds or
+more. [How the verdicts are made](#how-the-verdicts-are-made) stands below the claims."""
+
+_RULE = """\
+| verdict | what it takes |
+| --- | --- |
+| exact | every count within {tolerance:g} % of the printed number, or on the claimed side of another; every accuracy \
+of public weights within {points:g} points of the printed one |
+| confirmed | the interval of every comparison on the claimed side |
+| bounded | every difference of top-1 confirmed or, by at least {bounded} seeds, smaller than {margin:g} points, of \
+whichever sign |
+| contradicted | one count off; or the interval of one comparison on the other side, even when it is widened for the \
+number of the claim's comparisons |
+| inconclusive | none of these: the measurements leave it open |
+
+The interval of a difference of accuracies is over paired seeds and, where it is recorded which test images each
+training gets right, over these, too. It covers what differs between trainings of the network compared: not its
+teachers, which are trained once. A ratio of times is the geometric mean over sessions, runs of the latency stage, of
+the ratios of medians; its interval is Student's of the logarithms between sessions, and fewer than {sessions} decide
+nothing. The interval of a rank correlation is Bonett and Wright's. Below {significant} seeds nothing is called
+significant, and no p is shown. The protocol and the rule are in `ghostlib/paper/claims.yaml`, which marks what is our
+claim and not the paper's.
+
+What changed in the rule, when, and what was known then:
 
 {history}"""
 
@@ -36,7 +49,8 @@ class Report(Findings):
     def introduction(self) -> str:
         """Markdown: the scale, the seeds, how many claims have which verdict, and what that scale can show."""
         title = f"# The paper's claims at the scale of `{self.profile.name}`"
-        counts = markdown(self.counts.rename_axis("claims about").reset_index())
+        given = self.counts.loc[:, self.counts.loc["all"] > 0]
+        counts = markdown(given.rename_axis("claims about").reset_index())
         return "\n\n".join((title, f"Scale: {self.profile.scale}. {self.teachers}".strip(), counts, self.reach))
 
     @property
@@ -47,9 +61,9 @@ class Report(Findings):
         if most == 0:
             sentences.append("No accuracy was measured.")
         elif most == 1:
-            sentences.append("One seed a training: no difference of accuracies can be told from chance, so no claim "
-                             "about accuracy is confirmed or contradicted, whatever the numbers. What they show is "
-                             "that everything runs and is compared as described.")
+            sentences.append("One seed a training: how much seeds differ is unknown, so no claim about accuracy is "
+                             "confirmed or contradicted, whatever the numbers. What they show is that everything runs "
+                             "and is compared as described.")
         else:
             paired = f"{fewest} to {most}" if fewest < most else f"{most}"
             found = self.detectable
@@ -72,13 +86,13 @@ class Report(Findings):
     def markdown(self) -> str:
         """report.md."""
         rule = claims.load()[0]
-        reading = _READING.format(confidence=100 * rule.confidence, tolerance=100 * rule.tolerance,
-                                  significant=rule.significant_seeds, bounded=rule.bounded_seeds, margin=rule.margin,
-                                  sessions=rule.latency_sessions, points=rule.weights_tolerance,
-                                  history=claims.history())
+        made = _RULE.format(tolerance=100 * rule.tolerance, significant=rule.significant_seeds,
+                            bounded=rule.bounded_seeds, margin=rule.margin, sessions=rule.latency_sessions,
+                            points=rule.weights_tolerance, history=claims.history())
         experiments = (chapter(judged, self.folder) for _, judged in self.claims.groupby("experiment", sort=False))
         return "\n\n".join((
-            self.introduction, "## Every claim", reading, *experiments,
+            self.introduction, "## Every claim", _READING.format(confidence=100 * rule.confidence), *experiments,
+            "## How the verdicts are made", made,
             "## The scale itself", "Whether the trainings can rank the cells of an experiment at all, and how their "
             "order agrees with the paper's.", markdown(proxy_table(self.proxy)), self.closing)) + "\n"
 

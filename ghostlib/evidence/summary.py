@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from ghostlib.evidence.claim_tables import in_short, markdown, quantities, statements
 from ghostlib.evidence.findings import Findings
 from ghostlib.evidence.quantities import number
+from ghostlib.evidence.times import ENGINE
 from ghostlib.evidence.verdicts import Verdict
 from ghostlib.paper import claims
 
@@ -20,10 +22,7 @@ _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED
 
 
 def answer(found: Findings) -> str:
-    """answer.md: how many claims held, failed and are open, at which scale and by how many seeds, and the main ones."""
-    fewest, most = found.seeds
-    seeds = {0: "no accuracy measured", 1: "one seed a training"}.get(
-        most, f"{most} paired seeds" if fewest == most else f"{fewest} to {most} paired seeds")
+    """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones."""
     own = (found.claims["claimed_by"] == "us").sum()
     words = found.claims["verdict"].map(_WORDS)
     columns = [word for word in dict.fromkeys(_WORDS.values()) if (words == word).any()]
@@ -32,10 +31,26 @@ def answer(found: Findings) -> str:
         columns=[*columns, "all"])
     decided = [_main(found.claims[words == word]) for word in columns if word not in ("open", "not attempted")]
     return "\n".join((
-        f"{len(found.claims)} claims ({own} of them ours) at the scale of `{found.profile.name}`, {seeds}:", "",
-        markdown(counts.rename_axis("claims about").reset_index()), "",
+        f"{len(found.claims)} claims, {len(found.claims) - own} of the paper and {own} of ours. Accuracies are "
+        f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
+        "the whole networks.", "",
+        markdown(counts.rename_axis("claims about").reset_index()), "", _certainty(found), "",
         *(f"- **{_WORDS[row.verdict].capitalize()}**{_few(row)}: {sentence}" for judged in decided
           for row, sentence in zip(judged.itertuples(), _sentences(judged), strict=True)))) + "\n"
+
+
+def _certainty(found: Findings) -> str:
+    """What decides, of which sort of number."""
+    rule, (fewest, most) = claims.load()[0], found.seeds
+    paired = f"{most}" if fewest == most else f"{fewest} to {most}"
+    accuracies = {0: "No accuracy was measured.",
+                  1: "One seed decides no claim about accuracy, however large the difference."}.get(
+        most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds, and "
+              "decides where that lies on one side.")
+    counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
+    cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
+    times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."
+    return f"How sure: {' '.join([accuracies, counts, *([times] if cpus else [])])}"
 
 
 def table(found: Findings) -> str:
@@ -43,9 +58,9 @@ def table(found: Findings) -> str:
 
     Below the table stands what a reader must know of the claims that are confirmed.
     """
-    decided = found.claims["verdict"].isin([Verdict.CONFIRMED, Verdict.BOUNDED, Verdict.CONTRADICTED])
+    decided = found.claims["verdict"].isin([Verdict.EXACT, Verdict.CONFIRMED, Verdict.BOUNDED, Verdict.CONTRADICTED])
     chosen = found.claims[found.claims["id"].isin(_headlines()) | decided]
-    shown = quantities(chosen)[["Claim", "What decides", "Paper", "Ours", "Seeds"]].assign(
+    shown = quantities(chosen)[["Claim", "Weakest comparison", "Paper", "Ours", "Runs"]].assign(
         Claim=statements(chosen), Verdict=in_short(chosen))
     weak = found.claims[(found.claims["verdict"] == Verdict.CONFIRMED) & (found.claims["but"] != "")]
     notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
@@ -82,12 +97,13 @@ def _headlines() -> set[str]:
 
 
 def _sentences(judged: pd.DataFrame) -> list[str]:
-    """Claims in words; one that failed with the two numbers, one that held with what a reader must know of it."""
+    """Claims in words, with the two numbers where they were measured and with what must be known where they held."""
     said = []
     for row, claim in zip(judged.itertuples(), statements(judged), strict=True):
-        beside = row.but
-        if row.verdict == Verdict.CONTRADICTED:
+        numbers = ""
+        if row.verdict != Verdict.EXACT:
             paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
-            beside = f"{row.comparison}: {paper}here {number(row.ours, row.unit)}"
-        said.append(claim if not beside else f"{claim.rstrip('.')} ({beside}).")
+            numbers = f"{'time of ' * bool(row.sessions)}{row.comparison}: {paper}here {number(row.ours, row.unit)}"
+        beside = "; ".join(filter(None, [numbers, row.but and f"but {row.but}"]))
+        said.append(f"{claim.rstrip('.')} ({beside})." if beside else claim)
     return said

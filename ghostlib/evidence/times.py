@@ -95,8 +95,10 @@ def compare(claim: Claim, timed: Sessions, rule: Rule) -> Iterator[dict[str, Any
     if claim.ranks:
         yield _order(claim.ranks, timed, rule)
     for ratio in (ratios()[name] for name in claim.latencies):
+        limit = bound(ratio, rule)
         yield {**over_sessions(ratio.row, ratio.to, ratio.direction, timed, rule, len(claim.latencies)),
-               "comparison": f"{label(ratio)} ({ratio.claim})", "bound": bound(ratio, rule)}
+               "comparison": f"{label(ratio)} ({ratio.claim})", "bound": limit,
+               "against": _against(timed.ratios(ratio.row, ratio.to)[1], ratio.direction, math.log(limit))}
 
 
 def over_sessions(row: str, to: str, direction: Literal["at most", "at least"], timed: Sessions, rule: Rule,
@@ -153,6 +155,12 @@ def _told(elsewhere: pd.Series) -> str:
     """The mean ratio with every other engine and number of threads: no part of the verdict."""
     told = [f"{engine} ({threads}) {math.exp(log):.2f}×" for (engine, threads), log in elsewhere.items()]
     return f"With other engines (threads): {', '.join(told)}." if told else ""
+
+
+def _against(elsewhere: pd.Series, direction: Literal["at most", "at least"], limit: float) -> str:
+    """The other engines whose mean ratio is on the wrong side of the limit, with any number of threads."""
+    wrong = elsewhere[elsewhere > limit if direction == "at most" else elsewhere < limit]
+    return " and ".join(wrong.index.unique("engine")) if len(wrong) else ""
 
 
 def _absent(timed: Sessions) -> str:

@@ -12,7 +12,7 @@ from ghostlib.evidence import balance, caveats
 from ghostlib.evidence.contrast import MEAN
 from ghostlib.evidence.quantities import nats, number, with_interval
 from ghostlib.paper import claims
-from ghostlib.paper.claims import Rule
+from ghostlib.paper.claims import Claim, Rule
 
 COLUMNS = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
            "low", "high", "unit", "seeds", "sessions", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high",
@@ -84,9 +84,15 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
                             **deciding, **mean, "caveat": caveat,
-                            "but": claim.but if deciding["verdict"].holds else "",
+                            "but": _but(claim, decided) if deciding["verdict"].holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
+
+
+def _but(claim: Claim, decided: pd.DataFrame) -> str:
+    """A weakness of what holds, in a few words."""
+    against = dict.fromkeys(filter(None, decided["against"]))
+    return ", ".join(filter(None, [claim.but, f"not with {' or '.join(against)}" if against else ""]))
 
 
 def decide(comparison: pd.Series, rule: Rule) -> Verdict:
@@ -166,8 +172,7 @@ def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series) 
     if not mean or len(decided) == 1 or deciding["verdict"] == Verdict.NOT_ATTEMPTED:
         return ""
     value = with_interval(mean["mean"], mean["mean_low"], mean["mean_high"], "points")
-    where = {"": "without a width to judge by", "holds zero": "which holds zero"}.get(mean["mean_word"],
-                                                                                     mean["mean_word"])
+    where = {"": "without an interval", "holds zero": "which holds zero"}.get(mean["mean_word"], mean["mean_word"])
     return f"Averaged over the {len(decided)} comparisons within a seed: {value} points, {where}."
 
 
@@ -221,8 +226,8 @@ def _widened(decided: pd.DataFrame) -> str:
 def _interval(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     seeds = deciding["seeds"]
     if seeds == 1:
-        ahead = f"{(decided['ours'] > decided['bound']).sum()} of {len(decided)} with the claimed sign"
-        return f"One seed cannot tell a difference from chance ({ahead})."
+        ahead = (decided["ours"] > decided["bound"]).sum()
+        return f"Not decided by one seed ({ahead} of {len(decided)} have the claimed sign)."
     if _all_alike(deciding):
         return f"All {seeds} seeds gave the same difference: the interval has no width and says nothing."
     bound = f"{number(deciding['bound'], 'points')} points" if deciding["bound"] else "zero"

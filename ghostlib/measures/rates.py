@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # A row a training. Its validation top-1 (%) and loss, of the averaged weights, are missing where it diverged.
 COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
 CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
-FURTHER = 3  # rates that a kind is tried at, at most, beyond the grid's edges
+FURTHER = 6  # rates that a kind is tried at, at most, beyond the grid's edges
 
 
 def measure(profile_name: str) -> None:

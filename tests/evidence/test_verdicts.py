@@ -82,7 +82,7 @@ def test_an_interval_that_holds_zero_is_inconclusive_and_says_what_could_be_dete
 def test_one_seed_is_inconclusive_however_large_the_difference(tmp_path):
     write(tmp_path, "table_6", cosine([10], [99], [98]))
     row = verdict(tmp_path, "cosine-beats-step")
-    assert row["verdict"] == "inconclusive" and "(2 of 2 with the claimed sign)" in row["reason"]
+    assert row["verdict"] == "inconclusive" and "(2 of 2 have the claimed sign)" in row["reason"]
     assert math.isnan(row["low"]) and math.isnan(row["detectable"]) and row["comparison"].startswith("cosine_1e-5")
 
 
@@ -331,7 +331,7 @@ def test_what_branches_cost_in_short_trainings_is_judged_by_both_remedies_and_to
     assert "1 of the 3 intervals lie above zero." in told
     pd.read_csv(tmp_path / "runs" / "causes.csv").head(0).to_csv(tmp_path / "runs" / "causes.csv", index=False)
     row = verdict(tmp_path, "branch-normalisations-cost")  # as a profile that does not run it writes it
-    assert row["verdict"] == "not attempted" and "no seed has both cells" in row["reason"]
+    assert row["verdict"] == "not attempted" and "leaves out the experiment causes" in row["reason"]
 
 
 # -- the mean contrast

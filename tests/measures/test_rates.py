@@ -136,16 +136,16 @@ def test_where_the_best_lies_at_an_edge_the_grid_goes_on(repository, params, mon
 
     monkeypatch.setattr(engines, "run", run)
     rates.measure("tiny")
-    assert commands == [12, 15, 18, 20]
+    assert commands == [12, 15, 18, 20, 22, 24, 26]
     profile, found = rates.measured("tiny")
     tried = found.groupby("kind")["lr_scale"].agg(list)
     assert tried["ghostnetv2, lamb, branches"] == [1.25, 2.5, 5, 10, 20, 40]
-    assert tried["ghostnetv2, lamb"] == tried["ghostnetv2, lamb, teacher"] == [5, 10, 20, 40, 80, 160, 320]
+    assert tried["ghostnetv2, lamb"] == tried["ghostnetv2, lamb, teacher"] == [5 * 2**i for i in range(10)]
     assert rates.chosen(found)["at_edge"].to_dict() == {
         "ghostnetv2, lamb": True, "ghostnetv2, lamb, teacher": True, "ghostnetv2, lamb, branches": False}
-    assert len(rates.trials(profile, load_params(), rates.known(profile))) == 20
+    assert len(rates.trials(profile, load_params(), rates.known(profile))) == 26
     path = places.rates_file("tiny")
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if ",320.0," not in line))
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if ",2560.0," not in line))
     assert rates.lacking(profile, load_params()) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
