@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from ghostlib.evidence import measured
+from ghostlib.evidence import measured, summary
 from ghostlib.evidence.findings import Findings
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 
 _CLAIM = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
           "low", "high", "unit", "seeds", "sessions", "p", "detectable", "mean", "mean_low", "mean_high", "mean_word",
-          "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
+          "loss", "loss_low", "loss_high", "verdict", "but", "beside", "reason", "caveat"]
 # The rows of Tables 9 and 10 whose accuracies are the paper's headlines.
 _TOP1 = [f"GhostNet{version} {width}" for width in ("1.0×", "1.3×", "1.6×") for version in ("V2", "V3")]
 _MAP = ["GhostNetV2 1.0× @416", "GhostNetV3 1.0× @416"]
@@ -26,11 +26,12 @@ def full(findings: Findings) -> dict[str, Any]:
     `p` of a claim is corrected by Holm, and None below the rule's `significant_seeds`.
     """
     rule, _ = claims.load()
-    shown = findings.claims.assign(p=findings.claims["p_holm"])[_CLAIM]
+    shown = findings.claims.assign(p=findings.claims["p_holm"], beside=[
+        summary.beside(row) for row in findings.claims.itertuples()])[_CLAIM]
     fewest, most = findings.seeds
     return {
         "profile": findings.profile.name, "scale": findings.profile.scale, "in_short": findings.scale,
-        "teachers": findings.teachers,
+        "certainty": summary.certainty(findings), "teachers": findings.teachers,
         "on_imagenet": findings.profile.data == "imagenet",
         "seeds": {"values": list(findings.profile.seeds), "fewest": fewest, "most": most},
         "detectable": {name: _plain(value) for name, value in findings.detectable.items()},

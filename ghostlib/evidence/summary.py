@@ -34,13 +34,13 @@ def answer(found: Findings) -> str:
         f"{len(found.claims)} claims, {len(found.claims) - own} of the paper and {own} of ours. Accuracies are "
         f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
         "the whole networks.", "",
-        markdown(counts.rename_axis("claims about").reset_index()), "", _certainty(found), "",
+        markdown(counts.rename_axis("claims about").reset_index()), "", " ".join(["How sure:", *certainty(found)]), "",
         *(f"- **{_WORDS[row.verdict].capitalize()}**{_few(row)}: {sentence}" for judged in decided
           for row, sentence in zip(judged.itertuples(), _sentences(judged), strict=True)))) + "\n"
 
 
-def _certainty(found: Findings) -> str:
-    """What decides, of which sort of number."""
+def certainty(found: Findings) -> list[str]:
+    """What decides, of which sort of number, in sentences."""
     rule, (fewest, most) = claims.load()[0], found.seeds
     paired = f"{most}" if fewest == most else f"{fewest} to {most}"
     accuracies = {0: "No accuracy was measured.",
@@ -50,7 +50,7 @@ def _certainty(found: Findings) -> str:
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."
-    return f"How sure: {' '.join([accuracies, counts, *([times] if cpus else [])])}"
+    return [accuracies, counts, *([times] if cpus else [])]
 
 
 def table(found: Findings) -> str:
@@ -97,13 +97,21 @@ def _headlines() -> set[str]:
 
 
 def _sentences(judged: pd.DataFrame) -> list[str]:
-    """Claims in words, with the two numbers where they were measured and with what must be known where they held."""
-    said = []
-    for row, claim in zip(judged.itertuples(), statements(judged), strict=True):
-        numbers = ""
-        if row.verdict != Verdict.EXACT:
-            paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
-            numbers = f"{'time of ' * bool(row.sessions)}{row.comparison}: {paper}here {number(row.ours, row.unit)}"
-        beside = "; ".join(filter(None, [numbers, row.but and f"but {row.but}"]))
-        said.append(f"{claim.rstrip('.')} ({beside})." if beside else claim)
-    return said
+    return [f"{claim.rstrip('.')} ({told})." if (told := beside(row)) else claim
+            for row, claim in zip(judged.itertuples(), statements(judged), strict=True)]
+
+
+def beside(row: Any) -> str:
+    """What stands beside a claim that is decided: the two numbers, and what must be known where it held.
+
+    Args:
+        row: of `Findings.claims`.
+    """
+    if not (row.verdict.holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED)):
+        return ""
+    numbers = ""
+    if row.verdict != Verdict.EXACT:
+        paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
+        unit = f" {row.unit}" * row.unit.startswith("points")
+        numbers = f"{'time of ' * bool(row.sessions)}{row.comparison}: {paper}here {number(row.ours, row.unit)}{unit}"
+    return "; ".join(filter(None, [numbers, row.but and f"but {row.but}"]))

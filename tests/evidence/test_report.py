@@ -71,6 +71,7 @@ def test_what_a_scale_can_show_depends_on_its_seeds(tmp_path, three_seeds):
     assert "can be ranked at all: 1 of 1" in three_seeds.reach and "not points on ImageNet" in three_seeds.reach
     write(tmp_path, "table_6", cosine([70], [80], [75]))
     assert "One seed a training: how much seeds differ is unknown" in judged(tmp_path).reach
+    assert "One seed decides no claim about accuracy, however large" in summary.answer(judged(tmp_path))
     write(tmp_path, "table_6", cosine([70 + i / 10 for i in range(6)], [80 + i / 5 for i in range(6)], [74.9] * 6))
     assert "6 paired seeds" in judged(tmp_path).reach and "Below 6" not in judged(tmp_path).reach
 

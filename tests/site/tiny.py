@@ -59,9 +59,12 @@ def report_of(claimed: list[tuple]) -> dict:
     told = [dict(id=name, statement=f"It says {name}.", place="Somewhere", claimed_by="the paper", subject=subject,
                  exhibit=exhibit, comparison="", paper=ours, ours=ours, low=ours, high=ours, unit=unit,
                  seeds=7 * (unit == "points"), sessions=0, p=None, verdict=verdict,
-                 but="at a price" if verdict == "confirmed" else "", reason="Because of `that`.", caveat="")
+                 but="at a price" if verdict == "confirmed" else "",
+                 beside="but at a price" if verdict == "confirmed" else "", reason="Because of `that`.", caveat="")
             for name, subject, exhibit, verdict, ours, unit in claimed]
-    return {"profile": "tiny", "scale": "48 digits, seven seeds", "teachers": "The teachers are stand-ins.",
+    return {"profile": "tiny", "scale": "48 digits, seven seeds; two epochs", "in_short": "48 digits, seven seeds",
+            "certainty": ["Seven paired seeds decide.", "CPU times are of two sessions."],
+            "teachers": "The teachers are stand-ins.",
             "on_imagenet": False, "seeds": {"values": [0], "fewest": 7, "most": 7},
             "detectable": {"least": 0.8, "median": 0.8, "most": 0.8}, "rule": claims.load()[0].model_dump(),
             "verdicts": counts, "claims": told, "errata": [{"place": "§1", "sentence": "It says `a` and b."}],
