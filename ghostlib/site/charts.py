@@ -93,7 +93,10 @@ def _specification(panel: Panel, rows: pd.DataFrame) -> Mapping[str, Any]:
     x, y = _column(*panel.x), _column(*panel.y)
     shown = rows.dropna(subset=[x, y])
     families = list(FAMILIES)
+    whiskers = panel.x == (CPU, "measured") and rows["low"].notna().any()
     least, most = shown[x].min(), shown[x].max()
+    if whiskers:
+        least, most = min(least, shown["low"].min()), max(most, shown["high"].max())
     horizontal = alt.X(x, type="quantitative", title=panel.x_label, axis=alt.Axis(tickCount=6, format="~g"),
                        scale=alt.Scale(type="log", domain=[_round(least * 0.84), _round(most * 1.14)], nice=False))
     span = shown[y].max() - shown[y].min()
@@ -120,9 +123,9 @@ def _specification(panel: Panel, rows: pd.DataFrame) -> Mapping[str, Any]:
     ).add_params(near).properties(name="points")
     names = base.transform_filter("datum.family == 'GhostNetV3'").mark_text(
         dx=-6, dy=-13, fontWeight=600, aria=False).encode(horizontal, vertical, color, text="label:N")
-    whiskers = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.4, aria=False).encode(
+    spans = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.4, aria=False).encode(
         alt.X("low:Q"), vertical, color, x2="high:Q")
-    layers = [lines, *([whiskers] if panel.x == (CPU, "measured") and rows["low"].notna().any() else []), names, points]
+    layers = [lines, *([spans] if whiskers else []), names, points]
     chart = alt.layer(*layers).properties(width="container", height=300)
     return chart.to_dict() | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
