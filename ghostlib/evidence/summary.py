@@ -113,5 +113,6 @@ def beside(row: Any) -> str:
     if row.verdict != Verdict.EXACT:
         paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
         unit = f" {row.unit}" * row.unit.startswith("points")
-        numbers = f"{'time of ' * bool(row.sessions)}{row.comparison}: {paper}here {number(row.ours, row.unit)}{unit}"
-    return "; ".join(filter(None, [numbers, row.but and f"but {row.but}"]))
+        what = f"time of {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
+        numbers = f"{what}: {paper}here {number(row.ours, row.unit)}{unit}"
+    return ", but ".join(filter(None, [numbers, row.but]))
