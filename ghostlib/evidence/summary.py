@@ -97,8 +97,12 @@ def _headlines() -> set[str]:
 
 
 def _sentences(judged: pd.DataFrame) -> list[str]:
-    return [f"{claim.rstrip('.')} ({told})." if (told := beside(row)) else claim
-            for row, claim in zip(judged.itertuples(), statements(judged), strict=True)]
+    """Claims in words, with whose they are, the two numbers where they were measured, and what must be known of them."""
+    said = []
+    for row in judged.itertuples():
+        told = "; ".join(filter(None, ["ours" * (row.claimed_by == "us"), beside(row)]))
+        said.append(f"{row.statement.rstrip('.')} ({told})." if told else row.statement)
+    return said
 
 
 def beside(row: Any) -> str:
