@@ -97,7 +97,7 @@ def _headlines() -> set[str]:
 
 
 def _sentences(judged: pd.DataFrame) -> list[str]:
-    """Claims in words, with whose they are, the two numbers where they were measured, and what must be known of them."""
+    """Claims in words: with whose they are, what was measured, and what must be known of them."""
     said = []
     for row in judged.itertuples():
         told = "; ".join(filter(None, ["ours" * (row.claimed_by == "us"), beside(row)]))
