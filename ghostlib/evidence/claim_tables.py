@@ -37,9 +37,9 @@ def chapter(judged: pd.DataFrame, folder: Path) -> str:
 
 
 def quantities(judged: pd.DataFrame) -> pd.DataFrame:
-    """Claims with the numbers of the comparison that decides, as texts."""
+    """Claims, each with its place, and the numbers of the comparison that decides, as texts."""
     return pd.DataFrame({
-        "Claim": judged["statement"], "Where": judged["place"] + _ours(judged),
+        "Claim": judged["statement"] + " " + judged["place"] + _ours(judged) + ".",
         "Weakest comparison": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
         "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
@@ -72,7 +72,6 @@ def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
 def html(judged: pd.DataFrame) -> str:
     """The claims as a notebook shows them, verdicts in colour; the same claims are the same text."""
     table = quantities(judged)
-    table["Claim"] += " " + table.pop("Where") + "."
     texts = list(table.columns)
     table["Verdict"] = [f'<b style="color: {row.verdict.color}">{row.verdict}</b>: {escape(row.reason)}'
                         for row in judged.itertuples()]

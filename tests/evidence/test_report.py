@@ -47,7 +47,7 @@ def test_every_claim_is_there_with_its_verdict_numbers_and_reason(three_seeds):
     for claim in three_seeds.claims.itertuples():
         line = next(line for line in text.splitlines() if line.startswith(f"| {claim.statement} "))
         place = claim.place + (" (ours)" if claim.claimed_by == "us" else "")
-        assert f"**{claim.verdict}** — {claim.reason}" in line and f"| {place} |" in line
+        assert f"**{claim.verdict}** — {claim.reason}" in line and f" {place}. |" in line
     assert (three_seeds.claims["claimed_by"] == "us").sum() == sum(claim.ours for claim in claims.load()[1]) > 0
     row = next(line for line in text.splitlines() if line.startswith("| A cosine schedule to zero is better"))
     assert "| +0.16 | +9.50 [" in row and "] | 3 seeds | " in row
