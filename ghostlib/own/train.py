@@ -20,8 +20,8 @@ from ghostlib.own import card, data, network, settings, weights
 from ghostlib.own.log import Log
 from ghostlib.own.plan import FILE, Plan
 from ghostlib.own.teacher import load_teacher
+from ghostlib.runs.shared import joined
 from ghostlib.training import loop
-from ghostlib.training.processes import joined
 
 RESULTS = "results.json"
 WHOLE = "whole-images.npy"  # which files were read once, before anything was trained

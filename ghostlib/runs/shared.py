@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ghostlib.runs.cohorts import in_order
 from ghostlib.runs.grid import progress_bar
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store, name
 from ghostlib.training.progress import NonFiniteLoss, Progress
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
@@ -26,8 +30,6 @@ def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, st
         Key -> why, of those that were not trained since what they require diverged. That all processes notice; after
         any other error the others would wait for one that is gone, so it ends everything.
     """
-    from ghostlib.training.processes import joined
-
     if not joined(next((job.profile.device_type for job in jobs.values()), "cpu")).is_main_process:
         _follow(jobs, store)
         raise SystemExit
@@ -35,6 +37,21 @@ def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, st
     failures = _lead(todo, Store(store.root, before_training=lambda job: _broadcast(job.key)), title)
     _broadcast(None)
     return failures
+
+
+def joined(device_type: str) -> PartialState:
+    """This process among its companions, as `processes.joined` gives it, on a CPU that states can be loaded onto.
+
+    Accelerate numbers it, "cpu:0", and PyTorch then knows no way to restore a tensor.
+    """
+    import torch
+
+    from ghostlib.training import processes
+
+    state = processes.joined(device_type)
+    if state.device.type == "cpu":
+        state.device = torch.device("cpu")  # of all states and accelerators to come, which share what they know
+    return state
 
 
 def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:

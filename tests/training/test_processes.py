@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
+from ghostlib.runs import shared
 from ghostlib.runs.classifier import ClassifierRun
 from ghostlib.runs.store import Store
 from ghostlib.training import checkpoint, loop, processes
@@ -124,6 +126,15 @@ def test_states_that_other_processes_do_not_find_are_an_error(monkeypatch):
     monkeypatch.setattr(processes, "gather_object", lambda values: [*values, 7])
     with pytest.raises(checkpoint.CheckpointError, match=r"steps done are \[3, 7\] in the 2 processes"):
         processes.check_alike(3, "steps done")
+
+
+def test_a_state_can_be_loaded_onto_the_cpu_of_a_process_among_others(monkeypatch):
+    numbered = SimpleNamespace(device=torch.device("cpu", 0))
+    monkeypatch.setattr(processes, "joined", lambda device_type: numbered)
+    state = io.BytesIO()
+    torch.save({"weight": torch.ones(2)}, state)
+    state.seek(0)
+    assert torch.load(state, map_location=shared.joined("cpu").device)["weight"].tolist() == [1, 1]
 
 
 def test_one_process_shares_nothing():
