@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ghostlib.evidence.quantities import number, with_interval
+from ghostlib.evidence.quantities import counted, number, with_interval
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
@@ -43,7 +43,7 @@ def quantities(judged: pd.DataFrame) -> pd.DataFrame:
         "Weakest comparison": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
         "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
-        "Runs": [_counted(row.seeds, "seed") or _counted(row.sessions, "session") or "—"
+        "Runs": [counted(row.seeds, "seed") if row.seeds else counted(row.sessions, "session") if row.sessions else "—"
                  for row in judged.itertuples()]}, index=judged.index)
 
 
@@ -84,10 +84,6 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of texts in Markdown, not padded: a longer cell changes its own line only."""
     rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count > 1)}" if count else ""
 
 
 def _ours(judged: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,11 @@ _FORMS = {"points": "{:+.2f}", "points a point": "{:+.3f}", "×": "{:.2f}×", "�
           "%": "{:.2f} %"}
 
 
+def counted(count: int, what: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def number(value: float, unit: str) -> str:
     """A value in its unit; a dash for NaN."""
     return "—" if math.isnan(value) else _FORMS[unit].format(value).replace("-", "−")

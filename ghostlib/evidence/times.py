@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ghostlib.evidence import stats
+from ghostlib.evidence.quantities import counted
 from ghostlib.exhibits.comparison import ENGINE, THREADS
 from ghostlib.measures import places
 from ghostlib.models import catalog
@@ -139,7 +140,7 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
     theirs = numbers.table("table_9")[column][[rows[network] for network in logs.columns]]
     rho, _ = stats.rank_correlation(theirs, logs.mean())
     low, high = _rho_interval(rho, logs.shape[1], rule.confidence)
-    told = f"{logs.shape[1]} networks, over {_counted(len(logs))}, {ENGINE}, {THREADS} thread."
+    told = f"{logs.shape[1]} networks, over {counted(len(logs), "session")}, {ENGINE}, {THREADS} thread."
     return {"comparison": column, "ours": rho, "low": low, "high": high, "most": high, "unit": "ρ",
             "sessions": len(logs), "test": "at least", "bound": rule.rank_agreement,
             "note": _absent(timed) if math.isnan(rho) else told}
@@ -147,7 +148,7 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
 
 def _by_cpu(logs: pd.Series, cpus: pd.Series) -> str:
     """The mean ratio on each kind of processor."""
-    told = [f"{math.exp(of.mean()):.2f}× in {_counted(len(of))} on {cpu}" for cpu, of in logs.groupby(cpus)]
+    told = [f"{math.exp(of.mean()):.2f}× in {counted(len(of), "session")} on {cpu}" for cpu, of in logs.groupby(cpus)]
     return f"{ENGINE}, {THREADS} thread: {', '.join(told)}."
 
 
@@ -160,16 +161,12 @@ def _told(elsewhere: pd.Series) -> str:
 def _against(elsewhere: pd.Series, direction: Literal["at most", "at least"], limit: float) -> str:
     """The other engines whose mean ratio is on the wrong side of the limit, with any number of threads."""
     wrong = elsewhere[elsewhere > limit if direction == "at most" else elsewhere < limit]
-    return " and ".join(wrong.index.unique("engine")) if len(wrong) else ""
+    return ", ".join(wrong.index.unique("engine")) if len(wrong) else ""
 
 
 def _absent(timed: Sessions) -> str:
     return (f"No session lists it with {ENGINE}, {THREADS} thread." if len(timed.cpus) else
             "runs/latency.csv does not exist: that stage was not run.")
-
-
-def _counted(count: int) -> str:
-    return "1 session" if count == 1 else f"{count} sessions"
 
 
 def _rho_interval(rho: float, rows: int, confidence: float) -> tuple[float, float]:

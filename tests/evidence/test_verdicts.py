@@ -505,3 +505,10 @@ def test_of_several_rows_of_public_weights_the_furthest_decides_and_one_not_scor
     row = verdict(tmp_path, "weights-of-authors")
     assert row["verdict"] == "contradicted" and row["comparison"] == "PiT-xs by pit_xs_224.in1k"
     assert f"{len(rows) - 2} of {len(rows)} comparisons are exact. +5.80 points from" in row["reason"]
+
+
+def test_a_claim_about_times_that_holds_names_once_the_engines_with_which_it_does_not():
+    claim = next(claim for claim in claims.load()[1] if claim.latencies and not claim.but)
+    decided = pd.DataFrame({"against": ["PyTorch", "", "OpenVINO, PyTorch"]})
+    assert verdicts._but(claim, decided) == "not with PyTorch or OpenVINO"
+    assert verdicts._but(claim, decided.iloc[1:2]) == ""
