@@ -140,7 +140,7 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
     theirs = numbers.table("table_9")[column][[rows[network] for network in logs.columns]]
     rho, _ = stats.rank_correlation(theirs, logs.mean())
     low, high = _rho_interval(rho, logs.shape[1], rule.confidence)
-    told = f"{logs.shape[1]} networks, over {counted(len(logs), "session")}, {ENGINE}, {THREADS} thread."
+    told = f"{logs.shape[1]} networks, over {counted(len(logs), 'session')}, {ENGINE}, {THREADS} thread."
     return {"comparison": column, "ours": rho, "low": low, "high": high, "most": high, "unit": "ρ",
             "sessions": len(logs), "test": "at least", "bound": rule.rank_agreement,
             "note": _absent(timed) if math.isnan(rho) else told}
@@ -148,7 +148,7 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
 
 def _by_cpu(logs: pd.Series, cpus: pd.Series) -> str:
     """The mean ratio on each kind of processor."""
-    told = [f"{math.exp(of.mean()):.2f}× in {counted(len(of), "session")} on {cpu}" for cpu, of in logs.groupby(cpus)]
+    told = [f"{math.exp(of.mean()):.2f}× in {counted(len(of), 'session')} on {cpu}" for cpu, of in logs.groupby(cpus)]
     return f"{ENGINE}, {THREADS} thread: {', '.join(told)}."
 
 
