@@ -151,7 +151,7 @@ def test_the_stage_of_the_ablations_renders_each_of_them():
     assert sorted(listed) == sorted(ablations)
     read = {f"results/${{item.profile}}/{folder}/{name}.csv" for folder in ("runs", "curves") for name in ablations}
     assert read <= set(STAGES["ablation"]["deps"])
-    assert len(outs("ablation")) == 7 * len(ablations)
+    assert len(outs("ablation")) == 8 * len(ablations)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +27,22 @@ _OTHERS = "0.6"  # of the comparisons that do not decide
 _USUAL = 0.9  # of what was measured here lies within an axis, to which two thirds are added
 
 
-def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
+class _Form(NamedTuple):
+    """Lengths in inches; a phone's has the statements above their rows instead of beside them."""
+
+    width: float
+    row: float  # its height
+    foot: float  # for the legend
+    columns: int  # of the legend
+    letters: int  # of a line of a statement
+    title: int  # letters of a line of the title
+    is_narrow: bool
+
+
+_PAGE, _PHONE = _Form(10, 0.42, 0.5, 4, 62, 140, False), _Form(3.9, 0.72, 1.0, 1, 64, 58, True)
+
+
+def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool = False) -> Figure:
     """A row a claim. Small dots are its comparisons, the large mark decides; its colour and shape are the verdict.
 
     A verdict by few seeds is written out with their number. The grey band is the rule's margin. What lies far beyond
@@ -37,7 +52,9 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
         claims: as `verdicts.judge` gives it.
         evidence: as `evidence.evidence` gives it.
         scale: at which scale ours was measured; in the title.
+        narrow: as a phone shows it.
     """
+    form = _PHONE if narrow else _PAGE
     claims = claims[claims["unit"] == "points"]
     attempted = claims["verdict"] != Verdict.NOT_ATTEMPTED
     left_out = (f"Not attempted at this scale: {(~attempted).sum()} of the {len(claims)} claims about differences of "
@@ -49,7 +66,8 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
     rule, _ = paper.load()
     rows = evidence[evidence["decides"]].merge(claims[["id", "y"]], left_on="claim", right_on="id")
     with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE, "font.size": 8}):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 2.0 + 0.42 * len(claims)), sharey=True, layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(form.width, 1.5 + form.foot + form.row * len(claims)), sharey=True,
+                                    layout="constrained")
         for axis, source, title in zip(axes, ("paper", "ours"), ("the paper, on ImageNet", "measured here"),
                                        strict=True):
             ends = claims[["low", "high"]].to_numpy().ravel() if source == "ours" else np.array([])
@@ -58,16 +76,23 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str) -> Figure:
         intervals = claims.dropna(subset=["low", "high"])
         axes[1].hlines(intervals["y"], intervals["low"], intervals["high"], _colors(intervals), lw=2)
         axes[1].axvspan(-rule.margin, rule.margin, color=NOISE, alpha=0.35, lw=0, zorder=0)
-        axes[0].set_yticks(claims["y"], [_label(claim, rule) for claim in claims.itertuples()])
-        axes[0].set_ylim(len(claims) - 0.4, -0.6)
+        labels = [textwrap.fill(_label(claim, rule), form.letters) for claim in claims.itertuples()]
+        axes[0].set_ylim(len(claims) - 0.4, -0.9 if narrow else -0.6)
+        axes[0].set_yticks(claims["y"], [""] * len(labels) if narrow else labels)
+        for y, label in enumerate(labels if narrow else []):
+            axes[0].text(0, y - 0.36, label, transform=axes[0].get_yaxis_transform(), va="bottom", fontsize=7,
+                         in_layout=False, bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.5})
+        axes[0].set_zorder(2)  # its texts run across both panels
+        axes[0].patch.set_visible(False)
         inch = 1 / figure.get_figheight()  # of the figure; the legend stands in a strip above the line of the left out
-        figure.get_layout_engine().set(rect=(0, 0.75 * inch, 1, 1 - 0.75 * inch))
-        figure.legend(handles=_legend(claims, rule), loc="lower center", bbox_to_anchor=(0.5, 0.25 * inch), ncols=4,
-                      frameon=False)
+        foot = form.foot + 0.25
+        figure.get_layout_engine().set(rect=(0, foot * inch, 1, 1 - foot * inch))
+        figure.legend(handles=_legend(claims, rule), loc="lower center", bbox_to_anchor=(0.5, 0.25 * inch),
+                      ncols=form.columns, frameon=False)
         if not attempted.all():
-            figure.supxlabel(left_out, x=0.01, ha="left", fontsize=8)
-        title = f"Differences of accuracy that the paper claims.\nMeasured at: {abridged(scale, 120)}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+            figure.supxlabel(textwrap.fill(left_out, form.title), x=0.01, ha="left", fontsize=8)
+        title = ["Differences of accuracy that the paper claims.", f"Measured at: {abridged(scale, 120)}"]
+        figure.suptitle("\n".join(textwrap.fill(line, form.title) for line in title), x=0.01, ha="left", fontsize=9)
     plt.close(figure)
     return figure
 
@@ -76,7 +101,7 @@ def _label(claim: Any, rule: Rule) -> str:
     """The statement, that it is ours, and the verdict where few seeds gave it."""
     verdict = claim.verdict.with_seeds(claim.seeds, rule)
     statement = claim.statement + (" (ours)" if claim.claimed_by == "us" else "")
-    return textwrap.fill(statement if verdict == claim.verdict else f"{statement} – {verdict}", 62)
+    return statement if verdict == claim.verdict else f"{statement} – {verdict}"
 
 
 def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str, ends: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from ghostlib.paper import numbers
 from ghostlib.paper.numbers import MACS, MAP
 from ghostlib.training.profile import load_params, load_profile
 
+_STRIDE = 32  # the detectors' coarsest; a resized side is a multiple of it
 _BEFORE = f"{UNTRAINED}AP50"
 _SCORE = 0.1  # from which on a detection is drawn: what so few steps of training make rarely scores 0.5
 _OVERLAP = 0.5  # above which two boxes are taken for the same object, as AP50 takes them
@@ -67,6 +68,14 @@ def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.Da
             table[quantity, "ours"] = [text(cell.measured, "{:.1f}", cell.sd, "{:.1f}")
                                        for cell in cells.loc[quantity].itertuples()]
     return pd.DataFrame(table)
+
+
+def sides_here(profile_name: str) -> dict[str, str]:
+    """The columns of `by_resolution` -> what to call them where the profile's images are smaller than the paper's."""
+    params = load_params()
+    resize = load_scale(load_profile(profile_name, params), params).resize
+    sides = sorted({side for _, side in catalog.backbones().values()}) if resize != 1 else []
+    return {f"{side} px": f"{side} px, here {_STRIDE * max(1, round(side * resize / _STRIDE))}" for side in sides}
 
 
 def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:

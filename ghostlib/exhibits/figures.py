@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ghostlib.exhibits import noise
-from ghostlib.exhibits.style import NOISE, STYLE, Mark, abridged, grid, marks, meaning, shades
+from ghostlib.exhibits.style import NARROW, NOISE, STYLE, Mark, abridged, grid, marks, meaning, shades
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.files import write_atomic
 
 SPAN = 5.0  # points that a vertical axis shows at least: what fills it is then no single image
 _PANEL = (3.9, 3.1)  # inches, without what stands around it
+_NARROW = 3.9  # inches across a phone
 # Columns of learning curves -> what the vertical axis shows; those with the same words share a panel.
 LEARNED = {"accuracy": "top-1 accuracy (%)", "val_top1": "top-1 accuracy (%)", "loss": "loss (nats)",
            "val_loss": "loss (nats)"}
@@ -31,7 +32,7 @@ LEARNED = {"accuracy": "top-1 accuracy (%)", "val_top1": "top-1 accuracy (%)", "
 def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: str, x_label: str = "",
             labels: Mapping[str, str] | None = None, metric: str = TOP1_METRIC,
             y_label: str = "top-1 accuracy (%)", data: str = "ImageNet",
-            correct: pd.DataFrame | None = None) -> Figure:
+            correct: pd.DataFrame | None = None, narrow: bool = False) -> Figure:
     """A metric over a table's columns, a series a row: the paper's panel (where it prints numbers) beside ours.
 
     Both panels show as many points, so that an effect is as high in one as in the other, and a grey bar shows which
@@ -49,6 +50,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         y_label: what the vertical axis shows.
         data: what the paper's numbers were measured on.
         correct: which test images each training gets right, so that the bar covers these, too.
+        narrow: as a phone shows it, one panel a row.
     """
     x, line = _axes_of(list(comparison["row"].unique()), list(comparison["column"].unique()))
     order, lines = list(comparison[x].unique()), list(comparison[line].unique())
@@ -66,21 +68,26 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
                        (high - 0.92 * near, high + 0.08 * near)))
     called = {label: (labels or {}).get(label, label) for label in (*order, *lines)}
     with plt.rc_context(grid()):
-        figure, axes = plt.subplots(1, len(panels), figsize=(1 + _PANEL[0] * len(panels), _PANEL[1] + 1.3),
+        beside, below = (1, len(panels)) if narrow else (len(panels), 1)
+        width = _NARROW if narrow else 1 + _PANEL[0] * beside
+        slanted = 0.02 * max(map(len, order)) if narrow else 0  # labels, which one panel a row leaves little room
+        height = 1.3 + 0.3 * narrow + (_PANEL[1] + slanted) * below
+        figure, axes = plt.subplots(below, beside, figsize=(width, height),
                                     squeeze=False, layout="constrained")
-        for axis, (heading, source, limits) in zip(axes[0], panels, strict=True):
+        for axis, (heading, source, limits) in zip(axes.flat, panels, strict=True):
             _panel(axis, comparison, measured, source, (x, order), (line, lines))
             axis.set(xlabel=x_label, ylabel=y_label, ylim=limits)
-            axis.set_xticks(axis.get_xticks(), [called[label] for label in order])
+            if source == "measured":
+                axis.set_xticks(axis.get_xticks(), [called[label] for label in order])
             axis.set_title(heading, loc="left")
             if source == "measured" and chance > 0:
                 bottom = limits[0] + 0.03 * (limits[1] - limits[0])
                 axis.vlines(0.975, bottom, bottom + chance, color=NOISE, lw=7, transform=axis.get_yaxis_transform())
         if not len(published):
-            axes[0, 0].set_title("measured here (the paper prints no numbers)", loc="left")
+            axes[0, 0].set_title("measured here (the paper prints none)", loc="left")
         _legend(figure, {called[label]: mark for label, mark in marks(lines).items()}, comparison, chance,
-                65 * len(panels))
-        letters = 12 + 50 * len(panels)
+                65 * beside)
+        letters = 45 if narrow else 12 + 50 * beside
         told = abridged(scale, letters - 14)
         figure.suptitle("\n".join(_wrapped(text, letters) for text in (title, f"Measured at: {told}")), x=0.01,
                         ha="left", fontsize=9)
@@ -141,22 +148,25 @@ def sentence(said: str) -> Figure:
     return figure
 
 
-def write(figure: Figure, folder: str | Path, name: str) -> None:
-    """Writes <name>.png and <name>.svg, without a date in them."""
+def write(figure: Figure, folder: str | Path, name: str, narrow: Figure | None = None) -> None:
+    """Writes <name>.png and <name>.svg, without a date in them, and the narrow form as <name>_narrow.svg."""
     write_atomic(Path(folder) / f"{name}.png", _bytes(figure, "png"))
     write_atomic(Path(folder) / f"{name}.svg", _bytes(figure, "svg"))
+    if narrow is not None:
+        write_atomic(Path(folder) / f"{name}{NARROW}.svg", _bytes(narrow, "svg"))
 
 
-def show(figure: Figure, folder: str | Path, name: str, alt: str = "") -> None:
-    """Writes <name>.png and <name>.svg, and displays the former with its name in the output's metadata.
+def show(figure: Figure, folder: str | Path, name: str, alt: str = "", narrow: Figure | None = None) -> None:
+    """Writes a figure as `write` does, and displays <name>.png with its name in the output's metadata.
 
     Args:
         figure: what to show.
         folder: where to write it.
         name: of the files.
         alt: what is to be seen in it, for a reader who does not see it.
+        narrow: the same for a phone.
     """
-    write(figure, folder, name)
+    write(figure, folder, name, narrow)
     _display(figure, (Path(folder) / f"{name}.png").read_bytes(), alt, {"figure": name})
 
 
@@ -230,8 +240,9 @@ def _panel(axis: Axes, comparison: pd.DataFrame, measured: pd.DataFrame, source:
         if spread:
             seeds = measured[measured[line] == label]
             axis.scatter(beside[seeds[x].map(order.index)], seeds["value"], color=mark.color, s=5, alpha=0.5, lw=0)
-    # A letter is some 0.07 inches wide, and labels stand a little apart.
-    long = 0.07 * (max(map(len, order)) + 1) > _PANEL[0] * step / (np.ptp(at) + step)
+    # A letter is some 0.07 inches wide, and labels stand a little apart; half an inch is the vertical axis's.
+    width = axis.figure.get_figwidth() / axis.get_gridspec().ncols - 0.5
+    long = 0.07 * (max(map(len, order)) + 1) > width * step / (np.ptp(at) + step)
     axis.set_xticks(at, order, rotation=25 if long else 0, ha="right" if long else "center")
     axis.set_xlim(at[0] - 0.5 * step, at[-1] + (0.5 if places is None else 0.75) * step)
     axis.grid(axis="x", visible=False)
@@ -248,7 +259,8 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
         told = f"smallest detectable difference: {chance:.1f} points{'' if seeds > 1 else ', of the test images alone'}"
         handles[told] = Line2D([], [], color=NOISE, lw=7, solid_capstyle="butt")
     fitting = max(1, letters // (max(map(len, handles)) + 6))
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False,
+    names = [_wrapped(name, letters - 10) for name in handles]
+    figure.legend(list(handles.values()), names, loc="outside lower center", frameon=False,
                   ncols=min(fitting, len(handles)), fontsize=8)
 
 

@@ -43,6 +43,7 @@ FAMILIES = {"GhostNetV3": STRATEGY, "GhostNetV2": PLAIN, "GhostNetV1": Mark("#00
 _MEANINGS = {**FAMILIES, "DeiT-tiny": FAMILIES["transformer"],
              "w/ ReP, γ": Mark("#a8509a", "P"), "w/ ReP, BN": Mark("#7a5230", "v"),
              "w/ ReP": STRATEGY, "w/o ReP": PLAIN, "w/ 1×1 DW": STRATEGY, "w/o 1×1 DW": Mark("#4a9fd6", "D")}
+NARROW = "_narrow"  # ends the name of a picture's form for phones
 _AMOUNTS, _SHAPES = "#5b4a9e", "osD^vP"
 NOISE = "0.75"  # the grey of what may be chance
 
@@ -67,7 +68,11 @@ def shades(color: str, count: int) -> list[str]:
 
 
 def abridged(scale: str, length: int) -> str:
-    """A profile's scale in about so many letters: its beginning, and its end, which tells seeds and test images."""
+    """A profile's scale in about so many letters: its beginning, and its end, which tells seeds and test images.
+
+    What it says of the recipe, behind a semicolon, is left out.
+    """
+    scale = scale.partition(";")[0]
     *head, seeds, tested = scale.split(", ") if scale.count(", ") > 1 else [scale, "", ""]
     if not seeds or len(scale) <= length:
         return scale

@@ -78,14 +78,14 @@ def tidy(html: str, title: str, move: Callable[[str], str] = str) -> Markup:
             above = [*(other for other in above if other < level), level]
             element.name = f"h{min(len(above) + 1, 6)}"
             element["id"] = _unused(re.sub(r"\W+", "-", heading.casefold()).strip("-"), used)
-    for element in soup.select("a[href], img[src]"):
-        attribute = "href" if element.name == "a" else "src"
+    for element in soup.select("a[href], img[src], source[srcset]"):
+        attribute = {"a": "href", "img": "src", "source": "srcset"}[element.name]
         element[attribute] = move(element[attribute])
     for image in soup.find_all("img"):
         image["loading"] = "lazy"
         image["class"] = "photograph" if Path(image["src"]).stem in PHOTOGRAPHS else "chart"
         if image.find_parent("a") is None:
-            image.wrap(soup.new_tag("a", href=image["src"]))
+            (image.find_parent("picture") or image).wrap(soup.new_tag("a", href=image["src"]))
     return Markup(str(soup).strip())
 
 

@@ -56,7 +56,8 @@ def body(path: Path, title: str, pictures: Mapping[str, Picture], image_folder: 
             output.metadata |= {"filenames": {"image/png": source}, "image/png": {"alt": description}}
     document.cells = _with_code_together(document.cells)
     html, _ = _exporter().from_notebook_node(document)
-    return markup.tidy(_folded(html), title, lambda link: markup.moved(link, "notebooks", "site/notebooks"))
+    return markup.tidy(_with_narrow(_folded(html), pictures), title,
+                       lambda link: markup.moved(link, "notebooks", "site/notebooks"))
 
 
 def _with_code_together(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -77,6 +78,17 @@ def _folded(html: str) -> str:
         fold, summary = soup.new_tag("details", attrs={"class": "code"}), soup.new_tag("summary")
         summary.string = "Code"
         code.wrap(fold).insert(0, summary)
+    return str(soup)
+
+
+def _with_narrow(html: str, pictures: Mapping[str, Picture]) -> str:
+    """Beside each picture its form for phones, where it has one."""
+    soup = BeautifulSoup(html, "html.parser")
+    for image in soup.find_all("img"):
+        if (picture := pictures.get(Path(image["src"]).stem)) and picture.narrow:
+            address, width, height = picture.narrow
+            image.wrap(soup.new_tag("picture")).insert(0, soup.new_tag("source", attrs={
+                "media": "(max-width: 40rem)", "srcset": f"../{address}", "width": width, "height": height}))
     return str(soup)
 
 

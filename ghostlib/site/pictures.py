@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 
+from ghostlib.exhibits.style import NARROW
 from ghostlib.site import chapters
 from ghostlib.site.results import Results
 
@@ -30,6 +32,7 @@ class Picture:
         height: likewise.
         finding: what it shows and what came out, for one who does not see it.
         kind: `chart` or `photograph`.
+        narrow: its form for phones, if it has one: address, width and height.
     """
 
     address: str
@@ -37,6 +40,7 @@ class Picture:
     height: int
     finding: str
     kind: str
+    narrow: tuple[str, int, int] | None = None
 
 
 def find(results: Results) -> dict[str, Picture]:
@@ -52,10 +56,17 @@ def _picture(path: Path, finding: str) -> Picture:
         dots = image.info.get("dpi", (96, 96))[0]  # an inch
         width, height = (round(size * 96 / dots) for size in image.size)
     vectors = path.with_suffix(".svg")
+    narrow = path.with_name(f"{path.stem}{NARROW}.svg")
+    kind = "photograph" if path.stem in PHOTOGRAPHS else "chart"
     if vectors.exists() and vectors.stat().st_size < path.stat().st_size:
         path = vectors
-    return Picture(f"figures/{path.name}", width, height, finding,
-                   "photograph" if path.stem in PHOTOGRAPHS else "chart")
+    return Picture(f"figures/{path.name}", width, height, finding, kind, _narrow(narrow) if narrow.exists() else None)
+
+
+def _narrow(path: Path) -> tuple[str, int, int]:
+    """The address and the size of a picture of vectors, whose unit is a point, 72 an inch."""
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', path.read_text(encoding="utf-8")).groups()
+    return f"figures/{path.name}", round(float(width) * 96 / 72), round(float(height) * 96 / 72)
 
 
 def _finding(name: str, shown: str, results: Results) -> str:

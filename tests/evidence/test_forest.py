@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghostlib.evidence import forest
 from ghostlib.evidence.verdicts import Verdict
@@ -27,6 +28,20 @@ def test_what_lies_far_beyond_all_else_is_written_at_the_edge(tmp_path):
 def test_what_is_near_the_others_is_drawn(tmp_path):
     _, figure = drawn(tmp_path, 0.9)
     assert not figure.axes[1].texts and figure.axes[1].get_xlim()[1] > 0.9
+
+
+def test_on_a_phone_statements_stand_above_their_rows_and_hide_nothing(tmp_path):
+    found, wide = drawn(tmp_path, 87.0)
+    narrow = forest.draw(found.claims, found.evidence, "a scale " * 30, narrow=True)
+    FigureCanvasAgg(narrow).draw()
+    statements = [" ".join(label.get_text().split()) for label in wide.axes[0].get_yticklabels()]
+    assert [" ".join(text.get_text().split()) for text in narrow.axes[0].texts] == statements
+    boxes = [text.get_window_extent() for text in narrow.axes[0].texts]
+    rows = [narrow.axes[0].transData.transform((0, y))[1] for y in range(len(boxes))]
+    assert all(box.y0 > row for box, row in zip(boxes, rows, strict=True))
+    assert all(box.y1 < row for box, row in zip(boxes[1:], rows, strict=False))
+    texts = [*narrow.texts, *narrow.legends[0].get_texts(), *narrow.axes[0].texts]
+    assert all(0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= narrow.bbox.width for text in texts)
 
 
 def test_what_decides_is_drawn_and_the_legend_has_every_symbol(tmp_path):

@@ -44,6 +44,11 @@ def test_backbone_and_resolution_are_a_row_and_a_column(compared):
     assert set(by_side["row"]) == {"MobileNetV2", "GhostNetV1 1.1×", "GhostNetV2 1.0×", "GhostNetV3 1.0×"}
 
 
+def test_a_profile_of_smaller_images_says_its_own_resolutions():
+    assert detection.sides_here("digits") == {"320 px": "320 px, here 96", "416 px": "416 px, here 128"}
+    assert detection.sides_here("imagenet") == {}
+
+
 def test_of_overlapping_detections_the_most_certain_is_drawn_where_its_score_is_high_enough(tmp_path):
     there = {"category": "7", "bbox": [1, 2, 8, 9]}
     found = [{"category": category, "bbox": bbox, "score": score} for category, bbox, score in (

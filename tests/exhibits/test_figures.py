@@ -17,10 +17,10 @@ NAMES = [f"table_{i}" for i in range(1, 9)] + ["figure_3", "figure_4"]
 STAND_INS = {"BEiTv2-B": "BEiTv2-B (stand-in: a small network, 15 epochs, 99.9 %)"}
 
 
-def draw(name, seeds=(0, 1)):
+def draw(name, seeds=(0, 1), narrow=False):
     results = results_of(name, seeds)
     title, scale = f"{name}: a title", "a scale " * 20
-    return figures.compare(tables.compare(name, results), results, title, scale, "x", STAND_INS)
+    return figures.compare(tables.compare(name, results), results, title, scale, "x", STAND_INS, narrow=narrow)
 
 
 def marks(axis):
@@ -81,6 +81,22 @@ def test_seeds_and_their_spread_are_drawn_and_what_may_be_chance_has_a_bar_that_
                     f"smallest detectable difference: {noise.detectable(results):.1f} points"]
 
 
+@pytest.mark.parametrize("name", ["table_3", "figure_3"])
+def test_the_form_for_phones_has_the_same_panels_one_a_row(name, tmp_path):
+    wide, narrow = (draw(name, narrow=narrow) for narrow in (False, True))
+    assert narrow.get_figwidth() < 4 and [marks(axis) for axis in narrow.axes] == [marks(axis) for axis in wide.axes]
+    assert [axis.get_subplotspec().colspan.start for axis in narrow.axes] == [0, 0]
+    figures.write(wide, tmp_path, name, narrow)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png", f"{name}.svg", f"{name}_narrow.svg"}
+
+
+def test_only_our_panel_has_our_names_for_the_columns():
+    results = results_of("table_7", (0, 1))
+    figure = figures.compare(tables.compare("table_7", results), results, "t", "s", labels={"0.05": "0.05, here 1"})
+    paper, ours = ([label.get_text() for label in axis.get_xticklabels()] for axis in figure.axes)
+    assert "0.05" in paper and "0.05, here 1" in ours
+
+
 def test_one_seed_says_that_it_has_no_spread():
     assert [text.get_text() for text in draw("table_7", [0]).legends[0].get_texts()] == ["one seed: no spread is known"]
 
@@ -93,9 +109,10 @@ def test_a_cell_of_which_a_seed_diverged_has_no_mark():
     assert marks(figure.axes[-1]) == pytest.approx([50.5, 52.5, 53.5, 54.5])
 
 
+@pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("name", ["table_1", "table_3", "table_8", "figure_4"])
-def test_no_label_hides_another(name):
-    figure = draw(name)
+def test_no_label_hides_another(name, narrow):
+    figure = draw(name, narrow=narrow)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()

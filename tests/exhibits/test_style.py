@@ -44,4 +44,5 @@ def test_an_abridged_scale_keeps_its_beginning_seeds_and_test_images():
     scale = "1,297 digits, 33 px, width × 0.25, 10 epochs, six seeds, top-1 on 360 held-out digits"
     assert style.abridged(scale, 200) == scale
     assert style.abridged(scale, 64) == "1,297 digits, 33 px, …, six seeds, top-1 on 360 held-out digits"
+    assert style.abridged(f"{scale}; rates × 10, no mirroring", 64) == style.abridged(scale, 64)
     assert style.abridged("a scale " * 20, 60) == "a scale " * 20

@@ -80,6 +80,18 @@ def test_vectors_are_shown_where_they_take_less_room_than_pixels(folder):
     assert set(images) == {"../figures/table_1.svg", "../figures/figure_1.png"}
 
 
+def test_a_phone_gets_the_narrow_form_of_a_picture_that_has_one(folder):
+    (folder / "figures" / "table_1_narrow.svg").write_text('<svg viewBox="0 0 280.5 600"/>', encoding="utf-8")
+    root = build.build(folder).parent
+    for address, up in (("index.html", ".."), ("notebooks/table_1.html", "../..")):
+        html = (root / address).read_text(encoding="utf-8")
+        source, = re.findall(r"<source [^>]*>", html)
+        assert dict(re.findall(r'(\w+)="([^"]*)"', source)) == {
+            "media": "(max-width: 40rem)", "srcset": f"{up}/figures/table_1_narrow.svg",
+            "width": "374", "height": "800"}
+        assert re.search(r'<a [^>]*href="[./]*figures/table_1.png"[^>]*><picture>', html)
+
+
 def test_pages_lead_to_the_one_before_and_after_and_to_other_profiles(folder):
     other = folder.parent / "other"
     shutil.copytree(folder, other)
