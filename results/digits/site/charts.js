@@ -65,7 +65,7 @@
     const { rows, families, panels } = JSON.parse(document.getElementById(root.dataset.chart).textContent);
     const shown = new Set(families.map(family => family.name));
     const plots = panels.map(() => make("div", { class: "plot" }));
-    let scale = "log";
+    let scale = "log", views = [], drawn = Promise.resolve();
 
     /* A panel with the rows and the axis that are asked for. */
     function specification({ spec }) {
@@ -79,9 +79,15 @@
       return asked;
     }
 
-    function draw() {
-      return Promise.all(panels.map((panel, i) => vegaEmbed(plots[i], specification(panel), {
+    async function embed() {
+      views.forEach(view => view.finalize());
+      views = await Promise.all(panels.map((panel, i) => vegaEmbed(plots[i], specification(panel), {
         actions: false, renderer: "svg", config: looks(families), tooltip: { theme: "custom" }, patch: mended })));
+    }
+
+    /* One after another, however fast the reader clicks; each draws what is asked for when its turn comes. */
+    function draw() {
+      return drawn = drawn.then(embed, embed);
     }
 
     const toggles = families.map(family => choice({ type: "checkbox" }, true, on => {
