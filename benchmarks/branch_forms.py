@@ -31,12 +31,10 @@ from ghostlib.models.rep_conv import RepConv
 SETTINGS = [(8, 224, 1.0), (16, 112, 1.0), (64, 64, 0.5), (64, 33, 0.455)]
 SETTINGS_ON_GPU = [(256, 224, 1.0), (256, 112, 1.0)]
 LARGEST_SMALL_MAP = 3_000_000  # what is not even tried
-STRIDED = (
-    "Strided depth-wise sites have no form but on small maps. Of stride 2 the nine taps lie on four grids, of which "
-    "every pair has correlations of its own: their covariance takes five calls of a depth-wise weight gradient (one "
-    "for each grid, and one for the second diagonal) where four branches take three convolutions forward. What is "
-    "saved backward, two of three weight gradients and two of three input gradients, the gradient through that "
-    "covariance takes again.")
+FORMS = (
+    "1×1 sites can take the forms *covariance* or *columns*, depth-wise ones *lags* or *small map*; "
+    "`ghostlib/models/branch_sum` describes them. Depth-wise sites of stride 2 have such a form only on small "
+    "maps: on larger ones its covariance costs as much as it saves.")
 
 
 def main() -> None:
@@ -53,7 +51,7 @@ def main() -> None:
              ("Milliseconds of one site on a GPU" if on_gpu else "Milliseconds of CPU time of one site, one thread")
              + f", forward and backward, {'bfloat16' if options.bf16 else 'float32'}. *plain* is the convolution and "
              "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes. "
-             f"Made by `python benchmarks/branch_forms.py {options.file}{arguments}`.", "", STRIDED, "",
+             f"Made by `python benchmarks/branch_forms.py {options.file}{arguments}`.", "", FORMS, "",
              f"{device_name(options.device)}, torch {torch.__version__}.", ""]
     for images, size, width in SETTINGS_ON_GPU if on_gpu else SETTINGS:
         lines += [f"## {images} × {size} px, width × {width:g}", "",

@@ -160,9 +160,10 @@ def main(path: Path) -> None:
     outside = [row for row in rows if not row.name.endswith(", inside")]
     lines = ["# Branches on networks of timm and torchvision", "",
              f"{sum(bool(row.sites) for row in outside)} of {len(outside)} networks get branches, the others are "
-             "refused with the reason; none becomes another function. Errors are shares of the largest output, in "
-             "float64: of branches that preserve a network's function, training and evaluating, and of folding random "
-             "ones. Networks of modules that fold themselves come a second time, with branches inside these "
+             "refused with the reason; none becomes another function. Errors are relative to the largest output, in "
+             "float64. *Preserved*: branches are added with `preserve=True`, in training and in evaluation. *Folded*: "
+             "branches with random weights are folded. Networks of modules that fold themselves come a second time, "
+             "with branches inside these "
              f"(`inside=True`). `make test-networks` makes this table; here with timm {timm.__version__} and "
              f"torchvision {torchvision.__version__}.", "",
              "| network | sites | error, preserved | error, folded | other convolutions |", "|---|---|---|---|---|"]

@@ -49,7 +49,7 @@ def dominating(claimed: Undominated, contradicted: Sequence[bool], held: Sequenc
     dominated, left = _named(claimed, contradicted), _named(claimed, [
         not (a or b) for a, b in zip(contradicted, held, strict=True)])
     return " ".join([f"Dominated: {dominated}." if dominated else "No network is shown to dominate any of them.",
-                     *([f"Open: {left}."] if left else [])])
+                     *([f"Not decided is whether these are dominated: {left}."] if left else [])])
 
 
 def _named(claimed: Undominated, chosen: Sequence[bool]) -> str:

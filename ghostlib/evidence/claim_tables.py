@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ghostlib.evidence.quantities import counted, number, with_interval
+from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
@@ -42,7 +43,7 @@ def quantities(judged: pd.DataFrame) -> pd.DataFrame:
         "Claim": judged["statement"] + " " + judged["place"] + _ours(judged) + ".",
         "Weakest comparison": judged["comparison"].replace("", "—"),
         "Paper": [number(row.paper, row.unit) for row in judged.itertuples()],
-        "Ours": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
+        "Here": [with_interval(row.ours, row.low, row.high, row.unit) for row in judged.itertuples()],
         "Runs": [counted(row.seeds, "seed") if row.seeds else counted(row.sessions, "session") if row.sessions else "—"
                  for row in judged.itertuples()]}, index=judged.index)
 
@@ -55,8 +56,10 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 def in_short(judged: pd.DataFrame) -> pd.Series:
     """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
     rule, _ = claims.load()
-    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + (f", but {row.but}" if row.but else "")
-                      for row in judged.itertuples()], judged.index)
+    known = {row.Index: (f" ({row.but})" if row.verdict == Verdict.EXACT else f", but {row.but}") if row.but else ""
+             for row in judged.itertuples()}
+    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + known[row.Index] for row in judged.itertuples()],
+                     judged.index)
 
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
@@ -64,9 +67,11 @@ def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
     proxy = proxy[proxy["cells"] > 0]  # the profile leaves the others out
     return pd.DataFrame({
         "Experiment": proxy["experiment"].map(exhibits.label), "Cells": proxy["cells"], "Seeds": proxy["seeds"],
-        "ρ with the paper": proxy["spearman"].map(_correlation), "τ with the paper": proxy["kendall"].map(_correlation),
-        "ρ of seeds with seeds": proxy["noise_ceiling"].map(_correlation),
-        "cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"), "So": proxy["ranks"]})
+        "Spearman's ρ with the paper": proxy["spearman"].map(_correlation),
+        "Kendall's τ with the paper": proxy["kendall"].map(_correlation),
+        "ρ of seeds with other seeds": proxy["noise_ceiling"].map(_correlation),
+        "cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"),
+        "Conclusion": proxy["ranks"]})
 
 
 def html(judged: pd.DataFrame) -> str:
@@ -88,7 +93,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _ours(judged: pd.DataFrame) -> pd.Series:
     """What stands beside a claim that is ours."""
-    return judged["claimed_by"].map({"us": " (ours)"}).fillna("")
+    return judged["claimed_by"].map({"us": " (our claim)"}).fillna("")
 
 
 def _correlation(value: float) -> str:

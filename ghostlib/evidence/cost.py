@@ -72,6 +72,6 @@ def _trainings(cost: Cost) -> list[str]:
     counted = (f"{cost.trainings}" if cost.recorded == cost.trainings else
                f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
     return [f"Training: {cost.hours:.1f} hours, the sum over all trainings ({counted}), several of which run at a "
-            "time; of one that was interrupted, what followed.",
+            "time; of an interrupted training, only the time after it was resumed.",
             f"Trained on: {', '.join(cost.devices)}.",
             f"Dates of the trainings: {' to '.join(cost.dates)} (UTC)."]

@@ -100,7 +100,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool 
 def _label(claim: Any, rule: Rule) -> str:
     """The statement, that it is ours, and the verdict where few seeds gave it."""
     verdict = claim.verdict.with_seeds(claim.seeds, rule)
-    statement = claim.statement + (" (ours)" if claim.claimed_by == "us" else "")
+    statement = claim.statement + (" (our claim)" if claim.claimed_by == "us" else "")
     return statement if verdict == claim.verdict else f"{statement} – {verdict}"
 
 

@@ -28,14 +28,15 @@ whichever sign |
 | contradicted | one count off; or the interval of one comparison on the other side, even when it is widened for the \
 number of the claim's comparisons |
 | inconclusive | none of these: the measurements leave it open |
+| not attempted | nothing here can tell, and the reason says why |
 
 The interval of a difference of accuracies is over paired seeds and, where it is recorded which test images each
 training gets right, over these, too. It covers what differs between trainings of the network compared: not its
 teachers, which are trained once. A ratio of times is the geometric mean over sessions, runs of the latency stage, of
 the ratios of medians; its interval is Student's of the logarithms between sessions, and fewer than {sessions} decide
 nothing. The interval of a rank correlation is Bonett and Wright's. Below {significant} seeds nothing is called
-significant, and no p is shown. The protocol and the rule are in `ghostlib/paper/claims.yaml`, which marks what is our
-claim and not the paper's.
+significant, and no p-value is shown. The protocol and the rule are in `ghostlib/paper/claims.yaml`, which marks what
+is our claim and not the paper's.
 
 What changed in the rule, when, and what was known then:
 
@@ -74,7 +75,7 @@ class Report(Findings):
                 f" Below {rule.significant_seeds} seeds nothing is called significant." if small else ""))
         if most:
             sentences.append("Experiments whose cells can be ranked at all: "
-                             f"{self.proxy['rankable'].sum()} of {len(self.proxy)} (below).")
+                             f"{self.proxy['rankable'].sum()} of {(self.proxy['cells'] > 0).sum()} (below).")
         if most and self.profile.data != "imagenet":
             sentences.append("Points here are not points on ImageNet: only signs and orders stand beside the paper's, "
                              "and what holds on these images, widths and steps need not hold there.")
@@ -94,7 +95,8 @@ class Report(Findings):
             self.introduction, "## Every claim", _READING.format(confidence=100 * rule.confidence), *experiments,
             "## How the verdicts are made", made,
             "## The scale itself", "Whether the trainings can rank the cells of an experiment at all, and how their "
-            "order agrees with the paper's.", markdown(proxy_table(self.proxy)), self.closing)) + "\n"
+            f"order agrees with the paper's. A cell of {rule.ceiling:g} % or more is at the ceiling.",
+            markdown(proxy_table(self.proxy)), self.closing)) + "\n"
 
     @property
     def closing(self) -> str:

@@ -60,10 +60,10 @@ def table(found: Findings) -> str:
     """
     decided = found.claims["verdict"].isin([Verdict.EXACT, Verdict.CONFIRMED, Verdict.BOUNDED, Verdict.CONTRADICTED])
     chosen = found.claims[found.claims["id"].isin(_headlines()) | decided]
-    shown = quantities(chosen)[["Claim", "Weakest comparison", "Paper", "Ours", "Runs"]].assign(
+    shown = quantities(chosen)[["Claim", "Weakest comparison", "Paper", "Here", "Runs"]].assign(
         Claim=statements(chosen), Verdict=in_short(chosen))
     weak = found.claims[(found.claims["verdict"] == Verdict.CONFIRMED) & (found.claims["but"] != "")]
-    notes = "".join(f"- {claim.statement} *{short.capitalize()}:* {claim.caveat}\n"
+    notes = "".join(f"- {claim.statement} *{short[0].upper()}{short[1:]}.* {claim.caveat}\n"
                     for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
     return f"{markdown(shown)}\n" + (f"\n{notes}" if notes else "")
 
@@ -100,7 +100,7 @@ def _sentences(judged: pd.DataFrame) -> list[str]:
     """Claims in words: with whose they are, what was measured, and what must be known of them."""
     said = []
     for row in judged.itertuples():
-        told = "; ".join(filter(None, ["ours" * (row.claimed_by == "us"), beside(row)]))
+        told = "; ".join(filter(None, ["our claim" * (row.claimed_by == "us"), beside(row)]))
         said.append(f"{row.statement.rstrip('.')} ({told})." if told else row.statement)
     return said
 

@@ -76,7 +76,7 @@ def test_an_average_is_taken_within_each_seed(tmp_path):
                   "test_top1": [80.0, 90.0, 95.0]}).to_csv(tmp_path / "teachers.csv", index=False)
     row = judged(tmp_path, "better-teacher-helps")
     low, high = stats.t_interval([-3, -9.5 / 3, -3])
-    assert (f"Averaged over α within a seed, DeiT-B's students are ahead of ResNet-101's by "
+    assert (f"Averaged over α within a seed, the accuracy of DeiT-B's students minus that of ResNet-101's is "
             f"{with_interval(-27.5 / 9, low, high, 'points')} points (0 of 9 pairs are ahead): "
             "the interval lies below zero.") in row["caveat"]
 

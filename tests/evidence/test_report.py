@@ -46,7 +46,7 @@ def test_every_claim_is_there_with_its_verdict_numbers_and_reason(three_seeds):
     text = three_seeds.markdown
     for claim in three_seeds.claims.itertuples():
         line = next(line for line in text.splitlines() if line.startswith(f"| {claim.statement} "))
-        place = claim.place + (" (ours)" if claim.claimed_by == "us" else "")
+        place = claim.place + (" (our claim)" if claim.claimed_by == "us" else "")
         assert f"**{claim.verdict}** — {claim.reason}" in line and f" {place}. |" in line
     assert (three_seeds.claims["claimed_by"] == "us").sum() == sum(claim.ours for claim in claims.load()[1]) > 0
     row = next(line for line in text.splitlines() if line.startswith("| A cosine schedule to zero is better"))
@@ -157,7 +157,7 @@ def test_the_row_of_a_weakly_confirmed_claim_says_so_and_the_summary_says_why(th
     row = next(line for line in lines if line.startswith("| At each of three widths"))
     assert row.endswith("| confirmed (3 seeds), but over a rival that may be weak |")
     note = next(line for line in lines if line.startswith("- At each of three widths"))
-    assert "*Confirmed (3 seeds), but over a rival that may be weak:*" in note and "by RMSProp" in note
+    assert "*Confirmed (3 seeds), but over a rival that may be weak.*" in note and "by RMSProp" in note
 
 
 def test_no_table_shows_a_p_below_six_seeds(three_seeds):

@@ -25,7 +25,8 @@ TEXT = """# Faults
 step), each with a fault whose moment and place a seed draws. Then the same command is started again, undisturbed, and \
 what it leaves is compared with an undisturbed training, byte for byte: weights, averages and metrics. Made on {date} \
 in {minutes:.0f} minutes on {cpu}, Python {python}, PyTorch {torch}. {good} of {number} faults were survived in the \
-same bits, with a message wherever somebody was left to give one, and with nothing left behind.
+same bits, with a message wherever somebody was left to give one, and nothing left behind but what the last section \
+lists.
 
 {table}
 
@@ -41,8 +42,8 @@ Ctrl-C to all; within {grace:.0f} s the command and all below it have ended.
 
 ## What is not noticed, and what stays
 
-- Only states carry a digest. A bit that flips in the weights of a *finished* training is not noticed, in its \
-metrics.json only where the file is no JSON any more; to remove the run's folder trains it again.
+- Only states carry a digest. A bit that flips in the weights of a *finished* training is not noticed, and one in its \
+metrics.json only if the file is no longer JSON. To train the run again, remove its folder.
 - After `kill -9` of a command, one folder `pymp-...` of Python's with a dead socket stays in TMPDIR.
 - A training that is killed after its last file, before its states are removed, keeps these beside it.
 - Processes that load data notice the end of the one they load it for after up to five seconds.

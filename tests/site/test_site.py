@@ -186,11 +186,11 @@ def test_a_claim_that_holds_with_a_but_says_so_wherever_it_is_listed(pages):
 
 
 def test_a_claim_of_ours_says_so_wherever_it_is_listed(pages, folder):
-    assert "(ours)" not in pages["index.html"].text
+    assert "(our claim)" not in pages["index.html"].text
     first, *others = report_of(CLAIMS)["claims"]
     change_report(folder, claims=[first | {"claimed_by": "us"}, *others])
     text = " ".join(Page(build.build(folder)).text.split())
-    assert text.count(f"{first['statement']} (ours)") >= 1 and "Somewhere (ours)" in text
+    assert text.count(f"{first['statement']} (our claim)") >= 1 and "Somewhere (our claim)" in text
     assert "Of 6 claims 1 are ours and not the paper’s" in text
 
 
