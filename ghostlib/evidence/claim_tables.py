@@ -9,7 +9,6 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ghostlib.evidence.quantities import counted, number, with_interval
-from ghostlib.evidence.verdicts import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
@@ -56,10 +55,8 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 def in_short(judged: pd.DataFrame) -> pd.Series:
     """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
     rule, _ = claims.load()
-    known = {row.Index: (f" ({row.but})" if row.verdict == Verdict.EXACT else f", but {row.but}") if row.but else ""
-             for row in judged.itertuples()}
-    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + known[row.Index] for row in judged.itertuples()],
-                     judged.index)
+    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + row.verdict.weakened(row.but)
+                      for row in judged.itertuples()], judged.index)
 
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:

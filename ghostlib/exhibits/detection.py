@@ -17,6 +17,7 @@ from ghostlib.detection.scale import load_scale
 from ghostlib.exhibits.story import Story
 from ghostlib.exhibits.style import STYLE, abridged
 from ghostlib.exhibits.summarise import over_seeds, text
+from ghostlib.measures import detector_rates
 from ghostlib.measures.detectors import UNTRAINED
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
@@ -83,6 +84,24 @@ def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:
     sides = frame["row"].map({row: side for row, (_, side) in catalog.backbones().items()})
     backbones = [row.removesuffix(f" @{side}") for row, side in zip(frame["row"], sides, strict=True)]
     return frame.assign(row=backbones, column=sides.map("{} px".format))
+
+
+def rate(profile_name: str) -> str:
+    """How the detectors came by their learning rate: what each backbone reached at those that were tried, in Markdown.
+
+    One sentence where the rate is given. See `measures.detector_rates` for how it is chosen, and for errors.
+    """
+    params, trained = load_params(), detector_rates.read(profile_name)
+    scale = load_scale(load_profile(profile_name, params), params)
+    if scale.tune is None:
+        return detector_rates.given(profile_name)
+    shown = detector_rates.table(trained, scale)
+    reached = shown.columns.difference(["rate", "best", "frozen"])
+    shown[reached] = shown[reached].apply(lambda column: column.map(lambda value: text(value, "{:.1f}")))
+    shown[["best", "frozen"]] = shown[["best", "frozen"]].replace({True: "yes", False: ""})
+    table = shown.rename(columns={"frozen": "in experiments.yaml"}).to_markdown(index=False, disable_numparse=True)
+    return ("mAP (%) on scenes of validation images, at the lower resolution. The rate of the highest mean over the "
+            f"backbones is taken for all of them.\n\n{table}")
 
 
 def pictures(folder: Path) -> Figure:

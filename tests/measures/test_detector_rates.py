@@ -11,6 +11,7 @@ import pytest
 from ghostlib.config import ConfigError
 from ghostlib.detection.run import runs, trials
 from ghostlib.detection.scale import Scale
+from ghostlib.exhibits import detection as exhibit
 from ghostlib.files import write_atomic
 from ghostlib.measures import detector_rates, detectors, places
 from ghostlib.models import catalog
@@ -86,6 +87,12 @@ def test_every_backbone_is_trained_at_every_rate_with_every_seed_and_a_rate_may_
     assert set(costs["run"]) == set(found["run"]) and set(costs["kind"]) == {"detector"}
     detector_rates.read("digits")
     assert len(pretended) == 32, "what is measured is not measured again"
+    rows = [line[1:-1].split("|") for line in exhibit.rate("digits").splitlines() if line.startswith("|")]
+    header, _, *rates = ([cell.strip() for cell in row] for row in rows)
+    assert header[0] == "rate" and header[-3:] == ["mean", "best", "in experiments.yaml"] and len(header) == 4 + 4
+    assert [row[0] for row in rates] == ["0.002", "0.004", "0.00815", "1e+30"]
+    assert [row[header.index("mean")] for row in rates] == ["10.5", "12.5", "16.6", "—"]  # seeds 8 and 9
+    assert [row[header.index("best")] for row in rates] == ["", "", "yes", ""]
 
 
 def test_what_the_file_lacks(repository, params, pretended):
@@ -112,6 +119,7 @@ def test_a_profile_that_chooses_none_trains_nothing_and_writes_an_empty_file(rep
     del params["detection"]["scales"]["digits"]["tune"]
     write_params(".", params)
     assert detector_rates.read("digits").empty and detector_rates.measured("digits")[1].empty
+    assert exhibit.rate("digits") == detector_rates.given("digits")
     assert places.detector_rates_file("digits").read_text() == ",".join(detector_rates.COLUMNS) + "\n"
 
 
