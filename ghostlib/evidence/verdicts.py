@@ -96,7 +96,7 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
 def _but(claim: Claim, decided: pd.DataFrame) -> str:
     """A weakness of what holds, in a few words."""
     against = dict.fromkeys(engine for engines in decided["against"] for engine in engines.split(", ") if engine)
-    return ", ".join(filter(None, [claim.but, f"not with {' or '.join(against)}" if against else ""]))
+    return ", and ".join(filter(None, [claim.but, f"not with {' or '.join(against)}" if against else ""]))
 
 
 def decide(comparison: pd.Series, rule: Rule) -> Verdict:
