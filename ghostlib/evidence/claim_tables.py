@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ghostlib.evidence.quantities import counted, number, with_interval
+from ghostlib.evidence.quantities import counted, number, weakness, with_interval
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
@@ -55,7 +55,7 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 def in_short(judged: pd.DataFrame) -> pd.Series:
     """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
     rule, _ = claims.load()
-    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + row.verdict.weakened(row.but)
+    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + weakness(row.verdict, row.but)
                       for row in judged.itertuples()], judged.index)
 
 
@@ -67,7 +67,7 @@ def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
         "Spearman's ρ with the paper": proxy["spearman"].map(_correlation),
         "Kendall's τ with the paper": proxy["kendall"].map(_correlation),
         "ρ of seeds with other seeds": proxy["noise_ceiling"].map(_correlation),
-        "cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"),
+        "Cells at the ceiling": proxy["at_ceiling"].map(lambda share: f"{100 * share:.0f} %"),
         "Conclusion": proxy["ranks"]})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ghostlib.evidence.claim_tables import TITLES
-from ghostlib.evidence.quantities import number, with_interval
+from ghostlib.evidence.quantities import number, weakness, with_interval
 from ghostlib.measures import places
 from ghostlib.paper import claims, exhibits, numbers
 
@@ -86,14 +86,13 @@ def _paragraphs(notebook: str, report: dict[str, Any]) -> Iterator[str]:
 
 def _lines(claim: dict[str, Any], confidence: float) -> str:
     """The claim, what came out, and why it is decided or is not."""
-    ours = ", a claim of ours" if claim["claimed_by"] == "us" else ""
+    ours = ", our claim" if claim["claimed_by"] == "us" else ""
     decided = claim["verdict"] not in ("inconclusive", _UNTRIED)
     # What else a reader must know to weigh a verdict, where there is one to weigh.
     why = claim["reason"] if decided else claim["reason"].removesuffix(claim["caveat"]).strip()
-    but = f", but {claim['but']}" if claim["but"] else ""
     return "  \n".join([f"**Claim** ({claim['place']}{ours}): {claim['statement']}",
                         f"**Measured:** {_measured(claim, confidence)}",
-                        f"**{claim['verdict'].capitalize()}{but}:** {why}"])
+                        f"**{claim['verdict'].capitalize()}{weakness(claim['verdict'], claim['but'])}:** {why}"])
 
 
 def _measured(claim: dict[str, Any], confidence: float) -> str:

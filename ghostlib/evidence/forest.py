@@ -60,7 +60,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool 
     left_out = (f"Not attempted at this scale: {(~attempted).sum()} of the {len(claims)} claims about differences of "
                 "accuracy.")
     if not attempted.any():
-        return sentence(left_out)
+        return sentence(left_out, form.width if narrow else 8.0)
     claims = claims[attempted].reset_index(drop=True)
     claims = claims.assign(y=claims.index)
     rule, _ = paper.load()

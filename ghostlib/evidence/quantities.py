@@ -1,4 +1,4 @@
-"""The numbers of a comparison as text: with a sign, a unit and an interval."""
+"""The numbers of a comparison as text, with a sign, a unit and an interval; and what weakens a verdict."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ _FORMS = {"points": "{:+.2f}", "points a point": "{:+.3f}", "×": "{:.2f}×", "�
 def counted(count: int, what: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{count} {what}{'s' * (count != 1)}"
+
+
+def weakness(verdict: str, but: str) -> str:
+    """What stands behind the word of a verdict where something must be known of a claim that holds."""
+    return (f" ({but})" if verdict == "exact" else f", but {but}") if but else ""
 
 
 def number(value: float, unit: str) -> str:

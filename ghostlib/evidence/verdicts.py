@@ -54,10 +54,6 @@ class Verdict(StrEnum):
         few = self in (Verdict.CONFIRMED, Verdict.CONTRADICTED) and 0 < seeds < rule.significant_seeds
         return f"{self} ({seeds} seeds)" if few else str(self)
 
-    def weakened(self, but: str) -> str:
-        """What stands behind the word where something must be known of a claim that holds."""
-        return (f" ({but})" if self == Verdict.EXACT else f", but {but}") if but else ""
-
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.

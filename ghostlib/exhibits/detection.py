@@ -94,7 +94,7 @@ def rate(profile_name: str) -> str:
     params, trained = load_params(), detector_rates.read(profile_name)
     scale = load_scale(load_profile(profile_name, params), params)
     if scale.tune is None:
-        return detector_rates.given(profile_name)
+        return f"{detector_rates.given(profile_name)} REPRODUCIBILITY.md says how it came about."
     shown = detector_rates.table(trained, scale)
     reached = shown.columns.difference(["rate", "best", "frozen"])
     shown[reached] = shown[reached].apply(lambda column: column.map(lambda value: text(value, "{:.1f}")))

@@ -45,7 +45,7 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
         title: above all.
         scale: at which scale ours was measured; under the title, abridged.
         x_label: what the horizontal axis shows.
-        labels: what to call a row other than the paper does, e.g. a stand-in teacher.
+        labels: what to call a row, e.g. a stand-in teacher, or in our panel a column other than the paper does.
         metric: which of the results' metrics.
         y_label: what the vertical axis shows.
         data: what the paper's numbers were measured on.
@@ -139,11 +139,12 @@ def short_numbers(axis: Axis) -> None:
     axis.set_tick_params("both", length=0, pad=4)
 
 
-def sentence(said: str) -> Figure:
-    """A picture of a sentence, where there is nothing to draw."""
+def sentence(said: str, width: float = 8.0) -> Figure:
+    """A picture of a sentence, so many inches wide, where there is nothing to draw."""
+    lines = textwrap.wrap(said, int(13 * width))
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(8.0, 0.6))
-        figure.text(0.01, 0.5, said, va="center")
+        figure = plt.figure(figsize=(width, 0.43 + 0.17 * len(lines)))
+        figure.text(0.01, 0.5, "\n".join(lines), va="center")
     plt.close(figure)
     return figure
 

@@ -123,4 +123,5 @@ def table(trained: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
 def given(profile_name: str) -> str:
     """What there is to say of a profile whose detectors have a given rate: a sentence."""
-    return f"The learning rate of profile {profile_name!r}'s detectors is given in experiments.yaml; none was chosen."
+    return (f"The detectors of profile {profile_name!r} have the learning rate that experiments.yaml gives; it was not "
+            "chosen on validation scenes.")

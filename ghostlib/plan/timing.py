@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ghostlib.runs.classifier import ClassifierRun
     from ghostlib.training.images import Images
 
-CALLS = 15  # timed after one that is not; their median counts: of three, the first of a process, it is off by a half
-ENOUGH = 4.0  # seconds: after that one call is as good as many
+CALLS = 15  # timed after one that is not; their median counts. With three it was off by half, early in a process
+ENOUGH = 4.0  # seconds: after that no more calls are timed
 # On a CPU a pass of more pixels than four images of ImageNet's takes seconds: fewer are timed, and scaled up.
 CPU_PIXELS = 4 * 224**2
 CPU_PASS = 64  # images; the loop's own limit where a profile names none

@@ -50,7 +50,7 @@ def test_what_is_decided_has_its_interval_seeds_and_all_that_weighs_it(judged):
     judged(claim("confirmed", ours=1.5, low=1.0, high=2.0, seeds=6, paper=None, claimed_by="us", but="barely",
                  reason="Six seeds. A weak rival.", caveat="A weak rival."))
     lines = conclusions.opening("table_1", "tiny").splitlines()[2:]
-    assert lines[0].startswith("**Claim** (§5.1, Table 1, a claim of ours): ")
+    assert lines[0].startswith("**Claim** (§5.1, Table 1, our claim): ")
     assert lines[1] == ("**Measured:** a over b: +1.50 [+1.00, +2.00] points (95 % interval, 6 seeds); the paper "
                         "prints no such number.  ")
     assert lines[2] == "**Confirmed, but barely:** Six seeds. A weak rival."

@@ -44,6 +44,15 @@ def test_on_a_phone_statements_stand_above_their_rows_and_hide_nothing(tmp_path)
     assert all(0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= narrow.bbox.width for text in texts)
 
 
+def test_where_nothing_was_attempted_the_sentence_fits_a_phone(tmp_path):
+    found, _ = drawn(tmp_path, 87.0)
+    claims = found.claims.assign(verdict=Verdict.NOT_ATTEMPTED)
+    narrow = forest.draw(claims, found.evidence, "a scale", narrow=True)
+    FigureCanvasAgg(narrow).draw()
+    told, = narrow.texts
+    assert "Not attempted at this scale" in told.get_text() and told.get_window_extent().x1 <= narrow.bbox.width < 400
+
+
 def test_what_decides_is_drawn_and_the_legend_has_every_symbol(tmp_path):
     found, figure = drawn(tmp_path, 87.0)
     claims = found.claims[(found.claims["unit"] == "points") & (found.claims["verdict"] != Verdict.NOT_ATTEMPTED)]

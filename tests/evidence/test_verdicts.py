@@ -464,7 +464,7 @@ def test_a_network_that_is_as_accurate_and_needs_fewer_operations_dominates_and_
     row = verdict(tmp_path, "balance-counts")
     assert row["verdict"] == "contradicted" and row["comparison"] == "GhostNetV3 1.0× / MobileOne-S2"
     assert ("Dominated: GhostNetV3 0.5× by GhostNetV2 1.0×, MobileOne-S2; GhostNetV3 1.0× by MobileOne-S2."
-            in row["reason"]) and "Open:" not in row["reason"]
+            in row["reason"]) and "Not decided is" not in row["reason"]
 
 
 RESULTS = [runs.parent for runs in (Path(__file__).parents[2] / "results").glob("*/runs")]
@@ -512,3 +512,5 @@ def test_a_claim_about_times_that_holds_names_once_the_engines_with_which_it_doe
     decided = pd.DataFrame({"against": ["PyTorch", "", "OpenVINO, PyTorch"]})
     assert verdicts._but(claim, decided) == "not with PyTorch or OpenVINO"
     assert verdicts._but(claim, decided.iloc[1:2]) == ""
+    assert verdicts._but(claim.model_copy(update={"but": "in one room"}), decided) == (
+        "in one room, and not with PyTorch or OpenVINO")

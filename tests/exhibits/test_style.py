@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
+import yaml
 from matplotlib.colors import to_rgb
 
 from ghostlib.exhibits import panels, style
@@ -38,6 +40,12 @@ def test_what_has_no_meaning_of_its_own_deepens_in_order():
     tones = [luminance(drawn[label].color) for label in ("α=0.5", "α=0.9", "α=1.0")]
     assert tones == sorted(tones, reverse=True) and len({mark.marker for mark in drawn.values()}) >= 3
     assert style.shades("#123456", 1) == ["#123456"] and style.shades("#123456", 3)[-1] == "#123456"
+
+
+def test_every_scale_tells_its_seeds_however_short():
+    read = yaml.safe_load((Path(__file__).parents[2] / "experiments.yaml").read_text(encoding="utf-8"))
+    scales = {**read["profiles"], **read["detection"]["scales"]}.values()
+    assert all("seed" in style.abridged(scale["scale"], 60) for scale in scales)
 
 
 def test_an_abridged_scale_keeps_its_beginning_seeds_and_test_images():

@@ -119,7 +119,7 @@ def test_a_profile_that_chooses_none_trains_nothing_and_writes_an_empty_file(rep
     del params["detection"]["scales"]["digits"]["tune"]
     write_params(".", params)
     assert detector_rates.read("digits").empty and detector_rates.measured("digits")[1].empty
-    assert exhibit.rate("digits") == detector_rates.given("digits")
+    assert exhibit.rate("digits").startswith(detector_rates.given("digits"))
     assert places.detector_rates_file("digits").read_text() == ",".join(detector_rates.COLUMNS) + "\n"
 
 
@@ -193,5 +193,5 @@ def test_what_was_not_chosen_is_not_frozen(repository, params, monkeypatch):
     assert Path("experiments.yaml").read_text() == before
     del params["detection"]["scales"]["digits"]["tune"]
     write_params(".", params)
-    with pytest.raises(ConfigError, match="is given in experiments.yaml; none was chosen. There is nothing to freeze"):
+    with pytest.raises(ConfigError, match="it was not chosen on validation scenes. There is nothing to freeze"):
         show_rates("digits", freeze=True, detectors=True)

@@ -27,7 +27,7 @@ ACCESSIBLE = ("(document.head.insertAdjacentHTML('beforeend', '<style>* { positi
               "axe.run({ resultTypes: ['violations'], preload: false }).then(found => found.violations"
               ".filter(each => ['serious', 'critical'].includes(each.impact))"
               ".map(each => [each.id, each.nodes[0].html.slice(0, 200)])))")
-DRAWN = ("new Promise((done, late) => { document.querySelector('figure:has(.chart)').scrollIntoView();"
+DRAWN = ("new Promise((done, late) => { document.querySelector('figure:has([data-chart])').scrollIntoView();"
          "const look = setInterval(() => document.querySelector('.drawn') && (clearInterval(look), done(true)), 20);"
          "setTimeout(late, 20000); })")
 
