@@ -65,7 +65,7 @@
     const { rows, families, panels } = JSON.parse(document.getElementById(root.dataset.chart).textContent);
     const shown = new Set(families.map(family => family.name));
     const plots = panels.map(() => make("div", { class: "plot" }));
-    let scale = "log", views = [], drawn = Promise.resolve();
+    let scale = "log", views = [], drawn = Promise.resolve(), waiting;
 
     /* A panel with the rows and the axis that are asked for. */
     function specification({ spec }) {
@@ -85,9 +85,16 @@
         actions: false, renderer: "svg", config: looks(families), tooltip: { theme: "custom" }, patch: mended })));
     }
 
-    /* One after another, however fast the reader clicks; each draws what is asked for when its turn comes. */
+    function next() {
+      waiting = undefined;
+      drawn = embed();
+      return drawn;
+    }
+
+    /* However fast the reader clicks, one drawing goes on and one waits, which draws what is asked for last. */
     function draw() {
-      return drawn = drawn.then(embed, embed);
+      waiting ??= drawn.then(next, next);
+      return waiting;
     }
 
     const toggles = families.map(family => choice({ type: "checkbox" }, true, on => {
@@ -114,9 +121,9 @@
   const near = new IntersectionObserver(seen => {
     for (const { target } of seen.filter(({ isIntersecting }) => isIntersecting)) {
       near.unobserve(target);
-      const root = target.querySelector(".chart");
+      const root = target.querySelector("[data-chart]");
       load().then(() => chart(root)).then(() => target.classList.add("drawn"), () => { root.hidden = true; });
     }
   }, { rootMargin: "600px" });
-  document.querySelectorAll("figure:has(.chart)").forEach(figure => near.observe(figure));
+  document.querySelectorAll("figure:has([data-chart])").forEach(figure => near.observe(figure));
 })();
