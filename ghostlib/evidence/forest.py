@@ -36,10 +36,9 @@ class _Form(NamedTuple):
     columns: int  # of the legend
     letters: int  # of a line of a statement
     title: int  # letters of a line of the title
-    is_narrow: bool
 
 
-_PAGE, _PHONE = _Form(10, 0.42, 0.5, 4, 62, 140, False), _Form(3.9, 0.72, 1.0, 1, 64, 58, True)
+_PAGE, _PHONE = _Form(10, 0.42, 0.5, 4, 62, 140), _Form(3.9, 0.72, 1.0, 1, 64, 58)
 
 
 def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool = False) -> Figure:
