@@ -72,7 +72,7 @@ def shortened(pipeline: dict, experiments: set[str]) -> dict:
         del pipeline["stages"][stage]
 
     def is_left(path: str | dict) -> bool:
-        name = Path(path if isinstance(path, str) else next(iter(path))).stem
+        name = Path(path if isinstance(path, str) else next(iter(path))).stem.removesuffix("_narrow")
         return not re.fullmatch(r"(table|figure_[34])_?\d*|causes", name) or name in experiments
 
     for name in ("classifiers", "ablation"):
