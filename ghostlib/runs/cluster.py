@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
-import platform
 import signal
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ghostlib.machine import all_threads, require
-from ghostlib.runs import worker
+from ghostlib.runs import node, wide, worker
+from ghostlib.runs.cohorts import MOST
 from ghostlib.runs.job import Job
-from ghostlib.runs.store import Store, StoreError, name
+from ghostlib.runs.store import Store
 from ghostlib.runs.worker import End, Logs, News
 
 RETRIES = 3  # of a task whose process or node was lost; a job that kills its process every time must come to an end
-SECONDS = 1.0  # between two looks at what tasks say, and between two reports of a job
 _OBJECTS = 100 * 2**20  # bytes of shared memory for a cluster that is started here: what tasks are sent is small
 _SETTINGS = ("GHOSTLIB_RUNS", "IMAGENET_DIR")  # environment variables that say where data lie
 
@@ -56,37 +53,44 @@ class Cluster:
     Args:
         jobs: all that are to be trained.
         store: where they live.
+        processes: how many train a run, each with the CPUs and the GPU that otherwise a run has.
     """
 
     spare = 1  # while that one waits, an autoscaler adds a node
 
-    def __init__(self, jobs: Collection[Job], store: Store):
+    def __init__(self, jobs: Collection[Job], store: Store, processes: int = 1):
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.store, self.needs, self.lack = Store(store.root.resolve()), _needs(jobs), ""
-        self.function = ray.remote(_train)
+        self.processes, self.together = processes, MOST if processes == 1 else 1
+        self.function = ray.remote(max_retries=RETRIES)(_train if processes == 1 else wide.train)
         self.active: dict[Any, Sequence[Job]] = {}  # Ray's reference to what a task will return -> its jobs
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.board = ray.remote(_Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self.board = ray.remote(node.Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self.settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
     def places(self) -> int:
         import ray
 
-        needs, places = _fitted(self.needs, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        self.task = self.function.options(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=RETRIES)
-        self.lack = "" if places else f"no node with {needs['CPU']:g} CPUs and {needs['GPU']} GPUs"
-        return places
+        needs, places = _fitted(self.needs, [each["Resources"] for each in ray.nodes() if each["Alive"]])
+        needed = f"{needs['CPU']:g} CPUs and {needs['GPU']} GPUs"
+        if self.processes == 1:
+            self.task, self.width = self.function.options(num_cpus=needs["CPU"], num_gpus=needs["GPU"]), ()
+            self.lack = "" if places else f"no node with {needed}"
+        else:  # it only starts the processes, which ask for that themselves
+            self.task, self.width = self.function.options(num_cpus=0), (self.processes, needs, RETRIES)
+            self.lack = "" if places >= self.processes else f"no room for {self.processes} times {needed}"
+        return places // self.processes
 
     def start(self, jobs: Sequence[Job]) -> None:
-        self.active[self.task.remote(jobs, self.store, Path.cwd(), self.settings, self.board)] = jobs
+        self.active[self.task.remote(jobs, self.store, Path.cwd(), self.settings, self.board, *self.width)] = jobs
 
     def hear(self) -> list[News]:
         import ray
         from ray.exceptions import RayActorError, RayError
 
-        done = ray.wait(list(self.active), timeout=SECONDS)[0] if self.active else time.sleep(SECONDS) or ()
+        done = ray.wait(list(self.active), timeout=node.SECONDS)[0] if self.active else time.sleep(node.SECONDS) or ()
         try:
             news = ray.get(self.board.take.remote())
         except RayActorError:  # it starts again; how jobs ended is what their tasks return, too
@@ -121,20 +125,6 @@ def _fitted(needs: Mapping[str, int], nodes: Sequence[Mapping[str, float]]) -> t
     return fitted, sum(int(min(node[what] // amount for what, amount in fitted.items() if amount)) for node in able)
 
 
-class _Board:
-    """What tasks told last of their jobs, until the command takes it: an actor, which tasks tell without waiting."""
-
-    def __init__(self) -> None:
-        self.told: dict[str, News] = {}
-
-    def tell(self, news: News) -> None:
-        self.told[news[0]] = news
-
-    def take(self) -> list[News]:
-        told, self.told = self.told, {}
-        return list(told.values())
-
-
 def _train(jobs: Sequence[Job], store: Store, folder: Path, settings: Mapping[str, str], board: Any) -> list[News]:
     """The task: trains jobs of one cohort on a node, in the folder and with the settings of the command.
 
@@ -144,22 +134,16 @@ def _train(jobs: Sequence[Job], store: Store, folder: Path, settings: Mapping[st
     Raises:
         StoreError: this node would train another job under that key.
     """
-    os.chdir(folder)
-    os.environ.update(settings)
-    for job in jobs:
-        if (ours := replace(job)).key != job.key:  # a copy knows no key and computes its own
-            raise StoreError(f"{platform.node()} would train {name(ours)} in place of {name(job)}: its libraries, its "
-                             "data or its device are not those of where the command was started")
-    logs, ends, told = Logs(jobs, store), {}, {}
+    node.settle(jobs, folder, settings)
+    logs, ends, report = Logs(jobs, store), {}, node.Reports(board)
 
     def tell(news: News) -> None:
         key, said, _ = news
-        if isinstance(said, End):
-            ends[key] = news
-        elif time.monotonic() - told.get(key, -math.inf) < SECONDS:
+        if not isinstance(said, End):
+            report(news)
             return
+        ends[key] = news
         if said is not End.HELD:  # what is to be sent again is learned once, when the task returns
-            told[key] = time.monotonic()
             board.tell.remote(news)
 
     try:

@@ -14,6 +14,8 @@ from ghostlib.runs.local import Local, default_workers
 from ghostlib.runs.store import Store, name
 from ghostlib.runs.worker import LOG
 
+PROCESSES = "GHOSTLIB_PROCESSES"  # the environment variable that says how many of a cluster train a run
+
 
 class GridError(RuntimeError):
     """Some jobs failed; the others are finished and stored."""
@@ -29,7 +31,7 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
     Args:
         jobs: in any order; equal ones train once. The result does not depend on the order.
         engine: "local", processes on this machine, or "ray", a cluster; by default $GHOSTLIB_ENGINE, or the cluster
-            at $RAY_ADDRESS if there is one.
+            at $RAY_ADDRESS if there is one. There $GHOSTLIB_PROCESSES train a run, each with a GPU.
         workers: processes at a time on this machine; by default as `default_workers` says.
         store: where jobs live.
         title: what the progress bar says.
@@ -43,6 +45,9 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
     engine = engine or os.environ.get("GHOSTLIB_ENGINE") or ("ray" if os.environ.get("RAY_ADDRESS") else "local")
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
+    if engine != "ray" and _processes() > 1:
+        raise ValueError(f"{PROCESSES} = {_processes()} processes a run are for the engine ray; on one machine start "
+                         f"the command by torchrun --nproc_per_node {_processes()}")
     store, asked = store or Store(), list(jobs)
     wanted = _with_requirements(asked)
     if world_size() > 1:
@@ -74,11 +79,23 @@ def _local(todo: Mapping[str, Job], workers: int | None, store: Store, title: st
 
 
 def _ray(todo: Mapping[str, Job], workers: int | None, store: Store, title: str) -> dict[str, str]:
-    """As many tasks run as there are CPUs or GPUs for, on nodes that join later, too: `workers` has no meaning."""
+    """As many runs train as there are CPUs or GPUs for, on nodes that join later, too: `workers` has no meaning."""
     from ghostlib.runs import cluster
 
     with cluster.connected():
-        return Grid(todo, store, title).train(cluster.Cluster(todo.values(), store))
+        return Grid(todo, store, title).train(cluster.Cluster(todo.values(), store, _processes()))
+
+
+def _processes() -> int:
+    """How many processes of a cluster train a run.
+
+    Raises:
+        ValueError: that is no number of processes.
+    """
+    asked = os.environ.get(PROCESSES) or "1"
+    if not (asked.isdecimal() and int(asked) >= 1):
+        raise ValueError(f"{PROCESSES} = {asked!r} is no number of processes; leave it unset for one a run")
+    return int(asked)
 
 
 _ENGINES = {"local": _local, "ray": _ray}

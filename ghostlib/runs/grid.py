@@ -22,11 +22,13 @@ class Engine(Protocol):
     Attributes:
         active: its workers, each of which trains a cohort.
         spare: how many more of these it wants than train at a time.
+        together: how many jobs a cohort has at most.
         lack: why none can train at present; else empty.
     """
 
     active: Collection[Any]
     spare: int
+    together: int
     lack: str
 
     def places(self) -> int:
@@ -65,7 +67,9 @@ class Grid:
         try:
             while self.waiting or engine.active:
                 places = engine.places()
-                while len(engine.active) < places + engine.spare and (jobs := self._next(max(1, places))):
+                while len(engine.active) < places + engine.spare:
+                    if not (jobs := self._next(max(1, places), engine.together)):
+                        break
                     engine.start(jobs)
                 for news in engine.hear():
                     self._take(*news)
@@ -75,7 +79,7 @@ class Grid:
             self.bar.close()
         return self.failures
 
-    def _next(self, workers: int) -> list[Job]:
+    def _next(self, workers: int, most: int) -> list[Job]:
         """Takes out what a worker is to train next; nothing where nothing can begin."""
         for job in [job for job in self.waiting if self.store.finished(job)]:  # by another command
             self._leave_out(job)
@@ -83,7 +87,7 @@ class Grid:
         free = [job for job in self.waiting if not self.store.held(job)]
         # Another command that is at the same jobs takes its share of them, too.
         shares = workers if len(free) == len(self.waiting) else 2 * workers
-        jobs = next_cohort(free, self.unfinished, shares)
+        jobs = next_cohort(free, self.unfinished, shares, most)
         self.waiting = [job for job in self.waiting if job not in jobs]
         return jobs
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ghostlib.machine import all_threads
 from ghostlib.runs import worker
+from ghostlib.runs.cohorts import MOST
 from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store
 from ghostlib.runs.worker import End, Logs, News
@@ -39,7 +40,7 @@ class Local:
         store: where jobs live.
     """
 
-    spare = 0
+    spare, together = 0, MOST
     lack = ""
 
     def __init__(self, jobs: Collection[Job], workers: int, store: Store):

@@ -1,4 +1,4 @@
-"""Many jobs, one after the other, each trained by all the processes that torchrun or `accelerate launch` started."""
+"""Many jobs, one after the other, each trained by all the processes that were started together, by torchrun, say."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, st
         any other error the others would wait for one that is gone, so it ends everything.
     """
     if not joined(next((job.profile.device_type for job in jobs.values()), "cpu")).is_main_process:
-        _follow(jobs, store)
+        follow(jobs, store)
         raise SystemExit
     todo = [job for job in in_order(jobs.values()) if not store.finished(job)]
-    failures = _lead(todo, Store(store.root, before_training=lambda job: _broadcast(job.key)), title)
-    _broadcast(None)
+    failures = _lead(todo, leading(store), title)
+    dismiss()
     return failures
 
 
@@ -73,7 +73,23 @@ def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
     return failures
 
 
-def _follow(jobs: Mapping[str, Job], store: Store) -> None:
+def leading(store: Store) -> Store:
+    """The store for the first process: it tells the others to train whatever this one is about to."""
+    return Store(store.root, before_training=lambda job: _broadcast(job.key))
+
+
+def dismiss() -> None:
+    """Tells the others, from the first process, that there is nothing left to train."""
+    _broadcast(None)
+
+
+def follow(jobs: Mapping[str, Job], store: Store) -> None:
+    """Trains, in any other process, what the first one says until that dismisses it.
+
+    Args:
+        jobs: key -> job, all that the first may say.
+        store: where they live.
+    """
     while (key := _broadcast(None)) is not None:
         try:
             jobs[key].train(store.folder(jobs[key]), store, lambda progress: None)

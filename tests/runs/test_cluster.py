@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ import pytest
 
 from ghostlib.files import write_atomic
 from ghostlib.runs import engines
-from ghostlib.runs.store import Store
+from ghostlib.runs.store import Store, StoreError
 from ghostlib.training.progress import NonFiniteLoss, Progress
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
@@ -119,6 +120,14 @@ def nodes() -> Iterator[Any]:
         started.shutdown()
 
 
+@pytest.fixture
+def two_nodes(nodes) -> Any:
+    """That cluster, its second node started anew if a test has killed it."""
+    if not nodes.worker_nodes:
+        nodes.add_node(num_cpus=1)
+    return nodes
+
+
 def run(jobs: list[Any], store: Store) -> dict[str, Any]:
     return engines.run(jobs, store=store)
 
@@ -190,6 +199,76 @@ def test_classifiers_on_nodes_are_those_of_this_process_to_the_bit(nodes, make_r
     assert weights[0] == weights[1]
 
 
+@dataclass(frozen=True)
+class Pair(Sleep):
+    """A job of two processes, which wait for each other at every step; the second writes down which it is."""
+
+    def train(self, folder: Path, store: Store, report: Callable[[Progress], None]) -> dict[str, Any]:
+        from torch import distributed
+
+        def together(progress: Progress) -> None:
+            distributed.barrier()
+            report(progress)
+
+        state = folder / "states" / "step"
+        done = [int(state.read_text()) if state.exists() else 0]
+        distributed.broadcast_object_list(done)
+        if distributed.get_rank() == 0:
+            assert distributed.get_world_size() == 2
+            return Sleep.train(self, folder, store, together)
+        add(folder / "second", str(os.getpid()))
+        for _ in range(*done, self.steps):
+            distributed.barrier()
+        return {}
+
+
+@LONG
+def test_a_run_in_two_processes_of_a_cluster_goes_on_when_one_is_lost(two_nodes, store, monkeypatch):
+    monkeypatch.setenv(engines.PROCESSES, "2")
+    monkeypatch.setattr(cluster, "RETRIES", 1)
+    job, bad, diverging = Pair(11, steps=20, seconds=0.2), Pair(12, error="breaks"), Pair(13, error="diverges")
+
+    def kill() -> None:
+        wait_for(lambda: len(lines(store, job, "steps")) >= 3, seconds=300)
+        os.kill(int(lines(store, job, "second")[-1]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(engines.GridError, match="1 of 3 runs failed") as failure:
+        run([job, bad, diverging], store)
+    killer.join()
+    assert "ValueError: it breaks" in str(failure.value) and bad.key in str(failure.value)
+    assert store.metrics(job) == {"number": 11} and store.diverged(diverging) == "it diverges"
+    begun = [int(line.split()[0]) for line in lines(store, job, "starts")]
+    assert begun[0] == 0 and begun[1] >= 3 and len(lines(store, job, "ends")) == 1
+
+
+@LONG
+def test_a_classifier_in_two_processes_of_a_cluster_is_that_of_one(two_nodes, tiny, store, tmp_path, monkeypatch):
+    """A network without batch normalisation: its statistics are those of a process's part of a batch."""
+    from ghostlib.runs.classifier import ClassifierRun
+
+    student = ClassifierRun(tiny.resolve({"epochs": 1, "network": "deit_tiny", "branches": 0}), tiny, 0)
+    monkeypatch.setenv(engines.PROCESSES, "2")
+    found = run([student], store)[student.key]
+    alone = Store(tmp_path / "alone").ensure(student)
+    assert found["correct"] == alone["correct"]
+    assert found["test"]["loss"] == pytest.approx(alone["test"]["loss"], rel=1e-3)
+    for job in (student, *student.requires):
+        assert json.loads((store.folder(job) / "run.json").read_text())["processes"] == 2
+        assert not (store.folder(job) / "states").exists()
+
+
+def test_processes_for_a_run_want_a_cluster_and_a_number(store, monkeypatch):
+    monkeypatch.setenv("GHOSTLIB_ENGINE", "local")
+    monkeypatch.setenv(engines.PROCESSES, "8")
+    with pytest.raises(ValueError, match="torchrun --nproc_per_node 8"):
+        run([Sleep(1)], store)
+    monkeypatch.setenv(engines.PROCESSES, "all")
+    with pytest.raises(ValueError, match="GHOSTLIB_PROCESSES = 'all' is no number of processes"):
+        run([Sleep(1)], store)
+
+
 def test_a_node_that_would_train_something_else_is_found_out(store, tmp_path):
     @dataclass(frozen=True)
     class Elsewhere(Sleep):
@@ -197,7 +276,7 @@ def test_a_node_that_would_train_something_else_is_found_out(store, tmp_path):
 
     job = Elsewhere(1)
     object.__setattr__(job, "key", "of another node")
-    with pytest.raises(cluster.StoreError, match="would train run of the first node in place of run of another node"):
+    with pytest.raises(StoreError, match="would train run of the first node in place of run of another node"):
         cluster._train([job], store, Path.cwd(), {}, board=None)
 
 
