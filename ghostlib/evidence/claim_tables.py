@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ghostlib.evidence.quantities import counted, number, weakness, with_interval
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, exhibits
 
@@ -55,7 +56,7 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 def in_short(judged: pd.DataFrame) -> pd.Series:
     """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
     rule, _ = claims.load()
-    return pd.Series([row.verdict.with_seeds(row.seeds, rule) + weakness(row.verdict, row.but)
+    return pd.Series([Verdict(row.verdict).with_seeds(row.seeds, rule) + weakness(row.verdict, row.but)
                       for row in judged.itertuples()], judged.index)
 
 
@@ -75,7 +76,7 @@ def html(judged: pd.DataFrame) -> str:
     """The claims as a notebook shows them, verdicts in colour; the same claims are the same text."""
     table = quantities(judged)
     texts = list(table.columns)
-    table["Verdict"] = [f'<b style="color: {row.verdict.color}">{row.verdict}</b>: {escape(row.reason)}'
+    table["Verdict"] = [f'<b style="color: {Verdict(row.verdict).color}">{row.verdict}</b>: {escape(row.reason)}'
                         for row in judged.itertuples()]
     left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
     style = Styler(table, uuid="claims", cell_ids=False).hide(axis="index").set_table_styles(left)

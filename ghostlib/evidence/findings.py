@@ -11,7 +11,7 @@ from typing import Self
 import pandas as pd
 
 from ghostlib.evidence import cost, evidence, measured, proxy, times, verdicts
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims, errata
 from ghostlib.training.profile import Profile
 

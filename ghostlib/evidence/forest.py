@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits.figures import sentence
 from ghostlib.exhibits.style import NOISE, STYLE, abridged
 from ghostlib.paper import claims as paper
@@ -98,7 +98,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool 
 
 def _label(claim: Any, rule: Rule) -> str:
     """The statement, that it is ours, and the verdict where few seeds gave it."""
-    verdict = claim.verdict.with_seeds(claim.seeds, rule)
+    verdict = Verdict(claim.verdict).with_seeds(claim.seeds, rule)
     statement = claim.statement + (" (our claim)" if claim.claimed_by == "us" else "")
     return statement if verdict == claim.verdict else f"{statement} – {verdict}"
 
@@ -109,7 +109,7 @@ def _panel(axis: Axes, claims: pd.DataFrame, rows: pd.DataFrame, source: str, en
     axis.axvline(0, color="0.4", lw=1)
     axis.scatter(rows[source], rows["y"], s=9, color=_OTHERS, zorder=2)
     for verdict, of_verdict in claims.groupby("verdict"):
-        axis.scatter(of_verdict[source].clip(low, high), of_verdict["y"], s=30, color=verdict.color,
+        axis.scatter(of_verdict[source].clip(low, high), of_verdict["y"], s=30, color=Verdict(verdict).color,
                      marker=_MARKERS[verdict], zorder=3, clip_on=False)  # what decides is there, if only at the edge
     for beyond, edge, side, arrow in ((rows[source] > high, high, "right", "{} ▸"),
                                       (rows[source] < low, low, "left", "◂ {}")):
@@ -144,4 +144,4 @@ def _legend(claims: pd.DataFrame, rule: Rule) -> list[Any]:
 
 
 def _colors(claims: pd.DataFrame) -> list[str]:
-    return [verdict.color for verdict in claims["verdict"]]
+    return [Verdict(verdict).color for verdict in claims["verdict"]]

@@ -12,7 +12,7 @@ from ghostlib.evidence.claim_tables import in_short, markdown, quantities, state
 from ghostlib.evidence.findings import Findings
 from ghostlib.evidence.quantities import number
 from ghostlib.evidence.times import ENGINE
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
 
 FEW = 6  # claims of a kind that the answer lists whole; of more it lists the headlines
@@ -84,7 +84,7 @@ def insert(readme: str, name: str, text: str) -> str:
 
 def _few(row: Any) -> str:
     """How many seeds a verdict rests on, where they are few."""
-    return row.verdict.with_seeds(row.seeds, claims.load()[0]).removeprefix(row.verdict)
+    return Verdict(row.verdict).with_seeds(row.seeds, claims.load()[0]).removeprefix(row.verdict)
 
 
 def _main(judged: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def beside(row: Any) -> str:
     Args:
         row: of `Findings.claims`.
     """
-    if not (row.verdict.holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED)):
+    if not (Verdict(row.verdict).holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED)):
         return ""
     numbers = ""
     if row.verdict != Verdict.EXACT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from ghostlib.evidence import balance, caveats
 from ghostlib.evidence.contrast import MEAN
 from ghostlib.evidence.quantities import nats, number, with_interval
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Claim, Rule
 
@@ -19,48 +19,13 @@ COLUMNS = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "expe
            "mean_word", "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
 
 
-class Verdict(StrEnum):
-    """What the measurements say of a claim, in the order in which verdicts are shown.
-
-    Attributes:
-        sign: stands beside the word, so that no reader depends on the colour alone.
-        color: blue, bluish green and vermilion of Okabe and Ito, which the colour-blind tell apart, for what is found.
-        precedence: of the verdicts on a claim's comparisons the one with the lowest is the claim's.
-    """
-
-    EXACT = "exact", "=", "#0072b2", 5
-    CONFIRMED = "confirmed", "✓", "#0072b2", 4
-    BOUNDED = "bounded", "±", "#009e73", 3
-    CONTRADICTED = "contradicted", "✗", "#d55e00", 0
-    INCONCLUSIVE = "inconclusive", "?", "#555555", 2
-    NOT_ATTEMPTED = "not attempted", "–", "#949494", 1
-
-    sign: str
-    color: str
-    precedence: int
-
-    def __new__(cls, word: str, sign: str, color: str, precedence: int) -> Verdict:
-        verdict = str.__new__(cls, word)
-        verdict._value_, verdict.sign, verdict.color, verdict.precedence = word, sign, color, precedence
-        return verdict
-
-    @property
-    def holds(self) -> bool:
-        """The claim was found to be so."""
-        return self in (Verdict.EXACT, Verdict.CONFIRMED)
-
-    def with_seeds(self, seeds: int, rule: Rule) -> str:
-        """The word and, where few seeds tell an effect's sign, how many: as a verdict is shown without its reason."""
-        few = self in (Verdict.CONFIRMED, Verdict.CONTRADICTED) and 0 < seeds < rule.significant_seeds
-        return f"{self} ({seeds} seeds)" if few else str(self)
-
-
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
 
     A claim is confirmed if all its comparisons hold. `claimed_by` is "the paper" or "us". The numbers are of the
     comparison that decides, but for `mean`, the mean over all comparisons within a seed, and `mean_word`, where its
-    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds.
+    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds. `verdict`
+    is the word of a `Verdict`: pandas keeps no other strings in a column where PyArrow is installed.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -79,12 +44,12 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             named = ""
             if claim.undominated and tried:
                 named = balance.dominating(claim.undominated, decided["verdict"] == Verdict.CONTRADICTED,
-                                           decided["verdict"].map(lambda verdict: verdict.holds))
+                                           decided["verdict"].map(lambda verdict: Verdict(verdict).holds))
             reason = filter(None, [_reason(decided, deciding, rule), named, _averaged(mean, decided, deciding), caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
                             **deciding, **mean, "caveat": caveat,
-                            "but": _but(claim, decided) if deciding["verdict"].holds else "",
+                            "but": _but(claim, decided) if Verdict(deciding["verdict"]).holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
 
@@ -121,7 +86,7 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
 
 def _weakest(decided: pd.DataFrame) -> pd.Series:
     """Of the comparisons with the worst verdict the one that is furthest from holding."""
-    worst = decided[decided["verdict"] == min(decided["verdict"], key=lambda verdict: verdict.precedence)]
+    worst = decided[decided["verdict"] == min(decided["verdict"], key=lambda verdict: Verdict(verdict).precedence)]
     return worst.loc[worst.apply(_margin, axis=1).sort_values(kind="stable").index[0]]
 
 

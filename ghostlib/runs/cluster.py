@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ghostlib.machine import all_threads, require
-from ghostlib.runs import node, wide, worker
+from ghostlib.runs import wide, worker
 from ghostlib.runs.cohorts import MOST
 from ghostlib.runs.job import Job
+from ghostlib.runs.node import SECONDS, Board, Reports, settle
 from ghostlib.runs.store import Store
 from ghostlib.runs.worker import End, Logs, News
 
@@ -30,7 +31,7 @@ def connected() -> Iterator[None]:
     On every node the project, the store and the data must lie where they lie here, and the libraries must be the same.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics; it reads this when it is imported
-    require("cluster", "ray")
+    require("cluster", "ray", "pyarrow")  # which ray.train needs, and names only when a run has begun
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
@@ -56,8 +57,6 @@ class Cluster:
         processes: how many train a run, each with the CPUs and the GPU that otherwise a run has.
     """
 
-    spare = 1  # while that one waits, an autoscaler adds a node
-
     def __init__(self, jobs: Collection[Job], store: Store, processes: int = 1):
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -66,31 +65,35 @@ class Cluster:
         self.processes, self.together = processes, MOST if processes == 1 else 1
         self.function = ray.remote(max_retries=RETRIES)(_train if processes == 1 else wide.train)
         self.active: dict[Any, Sequence[Job]] = {}  # Ray's reference to what a task will return -> its jobs
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.board = ray.remote(node.Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self.here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=self.here).remote()
         self.settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
     def places(self) -> int:
         import ray
 
-        needs, places = _fitted(self.needs, [each["Resources"] for each in ray.nodes() if each["Alive"]])
-        needed = f"{needs['CPU']:g} CPUs and {needs['GPU']} GPUs"
-        if self.processes == 1:
-            self.task, self.width = self.function.options(num_cpus=needs["CPU"], num_gpus=needs["GPU"]), ()
-            self.lack = "" if places else f"no node with {needed}"
-        else:  # it only starts the processes, which ask for that themselves
-            self.task, self.width = self.function.options(num_cpus=0), (self.processes, needs, RETRIES)
-            self.lack = "" if places >= self.processes else f"no room for {self.processes} times {needed}"
-        return places // self.processes
+        self.fitted, room = _fitted(self.needs, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        needed = f"{self.fitted['CPU']:g} CPUs and {self.fitted['GPU']} GPUs"
+        self.lack = "" if room >= self.processes else (
+            f"no node with {needed}" if self.processes == 1 else f"no room for {self.processes} times {needed}")
+        # While a spare one waits, an autoscaler adds a node; of a wide run that starts anew it would take the place.
+        self.spare = int(self.processes == 1 or room < self.processes)
+        return room // self.processes
 
     def start(self, jobs: Sequence[Job]) -> None:
-        self.active[self.task.remote(jobs, self.store, Path.cwd(), self.settings, self.board, *self.width)] = jobs
+        where = self.store, Path.cwd(), self.settings, self.board
+        if self.processes == 1:
+            task = self.function.options(num_cpus=self.fitted["CPU"], num_gpus=self.fitted["GPU"])
+            self.active[task.remote(jobs, *where)] = jobs
+        else:  # it only starts the processes, which ask for that themselves
+            task = self.function.options(num_cpus=0, scheduling_strategy=self.here)
+            self.active[task.remote(jobs, *where, self.processes, self.fitted, RETRIES)] = jobs
 
     def hear(self) -> list[News]:
         import ray
         from ray.exceptions import RayActorError, RayError
 
-        done = ray.wait(list(self.active), timeout=node.SECONDS)[0] if self.active else time.sleep(node.SECONDS) or ()
+        done = ray.wait(list(self.active), timeout=SECONDS)[0] if self.active else time.sleep(SECONDS) or ()
         try:
             news = ray.get(self.board.take.remote())
         except RayActorError:  # it starts again; how jobs ended is what their tasks return, too
@@ -134,8 +137,8 @@ def _train(jobs: Sequence[Job], store: Store, folder: Path, settings: Mapping[st
     Raises:
         StoreError: this node would train another job under that key.
     """
-    node.settle(jobs, folder, settings)
-    logs, ends, report = Logs(jobs, store), {}, node.Reports(board)
+    settle(jobs, folder, settings)
+    logs, ends, report = Logs(jobs, store), {}, Reports(board)
 
     def tell(news: News) -> None:
         key, said, _ = news

@@ -9,7 +9,7 @@ from typing import Any
 from ghostlib.machine import world_size
 from ghostlib.runs import shared
 from ghostlib.runs.grid import Grid
-from ghostlib.runs.job import Job
+from ghostlib.runs.job import Job, with_requirements
 from ghostlib.runs.local import Local, default_workers
 from ghostlib.runs.store import Store, name
 from ghostlib.runs.worker import LOG
@@ -45,11 +45,11 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
     engine = engine or os.environ.get("GHOSTLIB_ENGINE") or ("ray" if os.environ.get("RAY_ADDRESS") else "local")
     if engine not in _ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(_ENGINES)}")
-    if engine != "ray" and _processes() > 1:
+    if engine != "ray" and world_size() == 1 and _processes() > 1:
         raise ValueError(f"{PROCESSES} = {_processes()} processes a run are for the engine ray; on one machine start "
                          f"the command by torchrun --nproc_per_node {_processes()}")
     store, asked = store or Store(), list(jobs)
-    wanted = _with_requirements(asked)
+    wanted = with_requirements(asked)
     if world_size() > 1:
         failures = shared.train_all(wanted, store, title)
     else:
@@ -60,17 +60,6 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
             f"{name(wanted[key])}; log: {store.folder(wanted[key]) / LOG}\n{log}"
             for key, log in failures.items()))
     return {job.key: store.metrics(job) for job in asked}
-
-
-def _with_requirements(jobs: Iterable[Job]) -> dict[str, Job]:
-    """The jobs and all that they require, directly or not, by their keys."""
-    found, waiting = {}, list(jobs)[::-1]
-    while waiting:
-        job = waiting.pop()
-        if job.key not in found:
-            found[job.key] = job
-            waiting += job.requires
-    return found
 
 
 def _local(todo: Mapping[str, Job], workers: int | None, store: Store, title: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,3 +84,14 @@ class Companion(Job, Protocol):
 def cohort(job: Job) -> Hashable | None:
     """What the jobs have in common that may be trained together with this one; None where it trains by itself."""
     return getattr(job, "cohort", None)
+
+
+def with_requirements(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The jobs and all that they require, directly or not, by their keys."""
+    found, waiting = {}, list(jobs)[::-1]
+    while waiting:
+        job = waiting.pop()
+        if job.key not in found:
+            found[job.key] = job
+            waiting += job.requires
+    return found

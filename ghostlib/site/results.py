@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
 
 

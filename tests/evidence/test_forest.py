@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghostlib.evidence import forest
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from tests.evidence.files import cosine, judged, write
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ghostlib.evidence import claim_tables, cost, evidence, forest, summary, verdicts
 from ghostlib.evidence.report import Report
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import figures
 from ghostlib.paper import claims
 from tests.evidence.files import cosine, judged, right, write, write_counts, write_right, write_times

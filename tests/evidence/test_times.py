@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.evidence import evidence, stats, times, verdicts
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 from tests.evidence.files import write_times

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.evidence import evidence, proxy, stats, verdicts
-from ghostlib.evidence.verdicts import Verdict
+from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, numbers
 from tests.evidence.files import cosine, right, write, write_counts, write_right, write_weights
