@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_FORMS = {"points": "{:+.2f}", "points a point": "{:+.3f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M",
+_FORMS = {"points": "{:+z.2f}", "points a point": "{:+z.3f}", "×": "{:.2f}×", "ρ": "{:.2f}", "M": "{:.4g} M",
           "%": "{:.2f} %"}
 
 

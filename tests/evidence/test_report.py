@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -302,6 +303,24 @@ def test_the_readme_shows_what_is_committed(name):
         pytest.skip(f"git knows no {path}")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert summary.insert(readme, name, committed.stdout) == readme, "README.md is out of step; ghostlib readme"
+
+
+def test_the_gains_in_the_readme_are_those_of_the_larger_scale():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+NetV2) (1\.\d×) \| (.+) \| (.+) \|$", readme, re.M)
+    committed = subprocess.run(["git", "show", "HEAD:results/fashion/tables/evidence.csv"], cwd=ROOT,
+                               capture_output=True, text=True)
+    if committed.returncode:
+        pytest.skip("git knows no evidence of fashion")
+    claims = ["strategy-helps-others", "strategy-adds", "v3-beats-v2"]
+    known = pd.read_csv(io.StringIO(committed.stdout)).query("decides and claim in @claims")
+    assert len(rows) == 5
+    for network, width, *cells in rows:
+        ours = f"GhostNetV3 {width}" if network == "GhostNetV2" else f"{network} {width} + ours"
+        for cell, rival in zip(cells, ("", " without branches and teacher"), strict=True):
+            found = known[known["comparison"].str.endswith(f"{ours} over {network} {width}{rival}")].iloc[0]
+            shown = [float(number) for number in re.findall(r"[+-][\d.]+", cell.replace("−", "-"))]
+            assert shown == pytest.approx([found["ours"], found["low"], found["high"]], abs=0.00501)
 
 
 def test_what_the_reproducibility_report_names_is_there():
