@@ -34,4 +34,4 @@ def _beside(aside: Aside, rows: pd.DataFrame) -> str:
     if len(rows) == 1:
         where = "lies above" if above else "lies below" if rows["high"].item() < 0 else "holds"
         return f"{sentence}: the interval {where} zero."
-    return f"{sentence}: {above} of the {len(rows)} intervals lie above zero."
+    return f"{sentence}: {above} of the {len(rows)} intervals {'lies' if above == 1 else 'lie'} above zero."

@@ -9,8 +9,8 @@ _FORMS = {"points": "{:+z.2f}", "points a point": "{:+z.3f}", "×": "{:.2f}×", 
 
 
 def counted(count: int, what: str) -> str:
-    """`1 session`, `2 sessions`."""
-    return f"{count} {what}{'s' * (count != 1)}"
+    """`1 session`, `2 sessions`, `2 losses`."""
+    return f"{count} {what}{('es' if what.endswith('s') else 's') * (count != 1)}"
 
 
 def weakness(verdict: str, but: str) -> str:

@@ -29,14 +29,21 @@ def answer(found: Findings) -> str:
     counts = pd.crosstab(found.claims["subject"], words, margins=True, margins_name="all").reindex(
         index=[subject for subject in (*claims.SUBJECTS, "all") if subject in {*found.claims["subject"], "all"}],
         columns=[*columns, "all"])
-    decided = [_main(found.claims[words == word]) for word in columns if word not in ("open", "not attempted")]
+    decided = [found.claims[words == word] for word in columns if word not in ("open", "not attempted")]
     return "\n".join((
         f"{len(found.claims)} claims, {len(found.claims) - own} of the paper and {own} of ours. Accuracies are "
         f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
         "the whole networks.", "",
         markdown(counts.rename_axis("claims about").reset_index()), "", " ".join(["How sure:", *certainty(found)]), "",
-        *(f"- **{_WORDS[row.verdict].capitalize()}**{_few(row)}: {sentence}" for judged in decided
-          for row, sentence in zip(judged.itertuples(), _sentences(judged), strict=True)))) + "\n"
+        *(line for judged in decided for line in _listed(judged)))) + "\n"
+
+
+def _listed(judged: pd.DataFrame) -> list[str]:
+    """A line for each of the main claims that came out in one way, and how many others did."""
+    shown, word = _main(judged), f"- **{_WORDS[judged['verdict'].iloc[0]].capitalize()}**"
+    lines = [f"{word}{_few(row)}: {sentence}"
+             for row, sentence in zip(shown.itertuples(), _sentences(shown), strict=True)]
+    return lines + [f"{word}: {len(judged) - len(shown)} more, which the report names."] * (len(shown) < len(judged))
 
 
 def certainty(found: Findings) -> list[str]:
@@ -45,8 +52,9 @@ def certainty(found: Findings) -> list[str]:
     paired = f"{most}" if fewest == most else f"{fewest} to {most}"
     accuracies = {0: "No accuracy was measured.",
                   1: "One seed decides no claim about accuracy, however large the difference."}.get(
-        most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds, and "
-              "decides where that lies on one side.")
+        most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds. "
+              "A claim held if all of its intervals lie on its side, and failed if one, widened for their number, lies "
+              "on the other.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ghostlib.evidence import balance, caveats
 from ghostlib.evidence.contrast import MEAN
-from ghostlib.evidence.quantities import nats, number, with_interval
+from ghostlib.evidence.quantities import counted, nats, number, with_interval
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Claim, Rule
@@ -45,7 +45,8 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             if claim.undominated and tried:
                 named = balance.dominating(claim.undominated, decided["verdict"] == Verdict.CONTRADICTED,
                                            decided["verdict"].map(lambda verdict: Verdict(verdict).holds))
-            reason = filter(None, [_reason(decided, deciding, rule), named, _averaged(mean, decided, deciding), caveat])
+            averaged = _averaged(mean, decided, deciding, rule)
+            reason = filter(None, [_reason(decided, deciding, rule), named, averaged, caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
                             **deciding, **mean, "caveat": caveat,
@@ -133,12 +134,15 @@ def _mean(rows: pd.DataFrame, rule: Rule) -> dict[str, Any]:
     return {"mean": mean["ours"], "mean_low": mean["low"], "mean_high": mean["high"], "mean_word": word}
 
 
-def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series) -> str:
+def _averaged(mean: dict[str, Any], decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     if not mean or len(decided) == 1 or deciding["verdict"] == Verdict.NOT_ATTEMPTED:
         return ""
     value = with_interval(mean["mean"], mean["mean_low"], mean["mean_high"], "points")
     where = {"": "without an interval", "holds zero": "which holds zero"}.get(mean["mean_word"], mean["mean_word"])
-    return f"Averaged over the {len(decided)} comparisons within a seed: {value} points, {where}."
+    gains, losses = int((decided["ours"] > rule.margin).sum()), int((decided["ours"] < -rule.margin).sum())
+    cancel = f"; {counted(gains, 'gain')} and {counted(losses, 'loss')} beyond it cancel" if gains and losses else ""
+    return (f"Averaged over the {len(decided)} comparisons within a seed: {value} points, {where}"
+            f"{cancel * (mean['mean_word'] == 'within the margin')}.")
 
 
 def _reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
@@ -219,7 +223,9 @@ def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str
     p = backing["p_holm"].max()
     backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
     word = "Significant, p" if backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED) else "p"
-    return f"{word} = {p:.2g} after Holm's correction."
+    decides = not backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED)
+    return (f"{word} = {p:.2g} after Holm's correction"
+            f"{', not significant; the intervals, which decide, are not corrected over all claims' * decides}.")
 
 
 def _losses(decided: pd.DataFrame) -> str:
