@@ -79,7 +79,8 @@ def test_mmengines_own_checkpoints_initialise_it(tmp_path):
                tmp_path / "detector.pth")
     ours = backbone(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "detector.pth"), prefix="backbone."))
     ours.init_weights()
-    assert all(torch.equal(value, source.state_dict()[name]) for name, value in ours.state_dict().items())
+    given = source.state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in ours.state_dict().items())
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -131,9 +132,10 @@ def test_frozen_stages_get_the_weights_of_a_file_and_stay_frozen(by, tmp_path):
     free.init_weights()
     ours.init_weights()
     assert [parameter.requires_grad for parameter in ours.parameters()] == learning and len(set(learning)) == 2
-    assert all(torch.equal(value, free.state_dict()[name]) for name, value in ours.state_dict().items())
+    given = free.state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in ours.state_dict().items())
     frozen = [name for name, parameter in ours.named_parameters() if not parameter.requires_grad]
-    assert any(not torch.equal(fresh[name], ours.state_dict()[name]) for name in frozen)
+    assert any(not torch.equal(fresh[name], given[name]) for name in frozen)
     # A step of training changes the rest and not them, nor their statistics.
     sum(one.square().mean() for one in ours.train()(torch.randn(2, 3, 64, 64))).backward()
     torch.optim.SGD(ours.parameters(), lr=0.1, weight_decay=0.1).step()

@@ -537,4 +537,5 @@ def test_files_of_the_first_version_which_called_the_branch_pointwise_are_read(t
     state = {name.replace(".scale.", ".pointwise."): tensor for name, tensor in network.state_dict().items()}
     assert state.keys() != network.state_dict().keys()
     assert weights.load(other, written(tmp_path / "w", state)).complete
-    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in other.state_dict().items())
+    given = network.state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in other.state_dict().items())
