@@ -19,8 +19,8 @@ def weakness(verdict: str, but: str) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """A value in its unit; a dash for NaN."""
-    return "—" if math.isnan(value) else _FORMS[unit].format(value).replace("-", "−")
+    """A value in its unit; a dash for NaN. Of its six leading digits, which files keep, so that all round alike."""
+    return "—" if math.isnan(value) else _FORMS[unit].format(float(f"{value:.6g}")).replace("-", "−")
 
 
 def with_interval(value: float, low: float, high: float, unit: str) -> str:
