@@ -52,7 +52,7 @@ def in_child(run, root, moment):
 
 
 @pytest.mark.parametrize("overrides", [
-    dict(network="ghostnetv2_100", teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
+    dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
     dict(branches=0, schedule="step", optimizer="rmsproptf"),
 ], ids=["the whole strategy with batch mixing and dropout", "the ordinary recipe"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, overrides):
