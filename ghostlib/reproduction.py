@@ -140,8 +140,14 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
              "--clear", metavar="stale|unfinished|KEY", help="remove such runs; may be repeated")] = None,
          yes: Annotated[bool, typer.Option("--yes", help="do not ask first")] = False,
          adopt: Annotated[Path | None, typer.Option(help="copy finished runs of another store's folder")] = None,
+         restore: Annotated[str | None, typer.Option(
+             metavar="PROFILE", help="take the classifiers whose results are in results/PROFILE as finished")] = None,
          ) -> None:
-    """List the stored runs; remove some, or copy another store's. A stale run is one that no profile asks for."""
+    """List the stored runs; remove some, copy another store's, or go on from written results.
+
+    A stale run is one that no profile asks for.
+    """
+    from ghostlib.measures import places, restored
     from ghostlib.plan import wanted
     from ghostlib.runs import listing
     from ghostlib.runs.store import Store
@@ -152,6 +158,10 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
         copied, here, refused = listing.adopt(adopt, store)
         typer.echo(f"{len(copied)} runs copied from {adopt}, {len(here)} were here.")
         typer.echo("".join(f"not copied: {told}\n" for told in refused), nl=False)
+    if restore:
+        taken, left_out = restored.restore(restore, store)
+        typer.echo(f"{len(taken)} runs restored from {places.folder(restore)}, without their weights; {len(left_out)} "
+                   "not: detectors need their weights, or not all averages that they track are written.")
     found = listing.stored(store)
     asked = wanted.askers(found, params)
     if profile:

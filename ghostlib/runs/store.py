@@ -99,6 +99,32 @@ class Store:
                 raise error
         return self.metrics(job)
 
+    def take(self, job: Job, metrics: dict[str, Any] | None, cost: dict[str, Any], source: str) -> bool:
+        """Takes a job as finished whose result was kept elsewhere; its weights, if they were, are not here.
+
+        Args:
+            job: which.
+            metrics: its result; None where it diverged.
+            cost: as `cost` returns it.
+            source: where the result was kept; run.json says so.
+
+        Returns:
+            Whether it was taken: not where it is finished here, or a process trains it.
+        """
+        from filelock import Timeout
+
+        try:
+            lock = self._lock(job, wait=False)
+        except Timeout:
+            return False
+        if lock is None:
+            return False
+        with lock:
+            self._describe(job, restored_from=source)
+            outcome = NonFiniteLoss(f"{name(job)} diverged, says {source}") if metrics is None else metrics
+            self._write(job, outcome, cost)
+        return True
+
     def ensure_together(self, jobs: Sequence[Job], report: Callable[[Job, Any], None], wait: bool = True,
                         ) -> Iterator[tuple[Job, Exception | None]]:
         """Does what `ensure` does for jobs of one cohort, all at a time; one that fails does not stop the others.
@@ -213,9 +239,9 @@ class Store:
         message = self.diverged(job)
         return None if message is None else NonFiniteLoss(message)
 
-    def _describe(self, job: Job) -> None:
+    def _describe(self, job: Job, **further: str) -> None:
         description = {"key": job.key, "seed": job.seed, "label": job.label, "code": job.code,
-                       "python": platform.python_version(), "processes": world_size(), **job.describe()}
+                       "python": platform.python_version(), "processes": world_size(), **job.describe(), **further}
         write_atomic(self.folder(job) / "run.json", json.dumps(description, indent=1, ensure_ascii=False))
 
     def _keep(self, job: Job, outcome: dict[str, Any] | Exception, seconds: float) -> Exception | None:
@@ -224,24 +250,27 @@ class Store:
         Returns:
             The error that the job ended with, if it did.
         """
-        folder, error = self.folder(job), outcome if isinstance(outcome, Exception) else None
-        if error and not isinstance(error, NonFiniteLoss):
-            return error
+        if isinstance(outcome, Exception) and not isinstance(outcome, NonFiniteLoss):
+            return outcome
         cost = {"seconds": round(seconds * world_size(), 1), "device": device_name(job.profile.device_type),
                 "date": time.strftime("%Y-%m-%d", time.gmtime())}
         try:
-            write_atomic(folder / "cost.json", json.dumps(cost))
-            if error:  # last of all: it says that the rest is there
-                write_atomic(folder / _DIVERGED, str(error))
-            else:
-                write_atomic(folder / "metrics.json", json.dumps(outcome, indent=1))
+            self._write(job, outcome, cost)
         except Exception as hindrance:
             return hindrance
+        return outcome if isinstance(outcome, Exception) else None
+
+    def _write(self, job: Job, outcome: dict[str, Any] | NonFiniteLoss, cost: dict[str, Any]) -> None:
+        folder = self.folder(job)
+        write_atomic(folder / "cost.json", json.dumps(cost))
+        if isinstance(outcome, NonFiniteLoss):  # last of all: it says that the rest is there
+            write_atomic(folder / _DIVERGED, str(outcome))
+        else:
+            write_atomic(folder / "metrics.json", json.dumps(outcome, indent=1))
         shutil.rmtree(folder / STATES, ignore_errors=True)
         with contextlib.suppress(OSError):  # what is left over hinders nobody
             for half_written in folder.glob(".*.tmp"):  # by processes that were killed: the lock is ours
                 half_written.unlink(missing_ok=True)
-        return error
 
 
 def _outcomes(jobs: Sequence[Job], store: Store,

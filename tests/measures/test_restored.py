@@ -1,0 +1,135 @@
+"""Written results back in a store: what is measured from it is what was written, and weights are not pretended."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ghostlib import cli
+from ghostlib.config import ConfigError
+from ghostlib.experiments import Experiment
+from ghostlib.measures import classifiers, places, restored
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store
+from ghostlib.training.profile import load_params
+from ghostlib.training.progress import NonFiniteLoss
+from tests.measures.test_classifiers import GRID, finish
+from tests.params import write_params
+
+DIVERGED = 1  # the seed that does
+
+
+@pytest.fixture
+def params(tiny):
+    """Both averages of one cell are asked for; of another one of two; a third tracks just that."""
+    one = {"rows": {"w/ ReP": {"teacher": None}}, "columns": {"all": {}}}
+    return {"profile": "tiny", "recipe": {"weight_decay": 0.05}, "experiments": {
+        "decays": copy.deepcopy(GRID), "other": one | {"rows": {"half": {"teacher": None, "lr": 0.1}}},
+        "single": one | {"base": {"ema_decays": [0.9999]}}},
+        "profiles": {"tiny": tiny.model_dump(exclude={"name", "base"}, mode="json") | {"seeds": [0, 1]}}}
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch, params) -> list[Path]:
+    """The files of three experiments as `measure` writes them; the store that they came from is gone."""
+    def run(jobs, workers=None, store=None, title=""):
+        for job in jobs:
+            if job.recipe.ema_decays == (0.9999,) and job.seed == DIVERGED:
+                store.take(job, None, {}, "a test")
+            elif not store.finished(job):
+                finish(job, store)
+                metrics = store.metrics(job)
+                for name in {"0.9999", "0.99999"} - {str(decay) for decay in job.recipe.ema_decays}:
+                    for of in (*metrics["test"].values(), *metrics["val"].values(), metrics["correct"]):
+                        of.pop(name)
+                metrics["history"][-1] |= {"val_top1": 12.34567, "val_loss": 1.5}
+                (store.folder(job) / "metrics.json").write_text(json.dumps(metrics))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engines, "run", run)
+    monkeypatch.setenv("GHOSTLIB_RUNS", str(tmp_path / "gone"))
+    write_params(".", params)
+    classifiers.measure("tiny")
+    monkeypatch.setenv("GHOSTLIB_RUNS", str(tmp_path / ".runs"))
+    return [find("tiny", name) for name in params["experiments"]
+            for find in (places.runs_file, places.curves_file, places.correct_file)]
+
+
+def runs(name: str) -> list:
+    return [run for _, run in Experiment.load(name, "tiny", load_params()).runs()]
+
+
+def test_what_is_measured_from_restored_runs_is_what_was_written(written, params):
+    store = Store()
+    taken, left_out = restored.restore("tiny", store)
+    assert set(taken) == {run.key for name in ("decays", "single") for run in runs(name)}
+    assert set(left_out) == {run.key for run in runs("other")}, "of one of its averages nothing is written"
+    texts = {file: file.read_text() for file in written}
+    for name in ("decays", "single"):
+        experiment = Experiment.load(name, "tiny", load_params())
+        for table, find in ((classifiers.results, places.runs_file), (classifiers.curves, places.curves_file),
+                            (classifiers.correct, places.correct_file)):
+            places.write_csv(table(experiment, store), find("tiny", name))
+    assert {file: file.read_text() for file in written} == texts
+    run = runs("decays")[0]
+    assert store.cost(run) == {"seconds": 1.5, "device": "a CPU", "date": "2026-01-02"}
+    assert json.loads((store.folder(run) / "run.json").read_text())["restored_from"] == "results/tiny"
+    assert not list(store.folder(run).glob("*.safetensors"))
+
+
+def test_a_training_that_diverged_is_restored_as_one(written):
+    restored.restore("tiny", store := Store())
+    whole, diverged = runs("single")
+    assert store.metrics(whole) and store.metrics(diverged) is None
+    with pytest.raises(NonFiniteLoss, match=r"seed 1 diverged, says results/tiny"):
+        store.ensure(diverged)
+
+
+def test_what_the_store_has_stays_and_the_rest_is_restored_once(written):
+    store, run = Store(), runs("decays")[0]
+    finish(run, store)
+    before = (store.folder(run) / "metrics.json").read_text()
+    assert run.key not in restored.restore("tiny", store)[0]
+    assert (store.folder(run) / "metrics.json").read_text() == before
+    assert restored.restore("tiny", store) == ([], [run.key for run in runs("other")])
+
+
+def test_a_result_of_other_settings_is_not_restored(written, params):
+    params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
+    write_params(".", params)
+    taken, _ = restored.restore("tiny", store := Store())
+    assert taken and not any(store.finished(run) for run in runs("decays"))
+
+
+def test_what_detectors_start_from_is_trained_here(written, params, monkeypatch):
+    backbone = runs("single")[0]
+    monkeypatch.setattr(restored, "_wanted_weights", lambda profile, params: {backbone.key})
+    assert backbone.key in restored.restore("tiny", store := Store())[1] and not store.finished(backbone)
+
+
+def test_the_backbones_of_a_profile_of_the_repository_are_among_what_its_tables_train():
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
+    wanted = restored._wanted_weights("digits", params)
+    trained = {run.key for _, run in Experiment.load("table_9", "digits", params).runs()}
+    assert len(wanted) == 4 and len(wanted & trained) == 3  # GhostNetV1 is in no table of accuracies
+
+
+def test_the_command_says_how_many(written):
+    def invoke(*arguments):
+        return CliRunner().invoke(cli.app, ["runs", *arguments], catch_exceptions=False).stdout
+
+    assert "4 runs restored from results/tiny, without their weights; 2 not" in invoke("--restore", "tiny")
+    assert "0 runs restored" in invoke("--restore", "tiny")
+
+
+def test_without_results_or_a_profile_the_error_says_so(written, params):
+    with pytest.raises(ConfigError, match="unknown profile 'tinny'"):
+        restored.restore("tinny", Store())
+    for file in written:
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="results/tiny holds no results of classifiers"):
+        restored.restore("tiny", Store())
