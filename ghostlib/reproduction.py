@@ -159,9 +159,12 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
         typer.echo(f"{len(copied)} runs copied from {adopt}, {len(here)} were here.")
         typer.echo("".join(f"not copied: {told}\n" for told in refused), nl=False)
     if restore:
-        taken, left_out = restored.restore(restore, store)
-        typer.echo(f"{len(taken)} runs restored from {places.folder(restore)}, without their weights; {len(left_out)} "
-                   "not: detectors need their weights, or not all averages that they track are written.")
+        taken, left_out, others = restored.restore(restore, store)
+        typer.echo(f"{len(taken)} runs restored from {places.folder(restore)}, without their weights.")
+        for why, keys in {"their weights are needed, or not all that they measure is written": left_out,
+                          "by the settings, images, libraries, code or device of now they are others": others}.items():
+            if keys:
+                typer.echo(f"{len(keys)} left out: {why}.")
     found = listing.stored(store)
     asked = wanted.askers(found, params)
     if profile:

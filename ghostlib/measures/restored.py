@@ -1,13 +1,14 @@
-"""A profile's results back in the run store: what is trained and written somewhere need not be trained again here."""
+"""A profile's results back in the run store: what was trained and written elsewhere need not be trained again here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghostlib.experiments import STEPS_METRIC, Experiment
-from ghostlib.measures import places
-from ghostlib.training.profile import load_params
+from ghostlib.measures import places, rates
+from ghostlib.training.profile import load_params, load_profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,73 +16,116 @@ if TYPE_CHECKING:
     from ghostlib.runs.classifier import ClassifierRun
     from ghostlib.runs.store import Store
 
-_CELL = ["row", "column", "seed"]
+
+class Restored(NamedTuple):
+    """The keys of the classifiers that results were written of; what the store had is in none of them.
+
+    Attributes:
+        taken: those that are finished now.
+        left_out: those whose weights are wanted, or of which not everything is written.
+        others: those that no training would have here and now: settings, images, code, libraries or device differ.
+    """
+
+    taken: list[str]
+    left_out: list[str]
+    others: list[str]
 
 
-def restore(profile_name: str, store: Store) -> tuple[list[str], list[str]]:
-    """Takes the classifiers behind a profile's written results as finished, if they would be trained the same way now.
+class _Written(NamedTuple):
+    """What is written of a run: by a cell, or as a trial of a learning rate.
 
-    What they are written with goes back: metrics, learning curves, which test images they get right, and what they
-    cost; not their weights. So those whose weights are wanted are left out, and those that track averages of which
-    nothing is written.
+    Attributes:
+        key: its key then.
+        run: its run now.
+        metrics: as a training returns them, as far as they are written; None where it diverged.
+        averages: of weights, whose metrics must be written: another cell may ask for any that it tracks, and of a
+            trial nobody asks for more than one.
+    """
 
-    Returns:
-        The keys of those that were restored, and of those that were left out; what the store has is neither.
+    key: str
+    run: ClassifierRun
+    metrics: dict[str, Any] | None
+    averages: set[str]
+
+
+def restore(profile_name: str, store: Store) -> Restored:
+    """Takes the classifiers behind a profile's results as finished, if they would be trained the same way here.
+
+    Their metrics, learning curves and costs go back, not their weights.
 
     Raises:
         FileNotFoundError: the profile has no results of classifiers.
         ConfigError: experiments.yaml has no such profile, or what it says of it cannot be meant.
     """
     params = load_params()
-    runs, known = {}, {}
-    for name in params["experiments"]:
-        experiment = Experiment.load(name, profile_name, params)
-        for run, weights, metrics in _written(experiment):
-            runs[run.key] = run
-            _merge(known.setdefault(run.key, {}), metrics | {"averages": {weights: True}})
-    if not runs:
-        raise FileNotFoundError(f"{places.folder(profile_name)} holds no results of classifiers as experiments.yaml "
-                                "asks for them now")
-    path = places.costs_file(profile_name, "classifiers")
-    costs = places.read_csv(path).set_index("run").to_dict("index") if path.exists() else {}
-    wanted, restored, left_out = _wanted_weights(profile_name, params), [], []
+    profile, folder = load_profile(profile_name, params), places.folder(profile_name)
+    written = [one for name in params["experiments"] for one in _cells(Experiment.load(name, profile_name, params))]
+    written += _trials(rates.trials(profile, params, rates.known(profile)), profile_name)
+    if not written:
+        raise FileNotFoundError(f"{folder} holds no results of classifiers")
+    runs, known, averages = {}, {}, {}
+    for one in written:
+        if one.key == one.run.key:
+            runs.setdefault(one.key, one.run)
+            averages.setdefault(one.key, set()).update(one.averages)
+            known[one.key] = None if one.metrics is None else _merged(known.get(one.key, {}), one.metrics)
+    costs, wanted = _costs(profile_name), _wanted_weights(profile_name, params, runs.values())
+    result = Restored([], [], sorted({one.key for one in written} - runs.keys()))
     for key, run in runs.items():
         if store.finished(run):
             continue
-        averages = known[key].pop("averages")
-        if key in wanted or not {str(decay) for decay in run.recipe.ema_decays} <= set(averages):
-            left_out.append(key)
-        elif store.take(run, known[key] if "test" in known[key] else None, _cost(costs.get(key)),
-                        str(places.folder(profile_name))):
-            restored.append(key)
-    return restored, left_out
+        if key in wanted or not _whole(known[key], averages[key]):
+            result.left_out.append(key)
+        elif store.take(run, known[key], costs.get(key, {}), str(folder)):
+            result.taken.append(key)
+    return result
 
 
-def _written(experiment: Experiment) -> Iterator[tuple[ClassifierRun, str, dict[str, Any]]]:
-    """Each cell and seed whose result is written under the key that its run has now: its average, and its metrics."""
+def _cells(experiment: Experiment) -> Iterator[_Written]:
+    """What is written of the cells of an experiment and their seeds."""
     files = [find(experiment.profile.name, experiment.name)
              for find in (places.runs_file, places.curves_file, places.correct_file)]
     if not all(file.exists() for file in files):
         return
-    values, curves, correct = (dict(list(places.read_csv(file).groupby(_CELL))) for file in files)
+    values, curves, correct = (dict(list(places.read_csv(file).groupby(["row", "column", "seed"]))) for file in files)
     for cell, run in experiment.runs():
-        at = cell.row, cell.column, run.seed
-        if at not in values or set(values[at]["run"]) != {run.key}:
+        at, weights = (cell.row, cell.column, run.seed), str(cell.recipe.ema_decay)
+        if at not in values:
             continue
-        weights = str(cell.recipe.ema_decay)
-        metrics = _metrics(dict(zip(values[at]["metric"], values[at]["value"], strict=True)), weights)
-        if at in correct and at in curves:
-            metrics |= {"correct": {weights: correct[at]["correct"].item()}, "history": _history(curves[at])}
-        yield run, weights, metrics
+        of_metric = dict(zip(values[at]["metric"], values[at]["value"], strict=True))
+        metrics: dict[str, Any] | None = None if places.DIVERGED in of_metric else {}
+        if metrics is not None and at in curves and at in correct:
+            metrics = {**_scores(of_metric, weights), "correct": {weights: correct[at]["correct"].item()},
+                       "history": _history(curves[at])}
+        tracked = {str(decay) for decay in run.recipe.ema_decays}
+        yield _Written(values[at]["run"].iloc[0], run, metrics, tracked)
 
 
-def _metrics(values: dict[str, float], weights: str) -> dict[str, Any]:
-    """Of one average and of the last weights, as the training itself returns them; nothing of one that diverged."""
+def _trials(tried: list[tuple[str, ClassifierRun]], profile_name: str) -> Iterator[_Written]:
+    """The same of the trials of learning rates, of which nothing on test images is."""
+    files = places.rates_file(profile_name), places.rates_curves_file(profile_name)
+    if not all(file.exists() for file in files):
+        return
+    values, curves = (dict(list(places.read_csv(file).groupby(["kind", "lr_scale", "seed"]))) for file in files)
+    for kind, run in tried:
+        at, weights = (kind, run.recipe.lr_scale, run.seed), str(run.recipe.ema_decay)
+        if at not in values:
+            continue
+        [row] = values[at].to_dict("records")
+        scores = {"top1": {weights: row["val_top1"]}, "loss": {weights: row["val_loss"]}}
+        metrics: dict[str, Any] | None = None if math.isnan(row["val_top1"]) else {}
+        if metrics is not None and at in curves:
+            metrics = {"val": scores, "history": _history(curves[at])}
+        yield _Written(row["run"], run, metrics, {weights})
+
+
+def _scores(values: dict[str, float], weights: str) -> dict[str, Any]:
+    """`test`, `val` and `steps` of an average and of the last weights."""
     metrics: dict[str, Any] = {}
     for name, value in values.items():
         if name == STEPS_METRIC:
             metrics[name] = round(value)
-        elif name != places.DIVERGED:
+        else:
             part, metric = name.split("_", 1)
             of = "raw" if metric.endswith("_raw") else weights
             metrics.setdefault(part, {}).setdefault(metric.removesuffix("_raw"), {})[of] = value
@@ -89,28 +133,36 @@ def _metrics(values: dict[str, float], weights: str) -> dict[str, Any]:
 
 
 def _history(curves: pd.DataFrame) -> list[dict[str, float]]:
-    records = curves.drop(columns=["experiment", *_CELL]).to_dict("records")
-    return [{name: value for name, value in record.items() if value == value} for record in records]
+    """An epoch's record has only what is written of it: not every epoch is validated."""
+    epochs = curves[["epoch", "loss", "accuracy", "val_top1", "val_loss"]].to_dict("records")
+    return [{name: value for name, value in epoch.items() if not math.isnan(value)} for epoch in epochs]
 
 
-def _merge(known: dict[str, Any], more: dict[str, Any]) -> None:
-    """Adds what another cell says of the same run."""
-    for name, value in more.items():
-        if isinstance(value, dict):
-            _merge(known.setdefault(name, {}), value)
-        else:
-            known[name] = value
+def _merged(known: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Both, down to what each cell says of its own average."""
+    return {**known, **{name: _merged(known.get(name, {}), value) if isinstance(value, dict) else value
+                        for name, value in more.items()}}
 
 
-def _cost(found: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: found[name] for name in ("seconds", "device", "date")} if found else {}
+def _whole(metrics: dict[str, Any] | None, averages: set[str]) -> bool:
+    """Whether nothing of it is absent that may be asked for."""
+    return metrics is None or averages <= metrics.get("val", {}).get("top1", {}).keys()
 
 
-def _wanted_weights(profile_name: str, params: dict[str, Any]) -> set[str]:
-    """The classifiers that detectors start from. A teacher is in no table's cells."""
+def _costs(profile_name: str) -> dict[str, dict[str, Any]]:
+    """By key."""
+    files = [places.costs_file(profile_name, kind) for kind in ("rates", "classifiers")]
+    return {row.pop("run"): {name: row[name] for name in ("seconds", "device", "date")}
+            for file in files if file.exists() for row in places.read_csv(file).to_dict("records")}
+
+
+def _wanted_weights(profile_name: str, params: dict[str, Any], runs: Iterable[ClassifierRun]) -> set[str]:
+    """The classifiers whose weights others need: teachers, and what detectors start from."""
     from ghostlib.detection import run as detection
     from ghostlib.detection.scale import read_scales
 
-    if profile_name not in read_scales(params):
-        return set()
-    return {run.backbone.key for run in detection.runs(profile_name, params)}
+    wanted = {required.key for run in runs for required in run.requires}
+    if profile_name in read_scales(params):
+        detectors = detection.runs(profile_name, params) + detection.trials(profile_name, params)
+        wanted |= {run.backbone.key for run in detectors}
+    return wanted

@@ -119,10 +119,12 @@ class Store:
             return False
         if lock is None:
             return False
-        with lock:
+        try:
             self._describe(job, restored_from=source)
             outcome = NonFiniteLoss(f"{name(job)} diverged, says {source}") if metrics is None else metrics
             self._write(job, outcome, cost)
+        finally:
+            lock.release()
         return True
 
     def ensure_together(self, jobs: Sequence[Job], report: Callable[[Job, Any], None], wait: bool = True,

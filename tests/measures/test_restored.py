@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from ghostlib import cli
 from ghostlib.config import ConfigError
 from ghostlib.experiments import Experiment
-from ghostlib.measures import classifiers, places, restored
+from ghostlib.measures import classifiers, places, rates, restored
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
-from ghostlib.training.profile import load_params
+from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 from tests.measures.test_classifiers import GRID, finish
 from tests.params import write_params
@@ -65,8 +68,8 @@ def runs(name: str) -> list:
 
 def test_what_is_measured_from_restored_runs_is_what_was_written(written, params):
     store = Store()
-    taken, left_out = restored.restore("tiny", store)
-    assert set(taken) == {run.key for name in ("decays", "single") for run in runs(name)}
+    taken, left_out, others = restored.restore("tiny", store)
+    assert not others and set(taken) == {run.key for name in ("decays", "single") for run in runs(name)}
     assert set(left_out) == {run.key for run in runs("other")}, "of one of its averages nothing is written"
     texts = {file: file.read_text() for file in written}
     for name in ("decays", "single"):
@@ -95,34 +98,68 @@ def test_what_the_store_has_stays_and_the_rest_is_restored_once(written):
     before = (store.folder(run) / "metrics.json").read_text()
     assert run.key not in restored.restore("tiny", store)[0]
     assert (store.folder(run) / "metrics.json").read_text() == before
-    assert restored.restore("tiny", store) == ([], [run.key for run in runs("other")])
+    assert restored.restore("tiny", store) == ([], [run.key for run in runs("other")], [])
+
+
+def test_what_a_process_trains_is_not_taken_and_its_lock_is_free_afterwards(written):
+    store, run = Store(), runs("decays")[0]
+    store.folder(run).mkdir(parents=True)
+    with FileLock(store.folder(run) / ".lock"):
+        assert run.key not in restored.restore("tiny", store).taken and not store.finished(run)
+    (store.folder(run) / "states").mkdir()
+    assert restored.restore("tiny", store).taken == [run.key] and not store.held(run)
+    assert not (store.folder(run) / "states").exists(), "it was half trained"
+
+
+@pytest.mark.parametrize("lacking", [1, 2])
+def test_what_is_half_written_is_left_out(written, lacking):
+    file, run = written[lacking], runs("decays")[0]
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("decays,plain,0.99999,0,")))
+    assert run.key in restored.restore("tiny", store := Store()).left_out and not store.finished(run)
 
 
 def test_a_result_of_other_settings_is_not_restored(written, params):
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
     write_params(".", params)
-    taken, _ = restored.restore("tiny", store := Store())
-    assert taken and not any(store.finished(run) for run in runs("decays"))
+    taken, _, others = restored.restore("tiny", store := Store())
+    assert taken and len(others) == 2 and not any(store.finished(run) for run in runs("decays"))
+
+
+def test_trials_of_learning_rates_are_restored(written, params):
+    params["profiles"]["tiny"]["tune"] = {"seeds": [8], "rates": [1, 2, 3, 4]}
+    write_params(".", params)
+    rates.measure("tiny")
+    files = [places.rates_file("tiny"), places.rates_curves_file("tiny"), places.costs_file("tiny", "rates")]
+    texts = [file.read_text() for file in files]
+    tried = rates.trials(load_profile("tiny", load_params()), load_params(), rates.known(load_profile("tiny", params)))
+    shutil.rmtree(os.environ["GHOSTLIB_RUNS"])
+    assert {run.key for _, run in tried} <= set(restored.restore("tiny", Store()).taken)
+    for file in files:
+        file.unlink()
+    rates.measure("tiny")
+    assert [file.read_text() for file in files] == texts
 
 
 def test_what_detectors_start_from_is_trained_here(written, params, monkeypatch):
     backbone = runs("single")[0]
-    monkeypatch.setattr(restored, "_wanted_weights", lambda profile, params: {backbone.key})
+    monkeypatch.setattr(restored, "_wanted_weights", lambda profile, params, runs: {backbone.key})
     assert backbone.key in restored.restore("tiny", store := Store())[1] and not store.finished(backbone)
 
 
 def test_the_backbones_of_a_profile_of_the_repository_are_among_what_its_tables_train():
     params = load_params(Path(__file__).parents[2] / "params.yaml")
-    wanted = restored._wanted_weights("digits", params)
-    trained = {run.key for _, run in Experiment.load("table_9", "digits", params).runs()}
-    assert len(wanted) == 4 and len(wanted & trained) == 3  # GhostNetV1 is in no table of accuracies
+    trained = {run.key: run for _, run in Experiment.load("table_9", "digits", params).runs()}
+    wanted = restored._wanted_weights("digits", params, trained.values())
+    assert len(wanted) == 5 and len(wanted & trained.keys()) == 3  # a teacher, and GhostNetV1 is in no other table
 
 
 def test_the_command_says_how_many(written):
     def invoke(*arguments):
         return CliRunner().invoke(cli.app, ["runs", *arguments], catch_exceptions=False).stdout
 
-    assert "4 runs restored from results/tiny, without their weights; 2 not" in invoke("--restore", "tiny")
+    told = invoke("--restore", "tiny")
+    assert "4 runs restored from results/tiny, without their weights.\n2 left out: their weights" in told
     assert "0 runs restored" in invoke("--restore", "tiny")
 
 
