@@ -328,6 +328,16 @@ def test_the_gains_in_the_readme_are_those_of_the_larger_scale():
             assert shown == pytest.approx([found["ours"], found["low"], found["high"]], abs=0.00501)
 
 
+def test_what_the_readme_says_the_seeds_detect_is_what_the_report_says():
+    committed = subprocess.run(["git", "show", "HEAD:results/fashion/report.md"], cwd=ROOT,
+                               capture_output=True, text=True)
+    if committed.returncode:
+        pytest.skip("git knows no report of fashion")
+    detected = r"detect ([\d.]+) points in the\s+median\s+comparison\s+and\s+([\d.]+)\s+in"
+    [here] = re.findall(detected, (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [here] == re.findall(detected, committed.stdout)
+
+
 def test_what_the_reproducibility_report_names_is_there():
     text = (ROOT / "REPRODUCIBILITY.md").read_text(encoding="utf-8")
     proofs = re.findall(r"`(tests/\S+\.py)::(\w+)`", text)
