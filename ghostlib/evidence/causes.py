@@ -48,13 +48,13 @@ def conclusion(results: pd.DataFrame) -> str:
     found = gains(results)
     certain = found[found["low"] < found["high"]]  # seeds that all differ alike say nothing
     gained, lost = certain[certain["low"] > 0], certain[certain["high"] < 0]
-    sentences = [f"{_listed(lost) or 'Nowhere'}: branches are behind the plain network." if len(lost) else
-                 "Nowhere are branches behind the plain network by more than chance.",
-                 f"{_listed(gained)}: branches are ahead of it." if len(gained) else
-                 "Nowhere are they ahead of it by more than chance."]
+    shown = f"In no cell do {int(found['seeds'].min())} seeds show branches"
+    sentences = [f"{_listed(lost)}: branches are behind the plain network." if len(lost) else
+                 f"{shown} behind the plain network.",
+                 f"{_listed(gained)}: branches are ahead of it." if len(gained) else f"{shown} ahead of it."]
     left = len(found) - len(gained) - len(lost)
-    return " ".join([*sentences, f"In the other {left} of {len(found)} cells neither is shown."] if left else
-                    sentences)
+    return " ".join([*sentences, f"In the other {left} of {len(found)} cells neither is shown."]
+                    if 0 < left < len(found) else sentences)
 
 
 def document(results: pd.DataFrame, profile: Profile) -> str:
