@@ -68,7 +68,7 @@ def restore(profile_name: str, store: Store) -> Restored:
         if one.key == one.run.key:
             runs.setdefault(one.key, one.run)
             averages.setdefault(one.key, set()).update(one.averages)
-            known[one.key] = None if one.metrics is None else _merged(known.get(one.key, {}), one.metrics)
+            known[one.key] = None if one.metrics is None else _merged(known.get(one.key) or {}, one.metrics)
     costs, wanted = _costs(profile_name), _wanted_weights(profile_name, params, runs.values())
     result = Restored([], [], sorted({one.key for one in written} - runs.keys()))
     for key, run in runs.items():
