@@ -16,6 +16,7 @@ import argparse
 import copy
 import gc
 import time
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -35,14 +36,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the image, px (default 224)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     parser.add_argument("--memory", type=float, default=16, help="GiB for the largest batch (default 16)")
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"])
+    parser.add_argument("--no-check", action="store_true", help="time only; most of the check is compiling kernels")
     parser.add_argument("--kernels", help="a file to write what each network's step spends the GPU's time on")
     options = parser.parse_args()
     on_gpu = options.device.startswith("cuda")
     name = torch.cuda.get_device_name(options.device) if on_gpu else options.device
     print(f"{name}, torch {torch.__version__}")
 
-    check(torch.device(options.device))
-    for precision in (torch.bfloat16, torch.float32):
+    if not options.no_check:
+        check(torch.device(options.device))
+    precisions = [getattr(torch, name) for name in options.precisions]
+    for precision in precisions:
         print(f"\n{precision}, {options.batch} × {options.size} px")
         base: list[float] = []
         for name, network in networks().items():
@@ -56,9 +61,11 @@ def main() -> None:
                 line += f", peak {peak / GIB:.2f} GiB, largest batch in {options.memory:g} GiB "
                 line += str(largest_batch(network, options, precision, peak))
             print(f"{name:29} {line}", flush=True)
-            if options.kernels:
-                write_kernels(options.kernels, f"{precision} {name}", network, options, precision)
             network.cpu()
+    # Last of all: once a profiler has been attached, everything that the host launches after it takes longer.
+    for precision, (name, network) in product(precisions, networks().items() if options.kernels else ()):
+        write_kernels(options.kernels, f"{precision} {name}", network.to(options.device), options, precision)
+        network.cpu()
 
 
 def check(device: torch.device) -> None:
