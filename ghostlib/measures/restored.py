@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghostlib.experiments import STEPS_METRIC, Experiment
 from ghostlib.measures import places, rates
+from ghostlib.training.bits import unpacked
 from ghostlib.training.profile import load_params, load_profile
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ def _cells(experiment: Experiment) -> Iterator[_Written]:
         of_metric = dict(zip(values[at]["metric"], values[at]["value"], strict=True))
         metrics: dict[str, Any] | None = None if places.DIVERGED in of_metric else {}
         if metrics is not None and at in curves and at in correct:
-            metrics = {**_scores(of_metric, weights), "correct": {weights: correct[at]["correct"].item()},
-                       "history": _history(curves[at])}
+            scores, history = _scores(of_metric, weights), _history(curves[at])
+            if _of_one_training(scores, weights, history, hits := correct[at]["correct"].item(),
+                                correct[at]["images"].item()):
+                metrics = {**scores, "correct": {weights: hits}, "history": history}
         tracked = {str(decay) for decay in run.recipe.ema_decays}
         yield _Written(values[at]["run"].iloc[0], run, metrics, tracked)
 
@@ -130,6 +133,18 @@ def _scores(values: dict[str, float], weights: str) -> dict[str, Any]:
             of = "raw" if metric.endswith("_raw") else weights
             metrics.setdefault(part, {}).setdefault(metric.removesuffix("_raw"), {})[of] = value
     return metrics
+
+
+def _of_one_training(scores: dict[str, Any], weights: str, history: list[dict[str, float]], hits: str,
+                     images: int) -> bool:
+    """Whether a cell's three files are: a process killed between them leaves an earlier training's beside a new one's.
+
+    What two of them say must be equal: the accuracy on the test images, and that on the validation images at the end.
+    """
+    said = [(scores["test"]["top1"][weights], 100 * unpacked(hits, images).mean())]
+    if "val_top1" in history[-1]:
+        said.append((scores["val"]["top1"]["raw"], history[-1]["val_top1"]))
+    return all(math.isclose(one, other, abs_tol=1e-4) for one, other in said)
 
 
 def _history(curves: pd.DataFrame) -> list[dict[str, float]]:

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
@@ -18,6 +19,7 @@ from ghostlib.experiments import Experiment
 from ghostlib.measures import classifiers, places, rates, restored
 from ghostlib.runs import engines
 from ghostlib.runs.store import Store
+from ghostlib.training.bits import packed, unpacked
 from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
 from tests.measures.test_classifiers import GRID, finish
@@ -49,6 +51,9 @@ def written(tmp_path, monkeypatch, params) -> list[Path]:
                 for name in {"0.9999", "0.99999"} - {str(decay) for decay in job.recipe.ema_decays}:
                     for of in (*metrics["test"].values(), *metrics["val"].values(), metrics["correct"]):
                         of.pop(name)
+                metrics["test"]["top1"] = {name: 100 * unpacked(hits, 40).mean()
+                                           for name, hits in metrics["correct"].items()}
+                metrics["val"]["top1"]["raw"] = 12.34567
                 metrics["history"][-1] |= {"val_top1": 12.34567, "val_loss": 1.5}
                 (store.folder(job) / "metrics.json").write_text(json.dumps(metrics))
 
@@ -116,6 +121,16 @@ def test_what_is_half_written_is_left_out(written, lacking):
     file, run = written[lacking], runs("decays")[0]
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not line.startswith("decays,plain,0.99999,0,")))
+    assert run.key in restored.restore("tiny", store := Store()).left_out and not store.finished(run)
+
+
+@pytest.mark.parametrize(("lacking", "old", "new"), [
+    (1, "12.3457", "12.3557"), (2, packed(np.arange(40) < 20), packed(np.arange(40) < 21))])
+def test_files_of_two_trainings_are_left_out(written, lacking, old, new):
+    file, run = written[lacking], runs("decays")[0]
+    lines = file.read_text().splitlines(keepends=True)
+    of_cell = [line.startswith("decays,plain,0.9999,0,") for line in lines]
+    file.write_text("".join(line.replace(old, new) if of else line for of, line in zip(of_cell, lines, strict=True)))
     assert run.key in restored.restore("tiny", store := Store()).left_out and not store.finished(run)
 
 
