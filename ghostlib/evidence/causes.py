@@ -1,4 +1,4 @@
-"""Why branches cost accuracy in short trainings: what each remedy makes of the difference to the plain network."""
+"""Branches in short trainings: what each remedy makes of their difference in accuracy to the plain network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.evidence import stats
+from ghostlib.evidence import claim_tables, stats
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.exhibits.figures import sentence
 from ghostlib.exhibits.style import NOISE, STYLE, abridged, marks
@@ -18,7 +18,7 @@ from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
 
 EXPERIMENT, PLAIN = "causes", "w/o ReP"
-TITLE = "Why branches cost accuracy in short trainings."
+TITLE = claim_tables.CAUSES
 
 
 def gains(results: pd.DataFrame) -> pd.DataFrame:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ghostlib.evidence.claim_tables import TITLES
+from ghostlib.evidence.claim_tables import CAUSES, TITLES
 from ghostlib.evidence.quantities import number, weakness, with_interval
 from ghostlib.measures import places
 from ghostlib.paper import claims, exhibits, numbers
 
-_OWN = {"causes": "Why branches cost accuracy in short trainings"}  # a notebook of an experiment of ours
+_OWN = {"causes": CAUSES}  # a notebook of an experiment of ours
 _UNTRIED = "not attempted"
 
 

@@ -36,12 +36,13 @@ def document(trained: pd.DataFrame, profile: Profile) -> str:
     """The table with what is to be known of it, in Markdown; one sentence where the profile chooses no rates."""
     if profile.tune is None:
         return f"**{TITLE}**\n\n{rates.given(profile)}\n"
+    spread = "; ± is their standard deviation" if len(profile.tune.seeds) > 1 else ""
     notes = [f"Measured at: {profile.scale}.", "A rate is `lr_scale`, the factor on every learning rate of a recipe.",
              "A kind is network family, optimiser, branches or not, teacher or not. Of its recipes that one is trained "
              "which differs least from the final one, with seeds that measure nothing else: "
              f"{', '.join(map(str, profile.tune.seeds))}.",
-             "Best is the highest mean over the seeds, of equal ones the lower rate; ± is their standard deviation. "
-             "A rate at which a seed diverged is not chosen.",
+             f"Best is the highest mean over the seeds, of equal ones the lower rate{spread}. A rate at which a seed "
+             "diverged is not chosen.",
              f"Where the best lies at an edge, the grid goes on beyond it, at most {rates.FURTHER} times. Beyond a "
              "best rate that still does, a better one may lie."]
     shown = table(trained, profile).to_markdown(index=False, disable_numparse=True)
