@@ -10,7 +10,7 @@ import pandas as pd
 
 from ghostlib.evidence.claim_tables import in_short, markdown, quantities, statements
 from ghostlib.evidence.findings import Findings
-from ghostlib.evidence.quantities import number
+from ghostlib.evidence.quantities import number, with_interval
 from ghostlib.evidence.times import ENGINE
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
@@ -22,20 +22,24 @@ _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED
 
 
 def answer(found: Findings) -> str:
-    """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones."""
+    """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones.
+
+    Of those that are open, it names what enough seeds were asked: the interval is what they found.
+    """
     own = (found.claims["claimed_by"] == "us").sum()
     words = found.claims["verdict"].map(_WORDS)
     columns = [word for word in dict.fromkeys(_WORDS.values()) if (words == word).any()]
     counts = pd.crosstab(found.claims["subject"], words, margins=True, margins_name="all").reindex(
         index=[subject for subject in (*claims.SUBJECTS, "all") if subject in {*found.claims["subject"], "all"}],
         columns=[*columns, "all"])
-    decided = [found.claims[words == word] for word in columns if word not in ("open", "not attempted")]
+    named = [found.claims[words == word] for word in columns if word not in ("open", "not attempted")]
+    named.append(found.claims[[*map(_left_open, found.claims.itertuples())]])
     return "\n".join((
         f"{len(found.claims)} claims, {len(found.claims) - own} of the paper and {own} of ours. Accuracies are "
         f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
         "the whole networks.", "",
         markdown(counts.rename_axis("claims about").reset_index()), "", " ".join(["How sure:", *certainty(found)]), "",
-        *(line for judged in decided for line in _listed(judged)))) + "\n"
+        *(line for judged in named if len(judged) for line in _listed(judged)))) + "\n"
 
 
 def _listed(judged: pd.DataFrame) -> list[str]:
@@ -95,6 +99,11 @@ def _few(row: Any) -> str:
     return Verdict(row.verdict).with_seeds(row.seeds, claims.load()[0]).removeprefix(row.verdict)
 
 
+def _left_open(row: Any) -> bool:
+    """Whether as many seeds as can decide a claim left it open: what their interval holds is a finding, too."""
+    return row.verdict == Verdict.INCONCLUSIVE and row.seeds >= claims.load()[0].significant_seeds
+
+
 def _main(judged: pd.DataFrame) -> pd.DataFrame:
     headline = judged["id"].isin(_headlines())
     return judged if len(judged) <= FEW or not headline.any() else judged[headline]
@@ -116,15 +125,19 @@ def _sentences(judged: pd.DataFrame) -> list[str]:
 def beside(row: Any) -> str:
     """What stands beside a claim that is decided: the two numbers, and what must be known where it held.
 
+    Of one that is open they stand there where it was measured with as many seeds as can decide, and the interval, too.
+
     Args:
         row: of `Findings.claims`.
     """
-    if not (Verdict(row.verdict).holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED)):
+    undecided = _left_open(row)
+    if not (Verdict(row.verdict).holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED) or undecided):
         return ""
     numbers = ""
     if row.verdict != Verdict.EXACT:
         paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
         unit = f" {row.unit}" * row.unit.startswith("points")
         what = f"time of {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
-        numbers = f"{what}: {paper}here {number(row.ours, row.unit)}{unit}"
-    return ", but ".join(filter(None, [numbers, row.but]))
+        ours = with_interval(row.ours, row.low, row.high, row.unit) if undecided else number(row.ours, row.unit)
+        numbers = f"{what}: {paper}here {ours}{unit}"
+    return numbers if undecided else ", but ".join(filter(None, [numbers, row.but]))

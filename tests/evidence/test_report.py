@@ -208,6 +208,20 @@ def test_what_is_bounded_is_counted_and_told_as_data(tmp_path):
     assert Verdict.BOUNDED.color in claim_tables.html(found.claims)
 
 
+def test_the_answer_names_what_enough_seeds_leave_open(tmp_path):
+    def answered(seeds: int) -> list[str]:
+        write(tmp_path, "table_6", cosine([70, 72, 74, 70, 72, 74][:seeds], [73, 70, 73, 75, 70, 75][:seeds],
+                                          [70, 74, 73, 70, 73, 75][:seeds]))
+        found = judged(tmp_path)
+        assert found.counts.loc["accuracy", "inconclusive"] == 2
+        return [line for line in summary.answer(found).splitlines() if line.startswith("- **Open**")]
+
+    assert not answered(5)
+    first, second = answered(6)
+    assert first.endswith("(cosine_0 over step (w/ ReP&KD): paper +0.73, here +0.67 [−2.35, +3.68] points).")
+    assert "(cosine_0 over cosine_1e-5 (w/ ReP&KD): paper +0.16," in second
+
+
 def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     three_seeds.write()
     told = json.loads((three_seeds.folder / "report.json").read_bytes())
