@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the image, px (default 224)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     parser.add_argument("--memory", type=float, default=16, help="GiB for the largest batch (default 16)")
-    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"])
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"],
+                        help="which to time (default both)")
     parser.add_argument("--no-check", action="store_true", help="time only; most of the check is compiling kernels")
     parser.add_argument("--kernels", help="a file to write what each network's step spends the GPU's time on")
     options = parser.parse_args()

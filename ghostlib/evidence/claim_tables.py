@@ -16,7 +16,7 @@ from ghostlib.paper import claims, exhibits
 # Experiments of claims that are no exhibit of the paper; each has a notebook of its own name.
 TITLES = {"complexity": "Parameters and multiply-accumulates", "latency": "CPU latency",
           "published": "Accuracy of public weights"}
-CAUSES = "Do branches cost accuracy in short trainings, and why?"  # of an experiment of ours that is no claim's
+CAUSES = "Do branches cost accuracy in short trainings, and why?"  # the title of our experiment `causes`
 
 
 def chapter(judged: pd.DataFrame, folder: Path) -> str:

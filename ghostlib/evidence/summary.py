@@ -24,7 +24,7 @@ _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED
 def answer(found: Findings) -> str:
     """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones.
 
-    Of those that are open, it names what enough seeds were asked: the interval is what they found.
+    Of the open claims it names those that were measured with as many seeds as can decide one.
     """
     own = (found.claims["claimed_by"] == "us").sum()
     words = found.claims["verdict"].map(_WORDS)
@@ -100,7 +100,7 @@ def _few(row: Any) -> str:
 
 
 def _left_open(row: Any) -> bool:
-    """Whether as many seeds as can decide a claim left it open: what their interval holds is a finding, too."""
+    """Whether a claim is open although it was measured with as many seeds as can decide it."""
     return row.verdict == Verdict.INCONCLUSIVE and row.seeds >= claims.load()[0].significant_seeds
 
 
@@ -123,15 +123,15 @@ def _sentences(judged: pd.DataFrame) -> list[str]:
 
 
 def beside(row: Any) -> str:
-    """What stands beside a claim that is decided: the two numbers, and what must be known where it held.
+    """What stands beside a claim: the paper's number and ours and, where it held, what must be known of it.
 
-    Of one that is open they stand there where it was measured with as many seeds as can decide, and the interval, too.
+    Beside an open claim stands the interval, too, or nothing if it was measured with too few seeds to decide it.
 
     Args:
         row: of `Findings.claims`.
     """
     undecided = _left_open(row)
-    if not (Verdict(row.verdict).holds or row.verdict in (Verdict.CONTRADICTED, Verdict.BOUNDED) or undecided):
+    if row.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_ATTEMPTED) and not undecided:
         return ""
     numbers = ""
     if row.verdict != Verdict.EXACT:
@@ -140,4 +140,4 @@ def beside(row: Any) -> str:
         what = f"time of {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
         ours = with_interval(row.ours, row.low, row.high, row.unit) if undecided else number(row.ours, row.unit)
         numbers = f"{what}: {paper}here {ours}{unit}"
-    return numbers if undecided else ", but ".join(filter(None, [numbers, row.but]))
+    return ", but ".join(filter(None, [numbers, row.but]))

@@ -97,8 +97,8 @@ def _cells(experiment: Experiment) -> Iterator[_Written]:
         metrics: dict[str, Any] | None = None if places.DIVERGED in of_metric else {}
         if metrics is not None and at in curves and at in correct:
             scores, history = _scores(of_metric, weights), _history(curves[at])
-            if _of_one_training(scores, weights, history, hits := correct[at]["correct"].item(),
-                                correct[at]["images"].item()):
+            hits, images = correct[at]["correct"].item(), correct[at]["images"].item()
+            if _of_one_training(scores, weights, history, hits, images):
                 metrics = {**scores, "correct": {weights: hits}, "history": history}
         tracked = {str(decay) for decay in run.recipe.ema_decays}
         yield _Written(values[at]["run"].iloc[0], run, metrics, tracked)
@@ -137,9 +137,10 @@ def _scores(values: dict[str, float], weights: str) -> dict[str, Any]:
 
 def _of_one_training(scores: dict[str, Any], weights: str, history: list[dict[str, float]], hits: str,
                      images: int) -> bool:
-    """Whether a cell's three files are: a process killed between them leaves an earlier training's beside a new one's.
+    """Whether a cell's result, learning curve and hits were written of the same training.
 
-    What two of them say must be equal: the accuracy on the test images, and that on the validation images at the end.
+    A process that was killed between the files leaves an older training's beside a new one's. Two accuracies stand in
+    two files each and must be equal: that on the test images, and that on the validation images after the last epoch.
     """
     said = [(scores["test"]["top1"][weights], 100 * unpacked(hits, images).mean())]
     if "val_top1" in history[-1]:
