@@ -119,9 +119,11 @@ class Contrast:
 
 
 def _sum(weights: Mapping[Cell, float], values: Mapping[str, pd.DataFrame]) -> pd.Series:
-    """A value a seed, NaN where it lacks a cell."""
-    return sum(weight * values.get(table, pd.DataFrame()).get((row, column), pd.Series(dtype=float))
-               for (table, row, column), weight in weights.items())
+    """A value a seed, NaN where it lacks a cell; empty where all seeds do."""
+    cells = [values[table].get((row, column)) if table in values else None for table, row, column in weights]
+    if any(cell is None for cell in cells):
+        return pd.Series(dtype=float)
+    return sum(weight * cell for weight, cell in zip(weights.values(), cells, strict=True))
 
 
 def _by_image(weights: Mapping[Cell, float], correct: Mapping[Cell, Mapping[int, np.ndarray]],

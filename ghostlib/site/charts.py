@@ -127,7 +127,8 @@ def _specification(panel: Panel, rows: pd.DataFrame) -> Mapping[str, Any]:
         alt.X("low:Q"), vertical, color, x2="high:Q")
     layers = [lines, *([spans] if whiskers else []), names, points]
     chart = alt.layer(*layers).properties(width="container", height=300)
-    return chart.to_dict() | {"autosize": {"type": "fit-x", "contains": "padding"}}
+    # Without checking it against Vega-Lite's schema, which takes most of a page's time: the tests do that.
+    return chart.to_dict(validate=False) | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def _lighter(color: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ghostlib.evidence import report
+from ghostlib.evidence import evidence, report, verdicts
 from ghostlib.experiments import COLUMNS, TOP1_METRIC
 from ghostlib.measures import counts, published
 from ghostlib.models import catalog
@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 def judged(folder: Path) -> report.Report:
     """As `report.load`, of a folder that may lie anywhere."""
     return report.Report.gather(folder, load_profile("digits", load_params(ROOT / "params.yaml")))
+
+
+def verdict(folder: Path, claim: str) -> pd.Series:
+    """The row of one claim among the verdicts."""
+    found = evidence.evidence(folder)
+    return verdicts.judge(found[found["claim"] == claim]).iloc[0]
 
 
 def write(folder: Path, experiment: str, cells: dict[tuple[str, str], list[float]], metric: str = TOP1_METRIC) -> None:

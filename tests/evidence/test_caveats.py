@@ -10,15 +10,11 @@ import pandas as pd
 from ghostlib.evidence import evidence, stats, verdicts
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.paper import claims
-from tests.evidence.files import write, write_counts, write_times
+from tests.evidence.files import verdict, write, write_counts, write_times
 
 WIDTHS = ("1.0×", "1.3×", "1.6×")
 TOP1 = "Top-1 (%)"
 RULE, CLAIMS = claims.load()
-
-
-def judged(folder: Path, claim: str) -> pd.Series:
-    return verdicts.judge(evidence.evidence(folder)).set_index("id").loc[claim]
 
 
 def write_rivals(folder: Path, fairer: list[float], seeds: int = 3) -> None:
@@ -35,7 +31,7 @@ def write_rivals(folder: Path, fairer: list[float], seeds: int = 3) -> None:
 
 def test_what_the_optimiser_alone_gains_stands_beside_the_verdict_with_its_intervals(tmp_path):
     write_rivals(tmp_path, [71.0, 70.0, 69.0])
-    row = judged(tmp_path, "v3-beats-v2")
+    row = verdict(tmp_path, "v3-beats-v2")
     assert row["verdict"] == "confirmed" and row["but"] == "over a rival that may be weak"
     # Differences 0.9, 1.1, 0.9: mean 0.9667, standard error 0.0667, t(2) = 4.3027.
     assert "without branches and teacher, the rival gains +0.97 [+0.68, +1.25] (1.0×), " in row["caveat"]
@@ -55,16 +51,16 @@ def test_what_stands_beside_a_verdict_decides_nothing(tmp_path):
 
 def test_one_seed_has_a_difference_and_no_interval(tmp_path):
     write_rivals(tmp_path, [71.0, 70.0, 69.0], seeds=1)
-    caveat = judged(tmp_path, "v3-beats-v2")["caveat"]
+    caveat = verdict(tmp_path, "v3-beats-v2")["caveat"]
     assert "+0.90 (1.0×), −0.10 (1.3×), −1.10 (1.6×) points, without an interval: one seed." in caveat
 
 
 def test_where_no_fairer_rival_was_trained_nothing_is_said_of_one(tmp_path):
     write_rivals(tmp_path, [71.0, 70.0, 69.0])
     (tmp_path / "runs" / "rivals.csv").unlink()
-    row = judged(tmp_path, "v3-beats-v2")
+    row = verdict(tmp_path, "v3-beats-v2")
     assert row["verdict"] == "confirmed" and "gains" not in row["caveat"]
-    assert judged(tmp_path, "strategy-adds")["reason"] == ("runs/rivals.csv does not exist: that stage was not run.")
+    assert verdict(tmp_path, "strategy-adds")["reason"] == ("runs/rivals.csv does not exist: that stage was not run.")
 
 
 def test_an_average_is_taken_within_each_seed(tmp_path):
@@ -74,7 +70,7 @@ def test_an_average_is_taken_within_each_seed(tmp_path):
         for teacher in ("DeiT-B", "BEiTv2-B")})
     pd.DataFrame({"stands_in_for": ["ResNet-101", "DeiT-B", "BEiTv2-B"], "run": "key",
                   "test_top1": [80.0, 90.0, 95.0]}).to_csv(tmp_path / "teachers.csv", index=False)
-    row = judged(tmp_path, "better-teacher-helps")
+    row = verdict(tmp_path, "better-teacher-helps")
     low, high = stats.t_interval([-3, -9.5 / 3, -3])
     assert (f"Averaged over α within a seed, the accuracy of DeiT-B's students minus that of ResNet-101's is "
             f"{with_interval(-27.5 / 9, low, high, 'points')} points (0 of 9 pairs are ahead): "
@@ -85,12 +81,12 @@ def test_a_caveat_does_not_deny_its_verdict(tmp_path):
     """What was judged is not called untested."""
     write_times(tmp_path, mobileformer_508=18.87 * 1.3)
     write_counts(tmp_path)
-    row = judged(tmp_path, "latency-mobileformer")
+    row = verdict(tmp_path, "latency-mobileformer")
     assert row["verdict"] == "contradicted" and "this project's implementation" in row["statement"]
     assert "What is judged is whether the printed ratio holds for the network that this project wrote" in row["reason"]
     tried = verdicts.judge(evidence.evidence(tmp_path)).query("verdict != 'not attempted'")
     assert not tried["reason"].str.contains("not tested|not judged", regex=True).any()
-    assert judged(tmp_path, "latency-mobilevit")["verdict"] == "confirmed"
+    assert verdict(tmp_path, "latency-mobilevit")["verdict"] == "confirmed"
 
 
 def test_a_cell_of_which_a_seed_diverged_decides_nothing_and_the_reason_says_so(tmp_path):
@@ -103,4 +99,4 @@ def test_a_cell_of_which_a_seed_diverged_decides_nothing_and_the_reason_says_so(
     found = evidence.evidence(tmp_path).query("claim == 'reparam-helps'")
     told = dict(zip(found["comparison"], found["note"], strict=True))
     assert told["w/ ReP over w/o ReP (1.3×)"] == "Table 1, w/ ReP, 1.3×: a training diverged."
-    assert judged(tmp_path, "reparam-helps")["verdict"] != "confirmed"
+    assert verdict(tmp_path, "reparam-helps")["verdict"] != "confirmed"

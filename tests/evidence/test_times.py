@@ -14,15 +14,11 @@ from ghostlib.evidence import evidence, stats, times, verdicts
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
-from tests.evidence.files import write_times
+from tests.evidence.files import verdict, write_times
 
 ROOT = Path(__file__).parents[2]
 RULE, CLAIMS = claims.load()
 CPU = numbers.table("table_9")[numbers.CPU]
-
-
-def verdict(folder: Path, claim: str) -> pd.Series:
-    return verdicts.judge(evidence.evidence(folder)).set_index("id").loc[claim]
 
 
 def change(path: Path, network: str, factor: float) -> None:

@@ -13,14 +13,10 @@ from ghostlib.evidence import evidence, proxy, stats, verdicts
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, numbers
-from tests.evidence.files import cosine, right, write, write_counts, write_right, write_weights
+from tests.evidence.files import cosine, right, verdict, write, write_counts, write_right, write_weights
 
 RULE, CLAIMS = claims.load()
 NAN = math.nan
-
-
-def verdict(folder: Path, claim: str) -> pd.Series:
-    return verdicts.judge(evidence.evidence(folder)).set_index("id").loc[claim]
 
 
 def test_a_verdict_has_a_sign_a_color_and_a_precedence():

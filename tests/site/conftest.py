@@ -18,8 +18,15 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-@pytest.fixture
-def pages(folder) -> dict[str, tiny.Page]:
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The pages of the tiny profile, which tests only read."""
+    folder = tmp_path_factory.mktemp("results") / "tiny"
+    tiny.write(folder)
+    return build.build(folder).parent
+
+
+@pytest.fixture(scope="session")
+def pages(site) -> dict[str, tiny.Page]:
     """By the address in the site."""
-    root = build.build(folder).parent
-    return {path.relative_to(root).as_posix(): tiny.Page(path) for path in sorted(root.rglob("*.html"))}
+    return {path.relative_to(site).as_posix(): tiny.Page(path) for path in sorted(site.rglob("*.html"))}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ghostlib.site import build
 from tests.site import browser, tiny
 
 pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason="neither chromium nor google-chrome is on the PATH")
@@ -36,14 +35,6 @@ DRAWN = ("new Promise((done, late) => { document.querySelector('figure:has([data
 def chromium():
     with browser.browser() as page:
         yield page
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """The pages of the tiny profile."""
-    folder = tmp_path_factory.mktemp("results") / "tiny"
-    tiny.write(folder)
-    return build.build(folder).parent
 
 
 def told(page: browser.Browser) -> str:

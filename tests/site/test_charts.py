@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import altair
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -19,6 +20,8 @@ from ghostlib.site import charts
 def test_a_figure_has_the_panels_of_its_picture(folder, name, titles):
     drawn = charts.figure(name, folder, "Some CPU")
     assert [panel["title"] for panel in drawn["panels"]] == titles
+    for panel in drawn["panels"]:
+        altair.LayerChart.from_dict(panel["spec"])  # raises what is against Vega-Lite's schema
     assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
 
 

@@ -26,22 +26,22 @@ def test_every_notebook_and_the_report_have_a_page(pages):
                           "notebooks/extra.html"}
 
 
-def test_every_address_is_there(pages, folder):
+def test_every_address_is_there(pages, site):
     for page in pages.values():
         for address in [*page.links, *page.loads]:
             if address.startswith(("https://", "data:")):
                 continue
             file, fragment = urldefrag(address)
             target = (page.path.parent / unquote(file)).resolve() if file else page.path
-            assert target.is_file() and target.is_relative_to(folder.resolve()), f"{page.path.name}: {address}"
+            assert target.is_file() and target.is_relative_to(site.parent.resolve()), f"{page.path.name}: {address}"
             assert not fragment or fragment in Page(target).ids, f"{page.path.name}: {address}"
 
 
-def test_nothing_is_loaded_from_elsewhere(pages, folder):
+def test_nothing_is_loaded_from_elsewhere(pages, site):
     for page in pages.values():
         assert not [address for address in page.loads if re.match(r"(https?:)?//", address)]
     for name in ("style.css", "site.js", "charts.js"):
-        assert not re.search(r"url\(|@import|https?:", (folder / "site" / name).read_text(encoding="utf-8"))
+        assert not re.search(r"url\(|@import|https?:", (site / name).read_text(encoding="utf-8"))
 
 
 def test_pages_say_their_language_and_title_and_their_headings_are_in_order(pages):
