@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 
 from ghostlib.evidence import cost, record, summary
 from ghostlib.evidence.claim_tables import chapter, markdown, proxy_table
@@ -83,7 +84,7 @@ class Report(Findings):
                          "profile; times are of the machines that they were taken on.")
         return " ".join(sentences)
 
-    @property
+    @cached_property
     def markdown(self) -> str:
         """report.md."""
         rule = claims.load()[0]

@@ -18,9 +18,12 @@ from ghostlib.training.profile import load_params, load_profile
 ROOT = Path(__file__).parents[2]
 
 
+DIGITS = load_profile("digits", load_params(ROOT / "params.yaml"))
+
+
 def judged(folder: Path) -> report.Report:
     """As `report.load`, of a folder that may lie anywhere."""
-    return report.Report.gather(folder, load_profile("digits", load_params(ROOT / "params.yaml")))
+    return report.Report.gather(folder, DIGITS)
 
 
 def verdict(folder: Path, claim: str) -> pd.Series:
