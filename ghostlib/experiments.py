@@ -128,5 +128,5 @@ class Experiment:
                 and scaled_decay(cell.recipe.ema_decay, steps[cell.row, cell.column]) == 0}
         if not gone:
             return []
-        return [f"A decay means a share of a training. In one of {max(gone.values())} steps an average of "
+        return [f"A decay means a share of a training. In a training of {max(gone.values())} steps an average of "
                 f"{' or '.join(gone)} spans less than one step: these are the last weights themselves."]

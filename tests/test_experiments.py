@@ -125,7 +125,7 @@ def test_the_overview_shows_what_a_cell_changes_from_the_final_recipe_and_nothin
 def test_a_remark_names_the_decays_that_so_few_steps_do_not_average_over():
     figure_4 = Experiment.load("figure_4", "digits")
     (remark,) = figure_4.remarks(made_up("figure_4", steps=100))
-    assert "one of 100 steps an average of 0.99 or 0.999 spans" in remark
+    assert "a training of 100 steps an average of 0.99 or 0.999 spans" in remark
     assert figure_4.remarks(made_up("figure_4", steps=375600)) == []
     assert Experiment.load("table_1", "digits").remarks(made_up("table_1", steps=2)) == []
 

@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.evidence import claim_tables, stats
+from ghostlib.evidence import stats
+from ghostlib.evidence.claim_tables import CAUSES
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.exhibits.figures import sentence
 from ghostlib.exhibits.style import NOISE, STYLE, abridged, marks
@@ -18,7 +19,6 @@ from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
 
 EXPERIMENT, PLAIN = "causes", "w/o ReP"
-TITLE = claim_tables.CAUSES
 
 
 def gains(results: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def conclusion(results: pd.DataFrame) -> str:
 def document(results: pd.DataFrame, profile: Profile) -> str:
     """The accuracies, the gains and the conclusion in Markdown; one sentence where the profile runs none of it."""
     if results.empty:
-        return f"**{TITLE}**\n\n{not_run(profile)}\n"
+        return f"**{CAUSES}**\n\n{not_run(profile)}\n"
     found = gains(results)
     cells = [with_interval(row.ours, row.low, row.high, "points") for row in found.itertuples()]
     shown = found.assign(cell=cells).pivot(index="row", columns="column", values="cell")
@@ -75,7 +75,7 @@ def document(results: pd.DataFrame, profile: Profile) -> str:
              "γ = 1/√B: the γ of B parallel normalisations begin at 1/√B, so that the sum begins with the variance of "
              "one. BN rates ÷ B: their γ and β learn at 1/B of the rate. Neither is the paper's."]
     table = pd.concat([plain, shown]).to_markdown(disable_numparse=True)
-    return "\n".join([f"**{TITLE}**", "", conclusion(results), "", table, "", *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([f"**{CAUSES}**", "", conclusion(results), "", table, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
 def figure(results: pd.DataFrame, profile: Profile) -> Figure:
@@ -99,7 +99,7 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
         right.set_ylabel("points of top-1")
         handles, names = left.get_legend_handles_labels()
         drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-        drawn.suptitle(f"{TITLE}\nMeasured at: {abridged(profile.scale, 110)}", x=0.01, ha="left", fontsize=9)
+        drawn.suptitle(f"{CAUSES}\nMeasured at: {abridged(profile.scale, 110)}", x=0.01, ha="left", fontsize=9)
     plt.close(drawn)
     return drawn
 

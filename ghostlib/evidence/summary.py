@@ -24,7 +24,8 @@ _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED
 def answer(found: Findings) -> str:
     """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones.
 
-    Of the open claims it names those that were measured with as many seeds as can decide one.
+    Of the open claims it names those that were measured with as many seeds as can decide one. Of those that were not
+    attempted it says how many could be.
     """
     own = (found.claims["claimed_by"] == "us").sum()
     words = found.claims["verdict"].map(_WORDS)
@@ -39,7 +40,7 @@ def answer(found: Findings) -> str:
         f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
         "the whole networks.", "",
         markdown(counts.rename_axis("claims about").reset_index()), "", " ".join(["How sure:", *certainty(found)]), "",
-        *(line for judged in named if len(judged) for line in _listed(judged)))) + "\n"
+        *(line for judged in named if len(judged) for line in _listed(judged)), *_untried(found))) + "\n"
 
 
 def _listed(judged: pd.DataFrame) -> list[str]:
@@ -48,6 +49,16 @@ def _listed(judged: pd.DataFrame) -> list[str]:
     lines = [f"{word}{_few(row)}: {sentence}"
              for row, sentence in zip(shown.itertuples(), _sentences(shown), strict=True)]
     return lines + [f"{word}: {len(judged) - len(shown)} more, which the report names."] * (len(shown) < len(judged))
+
+
+def _untried(found: Findings) -> list[str]:
+    """How many claims wait for an experiment, and how many for what was not at hand; no line where none does."""
+    untried = set(found.claims.loc[found.claims["verdict"] == Verdict.NOT_ATTEMPTED, "id"])
+    absent = sum(claim.id in untried for claim in claims.load()[1] if claim.not_attempted or claim.weights)
+    told = [f"{what} ({count})" for what, count in (
+        ("an experiment that is left out or not yet run at this scale", len(untried) - absent),
+        ("what was not at hand, ImageNet or a phone", absent)) if count]
+    return [f"- **Not attempted**: for want of {', and of '.join(told)}; the report says of each why."] if told else []
 
 
 def certainty(found: Findings) -> list[str]:

@@ -222,6 +222,14 @@ def test_the_answer_names_what_enough_seeds_leave_open(tmp_path):
     assert "(cosine_0 over cosine_1e-5 (w/ ReP&KD): paper +0.16," in second
 
 
+def test_the_answer_tells_what_could_be_attempted_from_what_could_not(tmp_path, three_seeds):
+    untried = three_seeds.counts.loc["all", "not attempted"]
+    line, = (line for line in summary.answer(three_seeds).splitlines() if line.startswith("- **Not attempted**"))
+    waiting, absent = map(int, re.findall(r"\((\d+)\)", line))
+    never = [claim for claim in claims.load()[1] if claim.not_attempted or claim.weights]
+    assert waiting + absent == untried and absent == len(never)
+
+
 def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     three_seeds.write()
     told = json.loads((three_seeds.folder / "report.json").read_bytes())
