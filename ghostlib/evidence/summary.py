@@ -52,13 +52,13 @@ def _listed(judged: pd.DataFrame) -> list[str]:
 
 
 def _untried(found: Findings) -> list[str]:
-    """How many claims wait for an experiment, and how many for what was not at hand; no line where none does."""
+    """How many claims wait for an experiment, and of how many nothing here can tell; no line where all were tried."""
     untried = set(found.claims.loc[found.claims["verdict"] == Verdict.NOT_ATTEMPTED, "id"])
     absent = sum(claim.id in untried for claim in claims.load()[1] if claim.not_attempted or claim.weights)
-    told = [f"{what} ({count})" for what, count in (
-        ("an experiment that is left out or not yet run at this scale", len(untried) - absent),
-        ("what was not at hand, ImageNet or a phone", absent)) if count]
-    return [f"- **Not attempted**: for want of {', and of '.join(told)}; the report says of each why."] if told else []
+    told = [f"{why} ({count})" for why, count in (
+        ("for want of an experiment that is left out or not yet run at this scale", len(untried) - absent),
+        ("where nothing here can tell, without ImageNet, a phone or others' trainings", absent)) if count]
+    return [f"- **Not attempted**: {', and '.join(told)}; the report says of each why."] if told else []
 
 
 def certainty(found: Findings) -> list[str]:
