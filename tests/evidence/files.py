@@ -16,8 +16,6 @@ from ghostlib.training.bits import packed
 from ghostlib.training.profile import load_params, load_profile
 
 ROOT = Path(__file__).parents[2]
-
-
 DIGITS = load_profile("digits", load_params(ROOT / "params.yaml"))
 
 

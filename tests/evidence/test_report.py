@@ -222,7 +222,7 @@ def test_the_answer_names_what_enough_seeds_leave_open(tmp_path):
     assert "(cosine_0 over cosine_1e-5 (w/ ReP&KD): paper +0.16," in second
 
 
-def test_the_answer_tells_what_could_be_attempted_from_what_could_not(tmp_path, three_seeds):
+def test_the_answer_tells_what_could_be_attempted_from_what_could_not(three_seeds):
     untried = three_seeds.counts.loc["all", "not attempted"]
     line, = (line for line in summary.answer(three_seeds).splitlines() if line.startswith("- **Not attempted**"))
     waiting, absent = map(int, re.findall(r"\((\d+)\)", line))

@@ -54,7 +54,7 @@ def in_child(run, root, moment):
 @pytest.mark.parametrize(("overrides", "moments"), [
     (dict(teacher="weak", dropout=0.2, mixup=0.2, cutmix=1.0, ema_decays=(0.9999, 0.99999)),
      (2, "val", 5, "rename", 9, "test")),
-    (dict(branches=0, schedule="step", optimizer="rmsproptf"), (2, 8)),  # its state is another, its moments are not
+    (dict(branches=0, schedule="step", optimizer="rmsproptf"), (2, 8)),  # it saves another state, at the same moments
 ], ids=["the whole strategy with batch mixing and dropout", "the ordinary recipe"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(make_run, tmp_path, overrides, moments):
     run = make_run(**overrides)
