@@ -93,7 +93,7 @@ def site(profile: Profile) -> None:
 
 
 @app.command(epilog=ROOT_HELP)
-def readme(profile: Profile = "digits") -> None:
+def readme(profile: Profile = "fashion") -> None:
     """Put what came out at a profile's scale into README.md: the answer in brief, and the claims that matter."""
     from ghostlib.evidence.summary import insert
     from ghostlib.files import write_atomic

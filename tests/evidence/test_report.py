@@ -1,8 +1,7 @@
-"""The report says what the frames say, misses nothing for want of a run, and stays in step with what quotes it."""
+"""The report says what the frames say, and misses nothing for want of a run."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -303,72 +302,3 @@ def test_costs_that_were_not_recorded_are_not_invented(tmp_path):
     (tmp_path / "runs").mkdir()
     pd.DataFrame({"run": ["a"]}).to_csv(tmp_path / "runs" / "table_6.csv", index=False)
     assert cost.sentences(cost.cost(tmp_path), {})[0] == "The trainings' costs were not recorded."
-
-
-# -- what quotes the report
-
-def test_a_text_replaces_what_is_between_its_markers_and_nothing_else():
-    readme = "above\n<!-- answer: begin -->\nold\n<!-- answer: end -->\nbelow\n"
-    for _ in range(2):
-        readme = summary.insert(readme, "answer", "new \\1 text\n")
-        assert readme == "above\n<!-- answer: begin -->\nnew \\1 text\n<!-- answer: end -->\nbelow\n"
-    with pytest.raises(ValueError, match="needs the lines <!-- summary: begin"):
-        summary.insert(readme, "summary", "text")
-
-
-@pytest.mark.parametrize("name", ["answer", "summary"])
-def test_the_readme_shows_what_is_committed(name):
-    """A run of one's own may differ, e.g. in latencies: then the README speaks of the committed one."""
-    path = f"results/digits/{name}.md"
-    committed = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True)
-    if committed.returncode:
-        pytest.skip(f"git knows no {path}")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert summary.insert(readme, name, committed.stdout) == readme, "README.md is out of step; ghostlib readme"
-
-
-def test_the_gains_in_the_readme_are_those_of_the_larger_scale():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\w+NetV2) (1\.\d×) \| (.+) \| (.+) \| (.+) \|$", readme, re.M)
-    committed = subprocess.run(["git", "show", "HEAD:results/fashion/tables/evidence.csv"], cwd=ROOT,
-                               capture_output=True, text=True)
-    if committed.returncode:
-        pytest.skip("git knows no evidence of fashion")
-    known = pd.read_csv(io.StringIO(committed.stdout))
-    claims = ["strategy-helps-others", "strategy-adds", "v3-beats-v2", "reparam-helps"]
-    known = known[known["decides"] & known["claim"].isin(claims)]
-    assert len(rows) == 5
-    for network, width, *cells in rows:
-        ours = f"GhostNetV3 {width}" if network == "GhostNetV2" else f"{network} {width} + ours"
-        whole = [f"{ours} over {network} {width}{rival}" for rival in ("", " without branches and teacher")]
-        for cell, comparison in zip(cells, (*whole, f"w/ ReP over w/o ReP ({width})"), strict=True):
-            if network != "GhostNetV2" and comparison not in whole:
-                assert cell == "—"
-                continue
-            found = known[known["comparison"].str.endswith(comparison)].iloc[0]
-            shown = [float(number) for number in re.findall(r"[+-][\d.]+", cell.replace("−", "-"))]
-            assert shown == pytest.approx([found["ours"], found["low"], found["high"]], abs=0.00501)
-
-
-def test_what_the_readme_says_the_seeds_detect_is_what_the_report_says():
-    committed = subprocess.run(["git", "show", "HEAD:results/fashion/report.md"], cwd=ROOT,
-                               capture_output=True, text=True)
-    if committed.returncode:
-        pytest.skip("git knows no report of fashion")
-    detected = r"detect ([\d.]+) points in the\s+median\s+comparison\s+and\s+([\d.]+)\s+in"
-    [here] = re.findall(detected, (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [here] == re.findall(detected, committed.stdout)
-
-
-def test_what_the_reproducibility_report_names_is_there():
-    text = (ROOT / "REPRODUCIBILITY.md").read_text(encoding="utf-8")
-    proofs = re.findall(r"`(tests/\S+\.py)::(\w+)`", text)
-    assert len(proofs) > 10
-    for path, name in proofs:
-        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
-    for place in re.findall(r"\]\(([^)#]+)", text):
-        assert place.startswith(("results/", "https://")) or (ROOT / place).exists(), place
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-")
-                for line in readme.splitlines() if line.startswith("#")}
-    assert set(re.findall(r"README\.md#([\w-]+)", text)) <= headings
