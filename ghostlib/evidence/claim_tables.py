@@ -55,10 +55,13 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 
 
 def in_short(judged: pd.DataFrame) -> pd.Series:
-    """The verdicts without their reasons, but with what a reader must know: few seeds, and a weakness of what holds."""
+    """The verdicts without their reasons, but with what a reader must know.
+
+    These are few seeds, a weakness of what holds, and how much of what is open does.
+    """
     rule, _ = claims.load()
     return pd.Series([Verdict(row.verdict).with_seeds(row.seeds, rule) + weakness(row.verdict, row.but)
-                      for row in judged.itertuples()], judged.index)
+                      + (f" ({row.part})" if row.part else "") for row in judged.itertuples()], judged.index)
 
 
 def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:

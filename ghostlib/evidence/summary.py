@@ -18,7 +18,7 @@ from ghostlib.paper import claims
 FEW = 6  # claims of a kind that the answer lists whole; of more it lists the headlines
 # The verdicts as a reader first meets them, in the order of the answer.
 _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED: "failed",
-          Verdict.BOUNDED: "too small to matter", Verdict.INCONCLUSIVE: "open", Verdict.NOT_ATTEMPTED: "not attempted"}
+          Verdict.BOUNDED: "within the margin", Verdict.INCONCLUSIVE: "open", Verdict.NOT_ATTEMPTED: "not attempted"}
 
 
 def answer(found: Findings) -> str:
@@ -68,8 +68,8 @@ def certainty(found: Findings) -> list[str]:
     accuracies = {0: "No accuracy was measured.",
                   1: "One seed decides no claim about accuracy, however large the difference."}.get(
         most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds. "
-              "A claim held if all of its intervals lie on its side, and failed if one, widened for their number, lies "
-              "on the other.")
+              "A claim held if all of its intervals lie on its side, is within the margin if the others lie within "
+              f"±{rule.margin:g} points, and failed if one, widened for their number, lies on the other side.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."
@@ -136,7 +136,8 @@ def _sentences(judged: pd.DataFrame) -> list[str]:
 def beside(row: Any) -> str:
     """What stands beside a claim: the paper's number and ours and, where it held, what must be known of it.
 
-    Beside an open claim stands the interval, too, or nothing if it was measured with too few seeds to decide it.
+    Beside an open claim stands the interval, too, and how many of several comparisons hold, or nothing if it was
+    measured with too few seeds to decide it.
 
     Args:
         row: of `Findings.claims`.
@@ -151,4 +152,4 @@ def beside(row: Any) -> str:
         what = f"time of {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
         ours = with_interval(row.ours, row.low, row.high, row.unit) if undecided else number(row.ours, row.unit)
         numbers = f"{what}: {paper}here {ours}{unit}"
-    return ", but ".join(filter(None, [numbers, row.but]))
+    return "; ".join(filter(None, [", but ".join(filter(None, [numbers, row.but])), row.part * undecided]))

@@ -16,7 +16,7 @@ from ghostlib.paper.claims import Claim, Rule
 
 COLUMNS = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
            "low", "high", "unit", "seeds", "sessions", "p", "p_holm", "detectable", "mean", "mean_low", "mean_high",
-           "mean_word", "loss", "loss_low", "loss_high", "verdict", "but", "reason", "caveat"]
+           "mean_word", "loss", "loss_low", "loss_high", "verdict", "part", "but", "reason", "caveat"]
 
 
 def judge(evidence: pd.DataFrame) -> pd.DataFrame:
@@ -24,8 +24,9 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
 
     A claim is confirmed if all its comparisons hold. `claimed_by` is "the paper" or "us". The numbers are of the
     comparison that decides, but for `mean`, the mean over all comparisons within a seed, and `mean_word`, where its
-    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds. `verdict`
-    is the word of a `Verdict`: pandas keeps no other strings in a column where PyArrow is installed.
+    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds. `part`
+    says of an open claim how many of several comparisons hold. `verdict` is the word of a `Verdict`: pandas keeps no
+    other strings in a column where PyArrow is installed.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -49,7 +50,7 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             reason = filter(None, [_reason(decided, deciding, rule), named, averaged, caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
-                            **deciding, **mean, "caveat": caveat,
+                            **deciding, **mean, "caveat": caveat, "part": _part(decided, deciding),
                             "but": _but(claim, decided) if Verdict(deciding["verdict"]).holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
@@ -59,6 +60,17 @@ def _but(claim: Claim, decided: pd.DataFrame) -> str:
     """A weakness of what holds, in a few words."""
     against = dict.fromkeys(engine for engines in decided["against"] for engine in engines.split(", ") if engine)
     return ", and ".join(filter(None, [claim.but, f"not with {' or '.join(against)}" if against else ""]))
+
+
+def _part(decided: pd.DataFrame, deciding: pd.Series) -> str:
+    """How many of several comparisons hold, of an open claim; and why an interval beyond zero decides nothing."""
+    if deciding["verdict"] != Verdict.INCONCLUSIVE or len(decided) == 1 or deciding["seeds"] == 1:
+        return ""
+    held = sum(Verdict(verdict).holds for verdict in decided["verdict"])
+    low, high, bound = deciding[["low", "high", "bound"]]
+    beyond = high < bound if deciding["test"] == "at least" else low > bound
+    return (f"{held} of {len(decided)} comparisons hold"
+            f"{', and none fails when widened for their number' if beyond else ''}")
 
 
 def decide(comparison: pd.Series, rule: Rule) -> Verdict:

@@ -198,7 +198,7 @@ def test_what_is_bounded_is_counted_and_told_as_data(tmp_path):
     found = judged(tmp_path)
     found.write()
     assert found.counts.loc["accuracy", "bounded"] == 2
-    assert summary.answer(found).count("**Too small to matter**") == 2
+    assert summary.answer(found).count("**Within the margin**") == 2
     assert json.loads((tmp_path / "metrics.json").read_bytes())["verdicts"]["bounded"] == 2
     told = {claim["id"]: claim for claim in json.loads((tmp_path / "report.json").read_bytes())["claims"]}
     claim = told["cosine-beats-step"]
@@ -217,8 +217,9 @@ def test_the_answer_names_what_enough_seeds_leave_open(tmp_path):
 
     assert not answered(5)
     first, second = answered(6)
-    assert first.endswith("(cosine_0 over step (w/ ReP&KD): paper +0.73, here +0.67 [−2.35, +3.68] points).")
-    assert "(cosine_0 over cosine_1e-5 (w/ ReP&KD): paper +0.16," in second
+    assert first.endswith("(cosine_0 over step (w/ ReP&KD): paper +0.73, here +0.67 [−2.35, +3.68] points; "
+                          "0 of 2 comparisons hold).")
+    assert "(cosine_0 over cosine_1e-5 (w/ ReP&KD): paper +0.16," in second and second.endswith("points).")
 
 
 def test_the_answer_tells_what_could_be_attempted_from_what_could_not(three_seeds):

@@ -45,7 +45,8 @@ def test_nothing_measured_is_nothing_judged(tmp_path):
 def test_confirmed_needs_all_comparisons_and_shows_the_weakest(tmp_path):
     write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [75, 76.5, 77]))
     row = verdict(tmp_path, "cosine-beats-step")
-    assert row["verdict"] == "confirmed" and row["comparison"] == "cosine_1e-5 over step (w/ ReP&KD)"
+    assert (row["verdict"], row["part"]) == ("confirmed", "")
+    assert row["comparison"] == "cosine_1e-5 over step (w/ ReP&KD)"
     assert row["paper"] == pytest.approx(78.97 - 78.40) and row["ours"] == pytest.approx(31 / 6)
     # Differences 5, 5.5, 5: mean 5.1667, standard error 1/6, t(2) = 4.3027.
     assert (row["low"], row["high"]) == pytest.approx((31 / 6 - 4.3027 / 6, 31 / 6 + 4.3027 / 6), abs=1e-3)
@@ -63,6 +64,7 @@ def test_an_interval_that_only_chance_of_many_comparisons_puts_there_does_not_co
     write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [69, 69, 70]))
     row = verdict(tmp_path, "cosine-beats-step")
     assert row["verdict"] == "inconclusive" and row["high"] < 0 and "but not when widened" in row["reason"]
+    assert row["part"] == "1 of 2 comparisons hold, and none fails when widened for their number"
     rows = evidence.evidence(tmp_path).set_index("comparison")
     assert rows.loc["cosine_1e-5 over step (w/ ReP&KD)", "most"] == pytest.approx(-5 / 3 + 6.2053 / 3, abs=1e-3)
 
