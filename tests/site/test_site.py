@@ -12,7 +12,7 @@ import pytest
 
 from ghostlib.evidence.report import Report
 from ghostlib.paper import claims, exhibits
-from ghostlib.site import build, chapters
+from ghostlib.site import build, chapters, markup
 from ghostlib.site.pages import AUTHORS, PAPER
 from ghostlib.training.profile import load_params, load_profile
 from tests.site.tiny import BADGE, CLAIMS, TITLE, Page, change_report, report_of
@@ -209,6 +209,13 @@ def test_a_table_is_shown_under_two_headers_with_its_notes(folder):
     assert '<th colspan="2" scope="colgroup">0.0×</th>' in html
     assert '<th scope="row">w/ ReP</th><td class="number">76.1</td>' in html.replace("\n", "")
     assert "On the paper: a &lt;b&gt; &amp; a <code>note</code>." in html
+
+
+@pytest.mark.parametrize("text", ["−1.5", "77.17 ± 1.41", "4.9e-05", "48,000", "78.35 %", "2026-11-27", "—"])
+def test_a_number_is_told_from_a_key_that_looks_like_one(text):
+    for cell, told in ((text, ' class="number"'), ("00751eee", ""), ("12345678", "")):
+        html = markup.tidy(f"<table><tbody><tr><td>{cell}</td></tr></tbody></table>", "", str)
+        assert f"<td{told}>{cell}</td>" in html
 
 
 def test_a_table_that_an_older_version_wrote_is_linked_and_not_read(folder):
