@@ -57,7 +57,7 @@ def statements(judged: pd.DataFrame) -> pd.Series:
 def in_short(judged: pd.DataFrame) -> pd.Series:
     """The verdicts without their reasons, but with what a reader must know.
 
-    These are few seeds, a weakness of what holds, and how much of what is open does.
+    These are few seeds, a weakness of what holds, and how many comparisons of an open claim hold.
     """
     rule, _ = claims.load()
     return pd.Series([Verdict(row.verdict).with_seeds(row.seeds, rule) + weakness(row.verdict, row.but)

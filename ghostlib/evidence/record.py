@@ -14,7 +14,7 @@ from ghostlib.paper import claims, numbers
 
 _CLAIM = ["id", "statement", "place", "claimed_by", "subject", "exhibit", "experiment", "comparison", "paper", "ours",
           "low", "high", "unit", "seeds", "sessions", "p", "detectable", "mean", "mean_low", "mean_high", "mean_word",
-          "loss", "loss_low", "loss_high", "verdict", "part", "but", "beside", "reason", "caveat"]
+          "loss", "loss_low", "loss_high", "verdict", "but", "beside", "reason", "caveat"]
 # The rows of Tables 9 and 10 whose accuracies are the paper's headlines.
 _TOP1 = [f"GhostNet{version} {width}" for width in ("1.0×", "1.3×", "1.6×") for version in ("V2", "V3")]
 _MAP = ["GhostNetV2 1.0× @416", "GhostNetV3 1.0× @416"]

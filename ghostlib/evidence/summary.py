@@ -68,8 +68,9 @@ def certainty(found: Findings) -> list[str]:
     accuracies = {0: "No accuracy was measured.",
                   1: "One seed decides no claim about accuracy, however large the difference."}.get(
         most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds. "
-              "A claim held if all of its intervals lie on its side, is within the margin if the others lie within "
-              f"±{rule.margin:g} points, and failed if one, widened for their number, lies on the other side.")
+              "A claim held if all of its intervals lie on its side, is within the margin if those that do not, of "
+              f"{rule.bounded_seeds} seeds or more, lie within ±{rule.margin:g} points, and failed if one, widened for "
+              "their number, lies on the other side.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."

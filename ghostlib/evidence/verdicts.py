@@ -67,10 +67,9 @@ def _part(decided: pd.DataFrame, deciding: pd.Series) -> str:
     if deciding["verdict"] != Verdict.INCONCLUSIVE or len(decided) == 1 or deciding["seeds"] == 1:
         return ""
     held = sum(Verdict(verdict).holds for verdict in decided["verdict"])
-    low, high, bound = deciding[["low", "high", "bound"]]
-    beyond = high < bound if deciding["test"] == "at least" else low > bound
-    return (f"{held} of {len(decided)} comparisons hold"
-            f"{', and none fails when widened for their number' if beyond else ''}")
+    low, high, most, bound = deciding[["low", "high", "most", "bound"]]
+    saved = high < bound <= most if deciding["test"] == "at least" else most <= bound < low
+    return f"{held} of {len(decided)} comparisons hold{', and none fails once widened for their number' * bool(saved)}"
 
 
 def decide(comparison: pd.Series, rule: Rule) -> Verdict:

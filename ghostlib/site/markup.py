@@ -17,7 +17,7 @@ from ghostlib.site.pictures import PHOTOGRAPHS
 
 _HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
 _SENTENCE = 80  # letters of a cell that is to be read and needs room
-_KEY = r"(?![0-9a-f]{8}$)"  # of a run, shortened: "00751eee" is no number
+_KEY = r"(?![0-9a-f]{8}$)"  # of a run, shortened: neither "00751eee" nor "12345678" is a number
 _NUMBER = re.compile(_KEY + r"[+−-]?\d[\d.,e-]*( ?%| ±.*| \(.*\))?\*?|—|NaN")
 
 

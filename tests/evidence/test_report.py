@@ -212,7 +212,9 @@ def test_the_answer_names_what_enough_seeds_leave_open(tmp_path):
         write(tmp_path, "table_6", cosine([70, 72, 74, 70, 72, 74][:seeds], [73, 70, 73, 75, 70, 75][:seeds],
                                           [70, 74, 73, 70, 73, 75][:seeds]))
         found = judged(tmp_path)
-        assert found.counts.loc["accuracy", "inconclusive"] == 2
+        assert found.counts.loc["accuracy", "inconclusive"] == 2 and "within ±0.5 points" in summary.answer(found)
+        assert list(claim_tables.in_short(found.claims[found.claims["experiment"] == "table_6"])) == [
+            "inconclusive (0 of 2 comparisons hold)", "inconclusive"]
         return [line for line in summary.answer(found).splitlines() if line.startswith("- **Open**")]
 
     assert not answered(5)

@@ -64,7 +64,7 @@ def test_an_interval_that_only_chance_of_many_comparisons_puts_there_does_not_co
     write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [69, 69, 70]))
     row = verdict(tmp_path, "cosine-beats-step")
     assert row["verdict"] == "inconclusive" and row["high"] < 0 and "but not when widened" in row["reason"]
-    assert row["part"] == "1 of 2 comparisons hold, and none fails when widened for their number"
+    assert row["part"] == "1 of 2 comparisons hold, and none fails once widened for their number"
     rows = evidence.evidence(tmp_path).set_index("comparison")
     assert rows.loc["cosine_1e-5 over step (w/ ReP&KD)", "most"] == pytest.approx(-5 / 3 + 6.2053 / 3, abs=1e-3)
 
