@@ -69,7 +69,7 @@ def test_the_gains_in_the_readme_are_those_of_the_evidence(evidence):
 
 @pytest.mark.parametrize("path", ["README.md", "docs/findings.md"])
 def test_every_interval_that_is_told_is_one_of_the_evidence(path, evidence):
-    """What is between markers is generated, and compared above."""
+    """Of any comparison: that the README's table has the right ones is asked above, as is what is between markers."""
     told = re.findall(r"[+−][\d.]+\s+\[[+−][\d.]+,\s+[+−][\d.]+\]", re.sub(
         r"<!-- (\w+): begin -->.*<!-- \1: end -->", "", text_of(path), flags=re.DOTALL))
     assert len(told) > 10
@@ -85,14 +85,36 @@ def test_what_the_seeds_are_said_to_detect_is_what_the_report_says(path):
     assert [here] == re.findall(detected, committed("report.md"))
 
 
-def test_what_the_reproducibility_report_names_is_there():
-    text = text_of("REPRODUCIBILITY.md")
-    proofs = re.findall(r"`(tests/\S+\.py)::(\w+)`", text)
+def test_every_accuracy_that_the_findings_tell_is_in_a_table_or_a_trial_of_rates():
+    told = {float(number) for number in re.findall(r"(?<![+−\d.])\b\d\d\.\d\d\b", text_of("docs/findings.md"))}
+    assert len(told) > 10
+    trials = pd.read_csv(io.StringIO(committed("tuning/rates.csv")))["val_top1"]
+    tables = [pd.read_csv(io.StringIO(committed(f"tables/{name}.csv"))) for name in ("table_4", "table_5")]
+    known = pd.concat([trials, *(table[column] for table in tables for column in ("paper", "measured"))])
+    assert [number for number in told if not ((known - number).abs() < 0.00501).any()] == []
+
+
+def test_the_tests_that_the_reproducibility_report_names_are_there():
+    proofs = re.findall(r"`(tests/\S+\.py)::(\w+)`", text_of("REPRODUCIBILITY.md"))
     assert len(proofs) > 10
     for path, name in proofs:
         assert f"def {name}(" in text_of(path), f"{path}::{name}"
-    for place in re.findall(r"\]\(([^)#]+)", text):
-        assert place.startswith(("results/", "https://")) or (ROOT / place).exists(), place
-    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-")
-                for line in text_of("README.md").splitlines() if line.startswith("#")}
-    assert set(re.findall(r"README\.md#([\w-]+)", text + text_of("docs/findings.md"))) <= headings
+
+
+@pytest.mark.parametrize("path", ["README.md", "REPRODUCIBILITY.md", "CONTRIBUTING.md", "detection/README.md", *sorted(
+    str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))])
+def test_a_document_links_what_is_there(path):
+    """Not in results/, which a run of one's own writes."""
+    for place, heading in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text_of(path)):
+        target = (ROOT / path).parent / place if place else ROOT / path
+        if place.startswith("https://") or target.resolve().is_relative_to(ROOT / "results"):
+            continue
+        assert target.exists(), place
+        if heading:
+            assert heading in headings(target.read_text(encoding="utf-8")), f"{place}#{heading}"
+
+
+def headings(text: str) -> set[str]:
+    """The addresses of a document's headings."""
+    return {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-")
+            for line in text.splitlines() if line.startswith("#")}
