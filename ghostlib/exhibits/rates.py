@@ -36,15 +36,18 @@ def document(trained: pd.DataFrame, profile: Profile) -> str:
     """The table with what is to be known of it, in Markdown; one sentence where the profile chooses no rates."""
     if profile.tune is None:
         return f"**{TITLE}**\n\n{rates.given(profile)}\n"
-    spread = "; ± is their standard deviation" if len(profile.tune.seeds) > 1 else ""
+    first, *others = profile.tune.seeds
+    spread = "; ± is their standard deviation" if others else ""
+    further = (f". All rates are tried with seed {first}, and with the others those that it leaves at most "
+               f"{rates.CLOSE:g} points below the best; of these the best is taken" if others else "")
     notes = [f"Measured at: {profile.scale}.", "A rate is `lr_scale`, the factor on every learning rate of a recipe.",
              "A kind is network family, optimiser, branches or not, teacher or not. Of its recipes that one is trained "
              "which differs least from the final one, with seeds that measure nothing else: "
-             f"{', '.join(map(str, profile.tune.seeds))}.",
+             f"{', '.join(map(str, profile.tune.seeds))}{further}.",
              f"Best is the highest mean over the seeds, of equal ones the lower rate{spread}. A rate at which a seed "
              "diverged is not chosen.",
-             f"Where the best lies at an edge, the grid goes on beyond it, at most {rates.FURTHER} times. Beyond a "
-             "best rate that still does, a better one may lie."]
+             f"Where the best{' or one of these' if others else ''} lies at an edge, the grid goes on beyond it, at "
+             f"most {rates.FURTHER} times. Beyond a best rate that still does, a better one may lie."]
     shown = table(trained, profile).to_markdown(index=False, disable_numparse=True)
     return "\n".join([f"**{TITLE}**", "", shown, "", *(f"- {note}" for note in notes)]) + "\n"
 

@@ -2,8 +2,10 @@
 
 Arms that an experiment compares may be of different kinds (`profile.kind_of`), and a good rate for one may be a bad one
 for the other. So each kind gets the same grid, that of `Profile.tune`, with seeds that measure nothing else; and where
-its best rate lies at an edge, the grid goes on beyond it. The best rate by mean validation top-1 is frozen in
-experiments.yaml (`ghostlib rates PROFILE --freeze`); recipes have it from there. The choice looks at no test image.
+its best rate lies at an edge, the grid goes on beyond it. Is there more than one seed, all rates are tried with the
+first, and with the others those that came close to the best: one seed cannot tell these apart, and the others need no
+second. The best rate by mean validation top-1 is frozen in experiments.yaml (`ghostlib rates PROFILE --freeze`);
+recipes have it from there. The choice looks at no test image.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
 CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
 FURTHER = 6  # rates that a kind is tried at, at most, beyond the grid's edges
+# Points of validation top-1 below the best with the first seed. Trainings that differ in their seed alone differ by up
+# to that: the standard deviation over seeds of most cells of `fashion` is about a point.
+CLOSE = 2.0
 
 
 def measure(profile_name: str) -> None:
@@ -165,7 +170,8 @@ def costs(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
 def chosen(trained: pd.DataFrame) -> pd.DataFrame:
     """The best rate of each kind: the highest mean validation top-1 over the seeds, of equal ones the lower rate.
 
-    A rate at which a seed diverged is not chosen; a kind without any other is left out.
+    A rate that was tried with fewer seeds than another of its kind is not chosen, nor one at which a seed diverged; a
+    kind without any other is left out.
 
     Args:
         trained: with the columns `COLUMNS`.
@@ -175,7 +181,8 @@ def chosen(trained: pd.DataFrame) -> pd.DataFrame:
         seed); `at_edge`, whether it is the least or the greatest rate tried, so that a better one may lie outside.
     """
     of_rate = trained.groupby(["kind", "lr_scale"])["val_top1"]
-    scores = of_rate.mean().where(of_rate.count() == of_rate.size()).round(6)  # equal means may differ in the last bit
+    whole = of_rate.count() == of_rate.size().groupby("kind").transform("max")
+    scores = of_rate.mean().where(whole).round(6)  # equal means may differ in the last bit
     scores = scores.to_frame().assign(sd=of_rate.std()).dropna(subset="val_top1").reset_index()
     ranked = scores.sort_values(["val_top1", "lr_scale"], ascending=[False, True])
     best = ranked.drop_duplicates("kind").set_index("kind")
@@ -217,31 +224,43 @@ def _grid(profile: Profile, params: dict[str, Any], trained: pd.DataFrame | None
     """Kind, recipe and seed of all trials."""
     if profile.tune is None:
         return
+    first, *others = profile.tune.seeds
     for kind, recipe in representatives(profile, params).items():
-        tried = profile.tune.rates
+        tried: Sequence[float] = profile.tune.rates
+        best: set[float] = set()
         if trained is not None:
-            tried = extended(tried, trained[trained["kind"] == kind])
+            known = trained[(trained["kind"] == kind) & (trained["seed"] == first)]
+            tried = extended(tried, known, bool(others))
+            if others and set(tried) <= set(known["lr_scale"]):
+                best = close(known[known["lr_scale"].isin(tried)])
         yield from ((kind, recipe.model_copy(update={"lr_scale": rate}), seed)
-                    for rate in tried for seed in profile.tune.seeds)
+                    for rate in tried for seed in (first, *(others if rate in best else ())))
 
 
-def extended(grid: Sequence[float], trained: pd.DataFrame) -> list[float]:
+def extended(grid: Sequence[float], trained: pd.DataFrame, all_close: bool = False) -> list[float]:
     """The rates of a kind: the grid, and where the best lies at an edge, rates beyond it, by the grid's own factor.
 
     Args:
         grid: in ascending order, two or more.
-        trained: what is known of the kind, with the columns `COLUMNS`.
+        trained: what is known of the kind with one seed, with the columns `COLUMNS`.
+        all_close: whether the grid goes on beyond an edge that is `close` to the best, too.
 
     Returns:
         The grid with the rates beyond it that are known and the next one, if it takes one; `FURTHER` at most.
     """
     rates = list(grid)
     for _ in range(FURTHER):
-        best = chosen(trained[trained["lr_scale"].isin(rates)])["lr_scale"].to_list()
-        if best == rates[:1]:
+        known = trained[trained["lr_scale"].isin(rates)]
+        best = close(known) if all_close else set(chosen(known)["lr_scale"])
+        if rates[0] in best:
             rates.insert(0, float(f"{rates[0] ** 2 / rates[1]:.6g}"))
-        elif best == rates[-1:]:
+        elif rates[-1] in best:
             rates.append(float(f"{rates[-1] ** 2 / rates[-2]:.6g}"))
         else:
             break
     return rates
+
+
+def close(trained: pd.DataFrame) -> set[float]:
+    """The rates of a kind at most `CLOSE` points below the best, it included; `trained` is as for `extended`."""
+    return set(trained.loc[trained["val_top1"] >= trained["val_top1"].max() - CLOSE, "lr_scale"])
