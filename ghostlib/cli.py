@@ -150,7 +150,10 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
                  "--weights", help="files of weights for --published; what is not there is downloaded")] = None,
              rows: Annotated[list[str] | None, typer.Option(
                  help="a row of Table 9 or its network's name, for --published; may be repeated")] = None) -> None:
-    """Score weights on a folder of images: top-1 and top-5, at the network's own size, crop and normalisation."""
+    """Score weights on a folder of images: top-1 and top-5.
+
+    Size, crop and normalisation are those that `ghostlib train` wrote beside the weights, else the network's own.
+    """
     if published:
         if name or ema or width:
             raise ValueError("--published scores weights that it knows: give neither a network nor --ema or --width; "
@@ -174,6 +177,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
+    from ghostlib.own.weights import evaluated_as
     from ghostlib.training.evaluate import evaluate as score
     from ghostlib.training.folders import folder_images
     from ghostlib.training.views import Views
@@ -184,7 +188,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
         network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
     typer.echo(report)
     network = reparameterize(network).to(device)
-    transform = create_transform(**resolve_data_config(model=network))
+    transform = create_transform(**resolve_data_config(evaluated_as(weights_file, classes), model=network))
     loader = DataLoader(Views(images, transform, seed=0), batch_size, sampler=[(0, i) for i in range(len(images))],
                         num_workers=workers or 0)
     scores = score({name: network}, tqdm(loader, desc=name, unit="batch"), torch.device(device))

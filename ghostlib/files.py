@@ -51,6 +51,9 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Writes a network's weights, in the form it has, as safetensors: the whole file or, if that fails, nothing."""
     from safetensors.torch import save
+    from torch import contiguous_format
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copied, as safetensors takes no tensor twice: modules that a network shares have a name for each place.
+    state = {name: tensor.detach().cpu().clone(memory_format=contiguous_format)
+             for name, tensor in network.state_dict().items()}
     write_atomic(path, save(state))

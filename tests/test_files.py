@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ghostlib.files import write_atomic
+from ghostlib.files import save_weights, write_atomic
 
 
 @contextmanager
@@ -67,3 +67,14 @@ def test_the_old_content_is_there_until_the_new_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", watched)
     write_atomic(path, b"new")
     assert seen == [(b"new", b"old")] and path.read_bytes() == b"new"
+
+
+def test_a_module_that_a_network_shares_is_written_under_each_of_its_names(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    shared = torch.nn.Linear(2, 2)
+    save_weights(torch.nn.Sequential(shared, shared), tmp_path / "w.safetensors")
+    state = load_file(tmp_path / "w.safetensors")
+    assert list(state) == ["0.bias", "0.weight", "1.bias", "1.weight"]
+    assert torch.equal(state["0.weight"], shared.weight) and torch.equal(state["1.weight"], shared.weight)

@@ -22,11 +22,11 @@ _ZOO = "import ghostlib.models.zoo  # which tells timm of its networks\n"
 def contents(plan: Plan) -> dict[str, Any]:
     """What the metadata of the weights keeps; see `weights.load`."""
     return {"network": str(plan.source), "options": plan.recipe.options, "image_size": plan.recipe.image_size,
-            "label_names": plan.classes}
+            "label_names": plan.classes, "crop_pct": plan.recipe.crop_pct}
 
 
 def write(plan: Plan, rows: list[tuple[str, str]], scores: dict[str, float]) -> str:
-    """Writes README.md, config.json where timm builds the network, and classes.txt, beside the weights.
+    """Writes README.md, config.json where timm by itself builds the network, and classes.txt, beside the weights.
 
     Args:
         plan: the training, whose folder holds model.safetensors.
@@ -37,6 +37,8 @@ def write(plan: Plan, rows: list[tuple[str, str]], scores: dict[str, float]) -> 
         The lines of Python that load the weights.
     """
     name, lines = loading(plan)
+    if name and name.startswith("ghostlib_"):
+        name = None  # timm has it from us, and no file behind it
     write_atomic(plan.folder / "classes.txt", "".join(f"{name}\n" for name in plan.classes))
     if name:
         write_atomic(plan.folder / "config.json", json.dumps(config(plan, name), indent=2))
@@ -64,7 +66,10 @@ def loading(plan: Plan) -> tuple[str | None, str]:
 
 
 def config(plan: Plan, name: str) -> dict[str, Any]:
-    """timm's description of the network, with which `timm.create_model("local-dir:FOLDER")` and the Hub load it."""
+    """timm's description of the network, with which it loads the folder or what is made of it on the Hub.
+
+    That is `timm.create_model("local-dir:FOLDER", pretrained=True)`; without `pretrained` weights are random.
+    """
     side = plan.recipe.image_size
     return {"architecture": name.partition(".")[0], "num_classes": len(plan.classes), "model_args": plan.recipe.options,
             "pretrained_cfg": {"input_size": [3, side, side], "mean": list(MEAN), "std": list(STD),

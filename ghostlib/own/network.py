@@ -122,8 +122,12 @@ def add_branches(network: nn.Module, recipe: Any, image_size: int, exclude: Sequ
     """The network in the recipe's training form, in place; see `reparam.add_branches` for the arguments.
 
     Raises:
-        ValueError: it has no place for branches; the message says what to do.
+        ValueError: it has no place for branches, or is to keep its function and begin with another; the message says
+            what to do.
     """
+    if preserve and recipe.branch_gamma == "shared":
+        raise ValueError("pretrained = true keeps the function of the weights, and branch_gamma = shared changes it; "
+                         "leave one out")
     try:
         reparam.add_branches(network, recipe.branches, recipe.scale, recipe.skip, exclude, inside=inside,
                              preserve=preserve, example_input=example(image_size))
@@ -133,7 +137,8 @@ def add_branches(network: nn.Module, recipe: Any, image_size: int, exclude: Sequ
         with torch.no_grad():
             for site in network.modules():
                 for norm in site.norms if isinstance(site, RepConv) else ():
-                    norm.weight.mul_(len(site.norms)**-0.5)
+                    if norm.weight is not None:
+                        norm.weight.mul_(len(site.norms)**-0.5)
     return network
 
 

@@ -7,28 +7,41 @@ from pathlib import Path
 
 import timm
 
-from ghostlib.own.network import millions
-from ghostlib.own.weights import find_file, load, read_card
+from ghostlib.models.flow import run
+from ghostlib.own.network import example, millions
+from ghostlib.own.weights import find_file, load, read_card, some
 from ghostlib.training import distill
 from ghostlib.training.distill import Teacher
 
 
-def load_teacher(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
+def load_teacher(text: str, classes: list[str], image_size: int) -> tuple[Teacher, str, str]:
     """The teacher, what identifies it, and what to call it in a table.
 
     Args:
         text: timm's name, a folder or a model.safetensors.
         classes: of the student, in the order of its outputs.
+        image_size: px of the student's images, of which the teacher gets the same views.
 
     Raises:
-        ValueError: there is no such teacher, or it knows other classes.
+        ValueError: there is no such teacher, it knows other classes, or it cannot take the student's images.
     """
+    teacher, identity, called = _find(text, classes)
+    try:
+        run(teacher, example(image_size))
+    except ValueError as error:
+        raise ValueError(f"teacher {text} cannot take the student's images of {image_size} px ({error.__cause__}); "
+                         "train the student at the teacher's size (--set image_size=...), or take another teacher"
+                         ) from error
+    return teacher, identity, called
+
+
+def _find(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
     if Path(text).exists():
         file = find_file(Path(text))
         card = read_card(file)
         if card["label_names"] != classes:
-            raise ValueError(f"teacher {text} knows the classes {_some(card['label_names'])}, the images have "
-                             f"{_some(classes)}; choose a teacher trained on the same classes")
+            raise ValueError(f"teacher {text} knows the classes {some(card['label_names'])}, the images have "
+                             f"{some(classes)}; choose a teacher trained on the same classes")
         network = load(file)
         identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         return distill.stand_in(network), identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
@@ -43,7 +56,3 @@ def load_teacher(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
                          "--out teacher`) and name its folder")
     teacher = distill.pretrained(text, len(classes))
     return teacher, text, f"{text}, pretrained, {millions(teacher.network):.1f} M parameters"
-
-
-def _some(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"

@@ -16,7 +16,8 @@ from torch import nn
 
 from ghostlib.config import ConfigError
 from ghostlib.files import write_atomic
-from ghostlib.own import card, data, network, settings, weights
+from ghostlib.machine import world_size
+from ghostlib.own import card, data, network, settings, trial, weights
 from ghostlib.own.log import Log
 from ghostlib.own.plan import FILE, Plan
 from ghostlib.own.teacher import load_teacher
@@ -103,8 +104,9 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     if recipe.batch_size > (number := len(images.splits.train)):
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
-    teacher, identity, called = (load_teacher(recipe.teacher, images.classes) if recipe.teacher and recipe.alpha
-                                 else (None, None, None))
+    teacher, identity, called = None, None, None
+    if recipe.teacher and recipe.alpha:
+        teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
     plan = Plan(source, recipe, images, place, device_of(device), identity,
                 folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
     torch.manual_seed(recipe.seed)  # of the initial weights; every draw of the training itself is addressed
@@ -113,6 +115,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     deployed_millions = network.millions(built)
     if recipe.branches:
         network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.pretrained)
+    trial.check(built, recipe.image_size, world_size(), recipe.sync_batchnorm)
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from ghostlib.files import write_atomic
 from ghostlib.models.reparam import plain_state
 from ghostlib.own.network import find
+from ghostlib.training.views import MEAN, STD
 
 FILE = "model.safetensors"
 KEY = "ghostlib"  # in the file's metadata: all that `load` needs, as JSON
@@ -52,6 +53,31 @@ def load(place: str | Path) -> nn.Module:
     network.load_state_dict(load_file(file))
     network.classes = card["label_names"]
     return network.eval()
+
+
+def evaluated_as(file: Path, classes: list[str]) -> dict[str, Any]:
+    """How `ghostlib train` scored the network of a file, for timm's `resolve_data_config`; of other files nothing.
+
+    Args:
+        file: of weights.
+        classes: names of those that the network is to be scored on, by label.
+
+    Raises:
+        ValueError: the network knows other classes.
+    """
+    try:
+        card = read_card(file)
+    except ValueError:  # somebody else's
+        return {}
+    if card["label_names"] != classes:
+        raise ValueError(f"{file} knows the classes {some(card['label_names'])}, the images have {some(classes)}")
+    return {"input_size": (3, card["image_size"], card["image_size"]), "interpolation": "bicubic", "mean": MEAN,
+            "std": STD, **({"crop_pct": card["crop_pct"]} if "crop_pct" in card else {})}
+
+
+def some(names: list[str]) -> str:
+    """The first names of classes, and how many there are."""
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"
 
 
 def find_file(place: Path) -> Path:

@@ -33,6 +33,24 @@ def test_each_kind_is_built_with_its_options_and_gets_branches(elsewhere, text, 
     assert gamma[0].weight[0].item() == pytest.approx(len(gamma)**-0.5)
 
 
+def test_branches_that_keep_a_function_cannot_begin_with_a_smaller_gamma(elsewhere):
+    from ghostlib.training.recipe import Recipe
+
+    built = network.find("net:network").build(3, {}, 40)
+    with pytest.raises(ValueError, match="pretrained = true keeps .* branch_gamma = shared changes it; leave one out"):
+        network.add_branches(built, Recipe(branches=2, branch_gamma="shared"), 40, preserve=True)
+    assert not network.sites(built)
+
+
+def test_a_normalisation_without_gamma_is_left_alone(elsewhere):
+    from ghostlib.training.recipe import Recipe
+
+    built = network.find("net:network").build(3, {}, 40)
+    built[1] = torch.nn.BatchNorm2d(8, affine=False)
+    network.add_branches(built, Recipe(branches=2, branch_gamma="shared"), 40)
+    assert network.sites(built) and built(torch.randn(2, 3, 40, 40)).shape == (2, 3)
+
+
 @pytest.mark.parametrize(("text", "told"), [
     ("ghostnetv4_100", "unknown network 'ghostnetv4_100'; did you mean .*ghostnetv"),
     ("torchvision/ghostnetv2_100", "unknown network"), ("no_module:network", "No module named 'no_module'; .* looked"),

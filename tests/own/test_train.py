@@ -105,16 +105,18 @@ def test_the_line_of_the_model_card_loads_the_network(elsewhere, images, name, o
     assert torch.equal(answer, weights.load(elsewhere / "out")(image))
     card = (elsewhere / "out" / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---\n")[1])
-    assert head["library_name"] == ("timm" if "timm." in lines else "ghostlib") and head["datasets"] == ["images"]
-    assert lines in card
-    if "timm." in lines:
+    by_timm = "timm." in lines and "ghostlib_" not in lines
+    assert head["library_name"] == ("timm" if by_timm else "ghostlib") and head["datasets"] == ["images"]
+    assert lines in card and (elsewhere / "out" / "config.json").exists() == by_timm
+    if by_timm:
         described = json.loads((elsewhere / "out" / "config.json").read_text())
         assert described["pretrained_cfg"]["label_names"] == ["a", "b"]
 
 
 @pytest.mark.skipif("local-dir" not in getattr(timm.models._factory, "_MODEL_SOURCES", ()), reason="an older timm")
-def test_timm_loads_the_folder_by_itself(elsewhere, images):
-    train(images, elsewhere / "out", "timm/mobilenetv3_small_050", epochs=1)
+@pytest.mark.parametrize("name", ["timm/mobilenetv3_small_050", "ghostnetv2_100"])
+def test_timm_loads_the_folder_by_itself(elsewhere, images, name):
+    train(images, elsewhere / "out", name, epochs=1, branches=1)
     network = timm.create_model(f"local-dir:{elsewhere / 'out'}", pretrained=True).eval()
     image = torch.randn(1, 3, SIDE, SIDE)
     assert torch.equal(network(image), weights.load(elsewhere / "out")(image))
@@ -187,6 +189,24 @@ def test_a_teacher_that_cannot_be_is_refused(elsewhere, images, teacher, told):
     with pytest.raises((ValueError, OSError), match=told):
         train(images, elsewhere / "out", teacher=teacher)
     assert not (elsewhere / "out").exists()
+
+
+def test_a_teacher_that_cannot_take_the_student_s_images_is_refused(elsewhere, images):
+    train(images, elsewhere / "teacher", "deit_tiny", image_size=48, branches=0, epochs=1,
+          options={"width": 0.25, "patch_size": 16})
+    with pytest.raises(ValueError, match=r"teacher teacher cannot take .* of 40 px \(.*48.*train the student at"):
+        train(images, elsewhere / "out", teacher="teacher")
+    assert not (elsewhere / "out").exists()
+
+
+def test_weights_are_scored_as_their_training_did(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1, crop_pct=0.9)
+    file = elsewhere / "out" / "model.safetensors"
+    how = weights.evaluated_as(file, ["a", "b"])
+    assert how["input_size"] == (3, SIDE, SIDE) and how["crop_pct"] == 0.9 and how["interpolation"] == "bicubic"
+    with pytest.raises(ValueError, match=r"knows the classes a, b \(2\), the images have b, a \(2\)"):
+        weights.evaluated_as(file, ["b", "a"])
+    assert weights.evaluated_as(elsewhere / "out" / "ema.safetensors", ["b", "a"]) == {}
 
 
 def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):

@@ -1,0 +1,47 @@
+"""One step of the network on two images: what would else show in the middle of a training, or never."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from ghostlib.models.flow import run
+from ghostlib.own.network import example
+
+
+def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnorm: bool = False) -> None:
+    """Takes a step's forward and backward pass, after which the network is as it was.
+
+    Args:
+        network: in its training form.
+        image_size: px.
+        processes: that train it together.
+        sync_batchnorm: whether normalisations are to be over the batches of all of them.
+
+    Raises:
+        ValueError: averages could not follow a buffer, several processes would wait for a gradient that never comes, or
+            shared normalisation would make it another network.
+    """
+    trial = copy.deepcopy(network).train()
+    buffers = {name: buffer for name, buffer in trial.named_buffers() if buffer.is_floating_point()}
+    with torch.random.fork_rng():
+        trial(example(image_size).repeat(2, 1, 1, 1)).sum().backward()
+    after = dict(trial.named_buffers())
+    if replaced := [name for name, buffer in buffers.items() if after.get(name) is not buffer]:
+        raise ValueError(f"{replaced[0]}: the network puts another tensor in this place while it trains, so its "
+                         "averages would keep the first; change it in place, e.g. self.buffer.copy_(...)")
+    without = [name for name, weight in trial.named_parameters() if weight.requires_grad and weight.grad is None]
+    if processes > 1 and without:
+        raise ValueError(f"{processes} processes cannot train parameters that take no part in the answer: "
+                         f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}; leave them out of the "
+                         "network, or set their requires_grad to False")
+    if sync_batchnorm:
+        image = example(image_size)
+        before = run(network, image)
+        after = run(nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network)), image)
+        if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+            raise ValueError("sync_batchnorm = true: PyTorch's conversion makes this another network, as it drops what "
+                             "a normalisation does besides (timm's BatchNormAct2d ends with an activation); leave it "
+                             "out: running statistics are averaged over the processes after every step as it is")
