@@ -3,9 +3,9 @@
 Arms that an experiment compares may be of different kinds (`profile.kind_of`), and a good rate for one may be a bad one
 for the other. So each kind gets the same grid, that of `Profile.tune`, with seeds that measure nothing else; and where
 its best rate lies at an edge, the grid goes on beyond it. Is there more than one seed, all rates are tried with the
-first, and with the others those that came close to the best: one seed cannot tell these apart, and the others need no
-second. The best rate by mean validation top-1 is frozen in experiments.yaml (`ghostlib rates PROFILE --freeze`);
-recipes have it from there. The choice looks at no test image.
+first, and with the others those that came close to the best, which one seed cannot tell apart. The best rate by mean
+validation top-1 is frozen in experiments.yaml (`ghostlib rates PROFILE --freeze`); recipes have it from there. The
+choice looks at no test image.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 COLUMNS = ["kind", "network", "lr_scale", "seed", "run", "val_top1", "val_loss", "data", places.SETTINGS]
 CURVES = ["kind", "lr_scale", "seed", "epoch", "loss", "accuracy", "val_top1", "val_loss"]
 FURTHER = 6  # rates that a kind is tried at, at most, beyond the grid's edges
-# Points of validation top-1 below the best with the first seed. Trainings that differ in their seed alone differ by up
-# to that: the standard deviation over seeds of most cells of `fashion` is about a point.
+# Points of validation top-1 below the best with the first seed. A seed moves all rates of a kind together: in Figure 3
+# of `fashion` the rate that is best on the whole lies at most 1.25 points below the best of each single seed.
 CLOSE = 2.0
 
 
@@ -56,10 +56,10 @@ def measure(profile_name: str) -> None:
         engines.run([run for _, run in tried], store=store, title=f"rates of {profile_name}")
         trained = results(tried, store)
         tried = trials(profile, params, trained)
-    # As text, since a rate must come back as it is and not to four decimals.
-    places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
+    # As text, since a rate must come back as it is and not to four decimals. Last what says which settings all are of.
     places.write_csv(curves(tried, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
     places.write_csv(costs(tried, store), places.costs_file(profile_name, "rates"))
+    places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
 
 
 def read(profile_name: str) -> pd.DataFrame:
@@ -229,12 +229,31 @@ def _grid(profile: Profile, params: dict[str, Any], trained: pd.DataFrame | None
         tried: Sequence[float] = profile.tune.rates
         best: set[float] = set()
         if trained is not None:
-            known = trained[(trained["kind"] == kind) & (trained["seed"] == first)]
-            tried = extended(tried, known, bool(others))
-            if others and set(tried) <= set(known["lr_scale"]):
-                best = close(known[known["lr_scale"].isin(tried)])
+            known = trained[trained["kind"] == kind]
+            tried = extended(tried, known[known["seed"] == first], bool(others))
+            best = finalists(tried, known, first, others)
         yield from ((kind, recipe.model_copy(update={"lr_scale": rate}), seed)
                     for rate in tried for seed in (first, *(others if rate in best else ())))
+
+
+def finalists(rates: Sequence[float], trained: pd.DataFrame, first: int, others: Sequence[int]) -> set[float]:
+    """The rates that are tried with the other seeds, too: those that are `close` to the best with the first.
+
+    Where one of them diverges with another seed, those that are close without it follow.
+
+    Args:
+        rates: of a kind; as long as the first seed's are not all known, none is a finalist.
+        trained: what is known of the kind, with the columns `COLUMNS`.
+        first: the seed that every rate is tried with.
+        others: the other seeds; without any, nothing is a finalist.
+    """
+    of_first = trained[(trained["seed"] == first) & trained["lr_scale"].isin(rates)]
+    if not others or not set(rates) <= set(of_first["lr_scale"]):
+        return set()
+    diverged = trained.loc[trained["val_top1"].isna(), "lr_scale"]
+    # What was tried once stays: what is said of it would else be forgotten, and asked for again.
+    return close(of_first[~of_first["lr_scale"].isin(diverged)]) | set(
+        trained.loc[trained["seed"].isin(others), "lr_scale"])
 
 
 def extended(grid: Sequence[float], trained: pd.DataFrame, all_close: bool = False) -> list[float]:
@@ -243,7 +262,7 @@ def extended(grid: Sequence[float], trained: pd.DataFrame, all_close: bool = Fal
     Args:
         grid: in ascending order, two or more.
         trained: what is known of the kind with one seed, with the columns `COLUMNS`.
-        all_close: whether the grid goes on beyond an edge that is `close` to the best, too.
+        all_close: whether the grid goes on beyond an edge that is `close` to the best, too; of two the better one's.
 
     Returns:
         The grid with the rates beyond it that are known and the next one, if it takes one; `FURTHER` at most.
@@ -251,13 +270,16 @@ def extended(grid: Sequence[float], trained: pd.DataFrame, all_close: bool = Fal
     rates = list(grid)
     for _ in range(FURTHER):
         known = trained[trained["lr_scale"].isin(rates)]
-        best = close(known) if all_close else set(chosen(known)["lr_scale"])
-        if rates[0] in best:
-            rates.insert(0, float(f"{rates[0] ** 2 / rates[1]:.6g}"))
-        elif rates[-1] in best:
-            rates.append(float(f"{rates[-1] ** 2 / rates[-2]:.6g}"))
-        else:
+        if not set(rates) <= set(known["lr_scale"]):
+            break  # what comes next depends on it
+        best = (close(known) if all_close else set(chosen(known)["lr_scale"])) & {rates[0], rates[-1]}
+        edges = known[known["lr_scale"].isin(best)].sort_values(["val_top1", "lr_scale"], ascending=[False, True])
+        if edges.empty:
             break
+        if edges["lr_scale"].iloc[0] == rates[0]:
+            rates.insert(0, float(f"{rates[0] ** 2 / rates[1]:.6g}"))
+        else:
+            rates.append(float(f"{rates[-1] ** 2 / rates[-2]:.6g}"))
     return rates
 
 

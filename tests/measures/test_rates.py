@@ -176,6 +176,38 @@ def test_what_comes_close_with_the_first_seed_is_tried_with_the_others(repositor
     assert rates.lacking(profile, load_params()) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
+@pytest.mark.parametrize(("top1", "asked", "best"), [
+    # Both edges are close: the better one is followed first.
+    ({0.625: (60, 0), 1.25: (77.4, 60), 2.5: (77.5, 70), 20: (78.5, 78), 40: (79, 79), 80: (79.4, 79.4),
+      160: (79.3, 79), 320: (70, 0)},
+     [0.625, 1.25, 2.5, 5, 10, 20, 40, 80, 160, 320], (80, False)),
+    # All alike, as where nothing is learned: it ends, and says that the best lies at the edge.
+    ({}, [0.0390625, 0.078125, 0.15625, 0.3125, 0.625, 1.25, 2.5, 5, 10, 20], (0.0390625, True)),
+    # The close ones diverge with the other seed: the next ones follow.
+    ({2.5: (70, 70), 5: (74, 73), 10: (80, None), 20: (79.5, None), 40: (60, 0)}, [2.5, 5, 10, 20, 40], (5, False))])
+def test_the_trials_end_with_a_choice_that_stands(repository, params, monkeypatch, top1, asked, best):
+    """Pretends to train; a rate that is not named reaches 75."""
+    params["profiles"]["tiny"]["tune"] = {"seeds": [8, 9], "rates": [2.5, 5, 10, 20]}
+    params["experiments"] = {"only": {"base": PLAIN, "rows": {"row": {}}, "columns": {"column": {}}}}
+    write_params(".", params)
+
+    def run(jobs, store=None, title=""):
+        for job in jobs:
+            value = top1.get(job.recipe.lr_scale, (75, 75))[job.seed - 8]
+            if value is None:
+                write_atomic(store.folder(job) / "diverged.txt", "the loss is inf")
+                continue
+            values = {"0.9999": value}
+            write_atomic(store.folder(job) / "metrics.json",
+                         json.dumps({"val": {"top1": values, "loss": values}, "history": []}))
+
+    monkeypatch.setattr(engines, "run", run)
+    rates.measure("tiny")
+    profile, found = rates.measured("tiny")  # which raises where it lacks anything
+    assert sorted(set(found["lr_scale"])) == asked
+    assert tuple(rates.chosen(found)[["lr_scale", "at_edge"]].iloc[0]) == best
+
+
 @pytest.mark.parametrize(("of_rates", "wanted"), [
     ({1: [1], 2: [2], 4: [1]}, [1, 2, 4]), ({1: [3], 2: [2], 4: [1]}, [0.5, 1, 2, 4]),
     ({1: [1], 2: [2], 4: [3]}, [1, 2, 4, 8]), ({1: [1], 2: [2], 4: [3], 8: [None]}, [1, 2, 4, 8]),
