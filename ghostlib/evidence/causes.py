@@ -15,28 +15,32 @@ from ghostlib.evidence.quantities import with_interval
 from ghostlib.exhibits.figures import sentence
 from ghostlib.exhibits.style import NOISE, STYLE, abridged, marks
 from ghostlib.experiments import TOP1_METRIC
+from ghostlib.measures.places import DIVERGED, undiverged
 from ghostlib.paper import claims
 from ghostlib.training.profile import Profile
 
 EXPERIMENT, PLAIN = "causes", "w/o ReP"
+_LOST = "a seed diverged"
 
 
 def gains(results: pd.DataFrame) -> pd.DataFrame:
     """What branches bring over the plain network of the same column and seed: row, column, ours, low, high, seeds.
 
     `ours` is the mean in points of top-1, low and high Student's interval over the seeds, widened for the number of
-    rows and columns (Bonferroni): of a dozen, one would often be off zero by chance.
+    rows and columns (Bonferroni): of a dozen, one would often be off zero by chance. Where a seed diverged, of either,
+    the cell is left out, and counts.
 
     Args:
         results: of the experiment `causes`, with the columns `experiments.COLUMNS`; here and below.
     """
     rule, _ = claims.load()
-    top1 = results[results["metric"] == TOP1_METRIC]
+    top1 = undiverged(results[results["metric"].isin([TOP1_METRIC, DIVERGED])])
     values = top1.pivot(index="seed", columns=["row", "column"], values="value")
-    count = sum(row != PLAIN for row, _ in values.columns)
+    cells = results[["row", "column"]].drop_duplicates()
+    count = (cells["row"] != PLAIN).sum()
     records = []
-    for row, column in top1[["row", "column"]].drop_duplicates().itertuples(index=False):
-        if row != PLAIN:
+    for row, column in cells.itertuples(index=False):
+        if row != PLAIN and {(row, column), (PLAIN, column)} <= set(values.columns):
             differences = (values[row, column] - values[PLAIN, column]).dropna()
             low, high = stats.t_interval(differences, 1 - rule.alpha / count)
             records.append((row, column, differences.mean(), low, high, len(differences)))
@@ -64,13 +68,15 @@ def document(results: pd.DataFrame, profile: Profile) -> str:
     found = gains(results)
     cells = [with_interval(row.ours, row.low, row.high, "points") for row in found.itertuples()]
     shown = found.assign(cell=cells).pivot(index="row", columns="column", values="cell")
-    shown = shown.reindex(found["row"].unique())[found["column"].unique()]
-    means = results[results["metric"] == TOP1_METRIC].pivot_table(index="row", columns="column", values="value")
-    plain = means.loc[[PLAIN], shown.columns].map("{:.2f} %".format).set_axis([f"{PLAIN}, top-1"])
-    seeds = int(found["seeds"].min())
+    rows, columns = results["row"].unique(), results["column"].unique()
+    shown = shown.reindex(index=rows[rows != PLAIN], columns=columns).astype(object).fillna(_LOST)
+    top1 = undiverged(results).query("metric == @TOP1_METRIC")
+    means = top1.pivot_table(index="row", columns="column", values="value").reindex(columns=shown.columns)
+    plain = means.reindex([PLAIN]).map("{:.2f} %".format).replace("nan %", _LOST).set_axis([f"{PLAIN}, top-1"])
+    seeds = results["seed"].nunique()
     notes = [f"Measured at: {profile.scale}; here the first {seeds} seeds.",
              f"First row: mean top-1 of the plain network. Below: what the row has over it in the same column, in "
-             f"points, with Student's interval over {seeds} seeds, widened for the {len(found)} cells.",
+             f"points, with Student's interval over {seeds} seeds, widened for the {shown.size} cells.",
              "The last column is trained for the profile's epochs, the others for a quarter; all at one lr_scale.",
              "γ = 1/√B: the γ of B parallel normalisations begin at 1/√B, so that the sum begins with the variance of "
              "one. BN rates ÷ B: their γ and β learn at 1/B of the rate. Neither is the paper's."]
@@ -83,7 +89,7 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
     if results.empty:
         return sentence(not_run(profile))
     rule, _ = claims.load()
-    found, top1 = gains(results), results[results["metric"] == TOP1_METRIC]
+    found, top1 = gains(results), undiverged(results).query("metric == @TOP1_METRIC")
     reached = top1.groupby(["row", "column"], sort=False)["value"].agg(ours="mean", sd="std").reset_index()
     reached = reached.assign(low=reached["ours"] - reached["sd"], high=reached["ours"] + reached["sd"])
     with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):

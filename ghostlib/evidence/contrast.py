@@ -46,9 +46,7 @@ class Measured:
         """
         accuracies, losses, diverged = measured.accuracies(files), measured.losses(files), measured.diverged(files)
         correct = measured.correct(folder, accuracies)
-        of_table = {table: [cell[1:] for cell in diverged if cell[0] == table] for table in accuracies}
-        accuracies, losses = ({table: frame.drop(columns=of_table[table], errors="ignore")
-                               for table, frame in found.items()} for found in (accuracies, losses))
+        accuracies, losses = measured.whole(accuracies, files), measured.whole(losses, files)
         correct = {cell: seeds for cell, seeds in correct.items() if cell not in diverged}
         return cls(accuracies, losses, correct, measured.teachers(folder), diverged)
 

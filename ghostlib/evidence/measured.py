@@ -70,6 +70,16 @@ def diverged(measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str, str],
             for cell, seeds in rows[rows["metric"] == places.DIVERGED].groupby(["row", "column"])["seed"]}
 
 
+def whole(found: Mapping[str, pd.DataFrame], measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """What `accuracies` or `losses` give, without the cells of which a seed diverged.
+
+    Of the seeds that did not a mean would be too good.
+    """
+    lost = diverged(measured)
+    return {name: frame.drop(columns=[cell for cell in frame.columns if (name, *cell) in lost])
+            for name, frame in found.items()}
+
+
 def teachers(folder: str | Path) -> dict[str, float]:
     """Top-1 (%) on the test images of each stand-in, by the teacher that it stands in for; empty if there are none."""
     path = Path(folder, "teachers.csv")

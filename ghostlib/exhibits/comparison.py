@@ -8,6 +8,7 @@ import pandas as pd
 
 from ghostlib.exhibits.summarise import over_seeds, text
 from ghostlib.experiments import TOP1_METRIC, TOP5_METRIC
+from ghostlib.measures.places import undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1, TOP5
@@ -34,8 +35,10 @@ def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, r
             `WEIGHTS_TOP1` and `WEIGHTS_TOP5`, behind those.
 
     `low` and `high` are the 10th and the 90th percentile of a latency's calls, and missing for all else.
-    `measured` is missing where nothing was: a phone's latency, and the accuracy of rows that were not trained here.
+    `measured` is missing where nothing was: a phone's latency, the accuracy of rows that were not trained here, and of
+    those of which a seed diverged.
     """
+    results, rivals = undiverged(results, ["row"]), undiverged(rivals, ["row"])
     once = {"sd": math.nan, "seeds": 0}
     sizes = counted[counted["table"] == "table_9"].assign(**once)
     calls = times.query("engine == @ENGINE and threads == @THREADS").set_index("network")

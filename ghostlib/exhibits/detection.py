@@ -19,6 +19,7 @@ from ghostlib.exhibits.style import STYLE, abridged
 from ghostlib.exhibits.summarise import over_seeds, text
 from ghostlib.measures import detector_rates
 from ghostlib.measures.detectors import UNTRAINED
+from ghostlib.measures.places import undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import MACS, MAP
@@ -42,9 +43,12 @@ def load_story(profile_name: str) -> Story:
 def compare(results: pd.DataFrame) -> pd.DataFrame:
     """One row per row of Table 10 and quantity: row, quantity, paper, measured (mean over seeds), sd, seeds.
 
+    A row of which a seed diverged has none of ours.
+
     Args:
         results: as `measures.detectors.read` gives it, for every row of Table 10.
     """
+    results = undiverged(results, ["row"])
     measured = over_seeds(results.dropna(subset="value"), ["row", "metric"]).rename_axis(index={"metric": "quantity"})
     published = numbers.table("table_10")[MAP]
     order = pd.MultiIndex.from_product([published.index, [MAP, *_DETAILS, _BEFORE]], names=["row", "quantity"])

@@ -104,14 +104,39 @@ def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
     return places.digest(recipe.model_dump(), places.scale_of(profile), seed, answering)
 
 
+def check(profile_name: str) -> None:
+    """Sees that the experiments on file are of the settings of now, and of the same images.
+
+    Raises:
+        ConfigError: they are not, or experiments.yaml has no such profile. Some may have been measured before and some
+            after a change, and are not to be compared.
+    """
+    params, of_images = load_params(), {}
+    for name in params["experiments"]:
+        path, experiment = places.runs_file(profile_name, name), Experiment.load(name, profile_name, params)
+        if not path.exists():
+            continue
+        if why := _lacking(experiment):
+            raise ConfigError(f"{path} {why}; measure it again (`ghostlib measure classifiers {profile_name}`), or "
+                              "remove it: its claims then count as not attempted")
+        of_images |= {data: path for data in places.read_csv(path)["data"].unique()}
+    if len(of_images) > 1:
+        first, other = list(of_images.values())[:2]
+        raise ConfigError(f"{first} and {other} are of different images (column data); measure both with the same")
+
+
+def _lacking(experiment: Experiment) -> str:
+    wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))
+              for cell in experiment.cells for seed in experiment.seeds]
+    return places.lacking(places.runs_file(experiment.profile.name, experiment.name), wanted)
+
+
 def _provide(profile_name: str, name: str) -> None:
     """Measures one experiment if its files do not answer params.yaml and experiments.yaml."""
     experiment = Experiment.load(name, profile_name)
     path, others = places.runs_file(profile_name, name), [
         places.curves_file(profile_name, name), places.correct_file(profile_name, name)]
-    wanted = [(cell.row, cell.column, settings_of(cell.recipe, experiment.profile, seed))
-              for cell in experiment.cells for seed in experiment.seeds]
-    why, absent = places.lacking(path, wanted), [other for other in others if not other.exists()]
+    why, absent = _lacking(experiment), [other for other in others if not other.exists()]
     if why or absent:
         places.announce(path if why else absent[0], why or "does not exist")
         _measure(experiment.profile, [experiment])
@@ -129,9 +154,10 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
     engines.run([*teachers.values(), *runs], store=store, title=profile.name)
     for experiment in experiments:
-        places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
         places.write_csv(curves(experiment, store), places.curves_file(profile.name, experiment.name))
         places.write_csv(correct(experiment, store), places.correct_file(profile.name, experiment.name))
+        # Last what says which settings all are of: killed before, it is measured again.
+        places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
     described = profile.model_dump(mode="json", exclude={"base"})
     write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)
@@ -156,12 +182,16 @@ def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store:
 def _write_costs(profile: Profile, teachers: Iterable[ClassifierRun], runs: list[ClassifierRun], store: Store) -> None:
     """A row a training; those of experiments that are not measured this time stay."""
     import pandas as pd
+    from filelock import FileLock
 
     path = places.costs_file(profile.name, "classifiers")
-    records = {row["run"]: row for row in places.read_csv(path).to_dict("records")} if path.exists() else {}
-    for kind, trained in (("classifier", runs), ("teacher", teachers)):
-        records |= {run.key: {"run": run.key, "kind": kind, **cost} for run in trained if (cost := store.cost(run))}
-    places.write_csv(pd.DataFrame(list(records.values()), columns=["run", "kind", "seconds", "device", "date"]), path)
+    store.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(store.root / "costs.lock"):  # another experiment may be measured at the same time
+        records = {row["run"]: row for row in places.read_csv(path).to_dict("records")} if path.exists() else {}
+        for kind, trained in (("classifier", runs), ("teacher", teachers)):
+            records |= {run.key: {"run": run.key, "kind": kind, **cost} for run in trained if (cost := store.cost(run))}
+        columns = ["run", "kind", "seconds", "device", "date"]
+        places.write_csv(pd.DataFrame(list(records.values()), columns=columns), path)
 
 
 def _accuracies(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, float]]:

@@ -39,10 +39,11 @@ def measure(profile_name: str) -> None:
     if why := frozen.lacking_detectors(detectors[0].scale, profile_name):
         raise ConfigError(why)
     train(detectors, store)
-    places.write_csv(results(detectors, store), places.runs_file(profile_name, EXPERIMENT))
     places.write_csv(curves(detectors, store), places.losses_file(profile_name, EXPERIMENT))
     places.write_csv(costs(detectors, store), places.costs_file(profile_name, "detectors"))
     write_detections(detectors, store, places.detections_folder(profile_name))
+    # Last what says which settings all are of: killed before, it is measured again.
+    places.write_csv(results(detectors, store), places.runs_file(profile_name, EXPERIMENT))
 
 
 def read(profile_name: str) -> pd.DataFrame:

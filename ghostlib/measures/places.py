@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,17 @@ def lacking(path: Path, wanted: Collection[tuple[str, str, str]]) -> str:
         return f"has no column {SETTINGS!r}: an older version wrote it"
     there = set(found[["row", "column", SETTINGS]].itertuples(index=False, name=None))
     return "" if there == set(wanted) else "does not hold what params.yaml and experiments.yaml ask for"
+
+
+def undiverged(results: pd.DataFrame, by: Sequence[str] = ("row", "column")) -> pd.DataFrame:
+    """Results without the cells of which a seed diverged: of the seeds that did not, a mean would be too good.
+
+    Args:
+        results: in long format, with the columns `metric` and `by`.
+        by: what a cell is.
+    """
+    lost = results.loc[results["metric"] == DIVERGED, list(by)].apply(tuple, axis=1)
+    return results[~results[list(by)].apply(tuple, axis=1).isin(set(lost))]
 
 
 def announce(path: Path, why: str) -> None:

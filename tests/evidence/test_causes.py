@@ -26,6 +26,22 @@ def test_gains_are_over_the_plain_network_of_the_same_column_and_seed(results):
         [-1.9, *t_interval([-2.0, -1.8, -1.9], 1 - 0.05 / 4)])
 
 
+def test_a_cell_of_which_a_seed_diverged_is_left_out_and_counts(results):
+    lost = (results["row"] == "remedy") & (results["column"] == "rate × 1") & (results["seed"] == 2)
+    results.loc[lost, ["metric", "value"]] = "diverged", 1
+    gains = causes.gains(results).set_index(["row", "column"])
+    assert len(gains) == 3 and ("remedy", "rate × 1") not in gains.index
+    assert gains.loc[("w/ ReP", "rate × 1"), "low"] == pytest.approx(t_interval([-2.0, -1.8, -1.9], 1 - 0.05 / 4)[0])
+
+
+def test_the_document_says_where_a_seed_diverged(results, tiny):
+    results.loc[(results["row"] == "w/o ReP") & (results["column"] == "rate × 1") & (results["seed"] == 0),
+                ["metric", "value"]] = "diverged", 1
+    document = causes.document(results, tiny)
+    assert document.count("a seed diverged") == 3 and "widened for the 4 cells" in document
+    causes.figure(results, tiny)
+
+
 def test_the_conclusion_says_what_the_intervals_say(results):
     assert causes.conclusion(results) == (
         "w/ ReP at rate × 1: branches are behind the plain network. w/ ReP at 4 × the steps: branches are ahead of "

@@ -29,6 +29,14 @@ def test_every_row_has_mean_sd_and_seeds_and_only_the_map_has_the_paper_s(compar
     assert cell.loc["AP small", "seeds"] == 0 and cell.loc["untrained AP50", "sd"] == pytest.approx(0.5 ** 0.5)
 
 
+def test_a_row_of_which_a_seed_diverged_has_no_mean():
+    results = [{"row": row, "metric": "mAP", "value": 20.0, "seed": seed} for row in catalog.backbones()
+               for seed in (0, 1)]
+    results[1] |= {"metric": "diverged", "value": 1.0}
+    first, second, *_ = detection.compare(pd.DataFrame(results)).query("quantity == @MAP").itertuples()
+    assert np.isnan(first.measured) and first.seeds == 0 and second.measured == 20
+
+
 def test_what_no_image_holds_has_no_column(compared):
     counted = pd.DataFrame([{"table": "table_10", "row": row, "quantity": "FLOPs (M)", "paper": 1.0, "measured": 2.0}
                             for row in catalog.backbones()])

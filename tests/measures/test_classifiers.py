@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ghostlib.config import ConfigError
 from ghostlib.experiments import COLUMNS, Experiment
 from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, places
@@ -114,6 +115,34 @@ def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, par
     places.curves_file("tiny", "decays").unlink()
     classifiers.read_curves("tiny", "decays")
     assert "curves/decays.csv does not exist" in capsys.readouterr().err and len(repository) == before + 2
+
+
+def test_results_of_other_settings_or_images_are_not_judged_beside_those_of_now(repository, params):
+    classifiers.check("tiny")  # nothing is there yet
+    classifiers.measure("tiny")
+    classifiers.check("tiny")
+    path = places.runs_file("tiny", "decays")
+    params["experiments"]["others"] = params["experiments"]["decays"]
+    write_params(".", params)
+    other = path.with_name("others.csv")
+    other.write_text(path.read_text().replace(pd.read_csv(path)["data"][0], "other images"))
+    with pytest.raises(ConfigError, match=r"decays\.csv and .*others\.csv are of different images"):
+        classifiers.check("tiny")
+    other.unlink()
+    params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
+    write_params(".", params)
+    with pytest.raises(ConfigError, match=r"decays\.csv does not hold what .* ask for; measure it again \(`ghostlib "
+                                          r"measure classifiers tiny`\), or remove it"):
+        classifiers.check("tiny")
+
+
+def test_what_says_of_which_settings_results_are_is_written_last(repository, monkeypatch):
+    written = []
+    write = places.write_csv
+    monkeypatch.setattr(places, "write_csv", lambda frame, path: (written.append(path), write(frame, path)))
+    classifiers.measure("tiny")
+    of_experiment = [path.parent.name for path in written if path.name == "decays.csv"]
+    assert sorted(of_experiment) == ["correct", "curves", "runs"] and of_experiment[-1] == "runs"
 
 
 def test_an_experiment_without_cells_has_empty_files(repository, params):

@@ -26,6 +26,14 @@ def test_a_file_of_an_older_version_is_no_answer(tmp_path):
     assert "an older version" in places.lacking(tmp_path / "old.csv", WANTED)
 
 
+def test_a_cell_of_which_a_seed_diverged_has_no_results():
+    results = pd.DataFrame([("a", "x", 0, "top1", 1.0), ("a", "x", 1, places.DIVERGED, 1.0), ("a", "y", 0, "top1", 2.0),
+                            ("b", "x", 0, "top1", 3.0)], columns=["row", "column", "seed", "metric", "value"])
+    assert places.undiverged(results)["value"].tolist() == [2, 3]
+    assert places.undiverged(results, ["row"])["value"].tolist() == [3]
+    assert places.undiverged(results.head(0)).empty and len(places.undiverged(results.drop(index=1))) == 3
+
+
 def test_the_scale_of_a_profile_is_what_decides_its_results_with_the_device_as_it_is_written(tiny, monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: pytest.fail("the device is looked up"))
     automatic = tiny.model_copy(update={"device": "auto"})
