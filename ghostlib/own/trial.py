@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import nn
 
-from ghostlib.models.flow import run
 from ghostlib.own.network import example
+from ghostlib.runs import synchronised
 
 
 def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnorm: bool = False) -> None:
@@ -38,10 +38,4 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
                          f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}; leave them out of the "
                          "network, or set their requires_grad to False")
     if sync_batchnorm:
-        image = example(image_size)
-        before = run(network, image)
-        after = run(nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network)), image)
-        if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
-            raise ValueError("sync_batchnorm = true: PyTorch's conversion makes this another network, as it drops what "
-                             "a normalisation does besides (timm's BatchNormAct2d ends with an activation); leave it "
-                             "out: running statistics are averaged over the processes after every step as it is")
+        synchronised.check(network, image_size)

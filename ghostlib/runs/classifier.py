@@ -146,15 +146,24 @@ class ClassifierRun:
             yield from ((arms[arm], outcome) for arm, outcome in loop.train_together(list(arms)))
 
     def network(self) -> nn.Module:
-        """Its network in training form, with the initial weights of its seed."""
+        """Its network in training form, with the initial weights of its seed.
+
+        Raises:
+            ValueError: its normalisations are to be over several GPUs' batches and could not be.
+        """
         import torch
 
         from ghostlib.training.build import build_network
 
         torch.manual_seed(self.seed)  # every draw of the training itself is addressed
         profile = self.profile
-        return build_network(self.recipe, profile.num_classes, profile.width_scale, profile.image_size,
-                             profile.patch_size)
+        network = build_network(self.recipe, profile.num_classes, profile.width_scale, profile.image_size,
+                                profile.patch_size)
+        if profile.sync_batchnorm:
+            from ghostlib.runs import synchronised
+
+            synchronised.check(network, profile.image_size)
+        return network
 
     def _teacher(self, store: Finished) -> Teacher | None:
         from ghostlib.training import distill

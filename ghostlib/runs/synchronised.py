@@ -1,0 +1,28 @@
+"""Whether a network stays the same when its normalisations are made ones over the batches of several GPUs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from ghostlib.models.flow import example_for, run
+
+
+def check(network: nn.Module, image_size: int) -> None:
+    """Converts a copy as the training will, and compares what both answer.
+
+    Args:
+        network: stays as it is.
+        image_size: px.
+
+    Raises:
+        ValueError: PyTorch's conversion drops what a normalisation does besides.
+    """
+    image = example_for(network, image_size)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    if not torch.allclose(run(network, image), run(converted, image), rtol=1e-4, atol=1e-5):
+        raise ValueError("sync_batchnorm = true: PyTorch's conversion makes this another network, as it drops what a "
+                         "normalisation does besides (timm's BatchNormAct2d ends with an activation); leave it out: "
+                         "running statistics are averaged over the processes after every step as it is")
