@@ -152,7 +152,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
                  help="a row of Table 9 or its network's name, for --published; may be repeated")] = None) -> None:
     """Score weights on a folder of images: top-1 and top-5.
 
-    Size, crop and normalisation are those that `ghostlib train` wrote beside the weights, else the network's own.
+    Size, crop and normalisation are the network's own; of the model.safetensors of `ghostlib train`, its training's.
     """
     if published:
         if name or ema or width:
@@ -177,23 +177,31 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
-    from ghostlib.own.weights import evaluated_as
+    from ghostlib.own import weights as own
     from ghostlib.training.evaluate import evaluate as score
     from ghostlib.training.folders import folder_images
     from ghostlib.training.views import Views
 
     _check_device(device)
     images, classes = folder_images(folder)
-    with errors.of_folder(folder):
-        network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
-    typer.echo(report)
-    network = reparameterize(network).to(device)
-    transform = create_transform(**resolve_data_config(evaluated_as(weights_file, classes), model=network))
+    how: dict[str, Any] = {}
+    if weights_file.exists() and (card := own.own_card(weights_file)):
+        if card["network"] != name:
+            raise ValueError(f"{weights_file} is of {card['network']}, not of {name}")
+        how, network = own.evaluated_as(weights_file, classes), own.load(weights_file)
+    else:
+        with errors.of_folder(folder):
+            network, report = weights.open_network(name, weights_file, ema=ema, num_classes=len(classes), width=width)
+        typer.echo(report)
+        network = reparameterize(network)
+    network = network.to(device)
+    transform = create_transform(**resolve_data_config(how, model=network))
     loader = DataLoader(Views(images, transform, seed=0), batch_size, sampler=[(0, i) for i in range(len(images))],
                         num_workers=workers or 0)
     scores = score({name: network}, tqdm(loader, desc=name, unit="batch"), torch.device(device))
     typer.echo(f"{name} on {len(images)} images of {len(classes)} classes: "
-               + ", ".join(f"{metric} {of[name]:.2f} %" for metric, of in scores.items()))
+               + ", ".join(f"{metric} {of[name]:.2f} %" if metric.startswith("top") else f"{metric} {of[name]:.4f}"
+                           for metric, of in scores.items()))
 
 
 @app.command(epilog="A value is in YAML: --set epochs=100 image_size=160 crop_scale=[0.5,1] teacher=null. Killed, the "

@@ -50,13 +50,17 @@ def gains(results: pd.DataFrame) -> pd.DataFrame:
 def conclusion(results: pd.DataFrame) -> str:
     """What turns a loss into a gain, in sentences that hold no more than the intervals do."""
     found = gains(results)
+    if found.empty:
+        return "Nothing can be said: of every cell or its plain network a seed diverged."
     certain = found[found["low"] < found["high"]]  # seeds that all differ alike say nothing
     gained, lost = certain[certain["low"] > 0], certain[certain["high"] < 0]
     shown = f"In no cell do {int(found['seeds'].min())} seeds show branches"
     sentences = [f"{_listed(lost)}: branches are behind the plain network." if len(lost) else
                  f"{shown} behind the plain network.",
                  f"{_listed(gained)}: branches are ahead of it." if len(gained) else f"{shown} ahead of it."]
-    left = len(found) - len(gained) - len(lost)
+    left, cells = len(found) - len(gained) - len(lost), results[["row", "column"]].drop_duplicates()
+    if absent := int((cells["row"] != PLAIN).sum()) - len(found):
+        sentences.append(f"Of {absent} more, or of their plain network, a seed diverged.")
     return " ".join([*sentences, f"In the other {left} of {len(found)} cells neither is shown."]
                     if 0 < left < len(found) else sentences)
 

@@ -44,9 +44,9 @@ class Measured:
         Raises:
             ValueError: a file holds a seed of a cell twice, or correct/ is of other trainings than runs/.
         """
-        accuracies, losses, diverged = measured.accuracies(files), measured.losses(files), measured.diverged(files)
-        correct = measured.correct(folder, accuracies)
-        accuracies, losses = measured.whole(accuracies, files), measured.whole(losses, files)
+        diverged, sound = measured.diverged(files), measured.undiverged(files)
+        accuracies, losses = measured.accuracies(sound), measured.losses(sound)
+        correct = measured.correct(folder, measured.accuracies(files))
         correct = {cell: seeds for cell, seeds in correct.items() if cell not in diverged}
         return cls(accuracies, losses, correct, measured.teachers(folder), diverged)
 

@@ -54,6 +54,8 @@ def correct(folder: str | Path, accuracies: Mapping[str, pd.DataFrame]
     """
     found: dict[tuple[str, str, str], dict[int, np.ndarray]] = {}
     for path in sorted(Path(folder, "correct").glob("*.csv")):
+        if path.stem not in accuracies:  # whoever removed its results may have left this
+            continue
         for row in places.read_csv(path).itertuples():
             right = unpacked(row.correct, row.images)
             measured = accuracies.get(path.stem, pd.DataFrame()).get((row.row, row.column), pd.Series(dtype=float))
@@ -70,14 +72,9 @@ def diverged(measured: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str, str],
             for cell, seeds in rows[rows["metric"] == places.DIVERGED].groupby(["row", "column"])["seed"]}
 
 
-def whole(found: Mapping[str, pd.DataFrame], measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """What `accuracies` or `losses` give, without the cells of which a seed diverged.
-
-    Of the seeds that did not a mean would be too good.
-    """
-    lost = diverged(measured)
-    return {name: frame.drop(columns=[cell for cell in frame.columns if (name, *cell) in lost])
-            for name, frame in found.items()}
+def undiverged(measured: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The experiments of what `read` gives, without the cells of which a seed diverged."""
+    return {name: places.undiverged(rows) for name, rows in _experiments(measured).items()}
 
 
 def teachers(folder: str | Path) -> dict[str, float]:

@@ -26,8 +26,8 @@ def proxy(folder: str | Path) -> pd.DataFrame:
         folder: results/<profile>; of its runs/*.csv whatever is there.
     """
     rule, _ = claims.load()
-    records, files = [], measured.read(folder)
-    for name, values in measured.whole(measured.accuracies(files), files).items():
+    records = []
+    for name, values in measured.accuracies(measured.undiverged(measured.read(folder))).items():
         means = values.mean()
         published = [claims.published((name, *cell)) for cell in values.columns]
         seeds = values.dropna()  # those that have all cells

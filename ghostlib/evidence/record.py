@@ -49,7 +49,7 @@ def metrics(findings: Findings) -> dict[str, Any]:
     `verdicts` are counts, `top1` (%) and `mAP` means over the seeds, `time_ratio` the ratios of the headline claims.
     """
     counts = findings.counts.loc["all"].drop("all")
-    values = measured.whole(measured.accuracies(findings.measured), findings.measured)
+    values = measured.accuracies(measured.undiverged(findings.measured))
     top1 = {catalog.rows()[row]: _mean(values, "table_9", row, numbers.TOP1) for row in _TOP1}
     detected = {"_".join(map(str, catalog.backbones()[row])): _mean(values, "table_10", row, numbers.MAP)
                 for row in _MAP}

@@ -105,7 +105,7 @@ def settings_of(recipe: Recipe, profile: Profile, seed: int) -> str:
 
 
 def check(profile_name: str) -> None:
-    """Sees that the experiments on file are of the settings of now, and of the same images.
+    """Sees that the trainings of classifiers on file are of the settings of now, and all of the same images.
 
     Raises:
         ConfigError: they are not, or experiments.yaml has no such profile. Some may have been measured before and some
@@ -121,8 +121,8 @@ def check(profile_name: str) -> None:
                               "remove it: its claims then count as not attempted")
         of_images |= {data: path for data in places.read_csv(path)["data"].unique()}
     if len(of_images) > 1:
-        first, other = list(of_images.values())[:2]
-        raise ConfigError(f"{first} and {other} are of different images (column data); measure both with the same")
+        raise ConfigError(f"{' and '.join(map(str, dict.fromkeys(of_images.values())))}: trainings are of different "
+                          "images (column data); measure all with the same")
 
 
 def _lacking(experiment: Experiment) -> str:
@@ -153,15 +153,15 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
     engines.run([*teachers.values(), *runs], store=store, title=profile.name)
+    described = profile.model_dump(mode="json", exclude={"base"})
+    write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
+    _write_teachers(profile, teachers, store)
+    _write_costs(profile, teachers.values(), runs, store)
     for experiment in experiments:
         places.write_csv(curves(experiment, store), places.curves_file(profile.name, experiment.name))
         places.write_csv(correct(experiment, store), places.correct_file(profile.name, experiment.name))
         # Last what says which settings all are of: killed before, it is measured again.
         places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
-    described = profile.model_dump(mode="json", exclude={"base"})
-    write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
-    _write_teachers(profile, teachers, store)
-    _write_costs(profile, teachers.values(), runs, store)
 
 
 def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:

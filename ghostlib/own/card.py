@@ -38,7 +38,7 @@ def write(plan: Plan, rows: list[tuple[str, str]], scores: dict[str, float]) -> 
     """
     name, lines = loading(plan)
     if name and name.startswith("ghostlib_"):
-        name = None  # timm has it from us, and no file behind it
+        name = None  # timm knows it only where ghostlib.models.zoo is imported, so config.json alone would not load
     write_atomic(plan.folder / "classes.txt", "".join(f"{name}\n" for name in plan.classes))
     if name:
         write_atomic(plan.folder / "config.json", json.dumps(config(plan, name), indent=2))

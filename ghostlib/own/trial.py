@@ -5,10 +5,16 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostlib.own.network import example
 from ghostlib.runs import synchronised
+
+
+def _averaged(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors that averages follow."""
+    state = network.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
 def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnorm: bool = False) -> None:
@@ -25,11 +31,14 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
             shared normalisation would make it another network.
     """
     trial = copy.deepcopy(network).train()
-    buffers = {name: buffer for name, buffer in trial.named_buffers() if buffer.is_floating_point()}
-    with torch.random.fork_rng():
-        trial(example(image_size).repeat(2, 1, 1, 1)).sum().backward()
-    after = dict(trial.named_buffers())
-    if replaced := [name for name, buffer in buffers.items() if after.get(name) is not buffer]:
+    before = _averaged(trial)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            trial(example(image_size).repeat(2, 1, 1, 1)).sum().backward()
+        except Exception:  # whatever it needs: more images, say, which its training gives it
+            return
+    after = _averaged(trial)
+    if replaced := [name for name, tensor in before.items() if after.get(name) is not tensor]:
         raise ValueError(f"{replaced[0]}: the network puts another tensor in this place while it trains, so its "
                          "averages would keep the first; change it in place, e.g. self.buffer.copy_(...)")
     without = [name for name, weight in trial.named_parameters() if weight.requires_grad and weight.grad is None]

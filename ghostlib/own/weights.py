@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from ghostlib.files import write_atomic
 from ghostlib.models.reparam import plain_state
 from ghostlib.own.network import find
-from ghostlib.training.views import MEAN, STD
 
 FILE = "model.safetensors"
 KEY = "ghostlib"  # in the file's metadata: all that `load` needs, as JSON
@@ -55,24 +55,30 @@ def load(place: str | Path) -> nn.Module:
     return network.eval()
 
 
+def own_card(file: Path) -> dict[str, Any] | None:
+    """What the metadata of a file of weights keeps; None of somebody else's, and of a training's other files."""
+    try:
+        return read_card(file)
+    except ValueError:
+        return None
+
+
 def evaluated_as(file: Path, classes: list[str]) -> dict[str, Any]:
-    """How `ghostlib train` scored the network of a file, for timm's `resolve_data_config`; of other files nothing.
+    """How `ghostlib train` scored the network of its model.safetensors, for timm's `resolve_data_config`.
 
     Args:
-        file: of weights.
+        file: that one.
         classes: names of those that the network is to be scored on, by label.
 
     Raises:
         ValueError: the network knows other classes.
     """
-    try:
-        card = read_card(file)
-    except ValueError:  # somebody else's
-        return {}
+    card = read_card(file)
     if card["label_names"] != classes:
         raise ValueError(f"{file} knows the classes {some(card['label_names'])}, the images have {some(classes)}")
-    return {"input_size": (3, card["image_size"], card["image_size"]), "interpolation": "bicubic", "mean": MEAN,
-            "std": STD, **({"crop_pct": card["crop_pct"]} if "crop_pct" in card else {})}
+    crop = {"crop_pct": card["crop_pct"]} if "crop_pct" in card else {}  # older files have none
+    return {"input_size": (3, card["image_size"], card["image_size"]), "interpolation": "bicubic",
+            "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **crop}
 
 
 def some(names: list[str]) -> str:

@@ -38,7 +38,12 @@ def test_the_document_says_where_a_seed_diverged(results, tiny):
     results.loc[(results["row"] == "w/o ReP") & (results["column"] == "rate × 1") & (results["seed"] == 0),
                 ["metric", "value"]] = "diverged", 1
     document = causes.document(results, tiny)
-    assert document.count("a seed diverged") == 3 and "widened for the 4 cells" in document
+    assert document.count("| a seed diverged") == 3 and "widened for the 4 cells" in document
+    assert causes.conclusion(results).endswith("Of 2 more, or of their plain network, a seed diverged. "
+                                               "In the other 1 of 2 cells neither is shown.")
+    causes.figure(results, tiny)
+    results.loc[(results["row"] == "w/o ReP") & (results["seed"] == 0), ["metric", "value"]] = "diverged", 1
+    assert "Nothing can be said: of every cell or its plain network a seed diverged." in causes.document(results, tiny)
     causes.figure(results, tiny)
 
 

@@ -85,6 +85,11 @@ def test_images_of_other_trainings_are_an_error_that_names_the_files(tmp_path, b
         load(tmp_path)
 
 
+def test_images_of_an_experiment_whose_results_were_removed_count_for_nothing(tmp_path, by_image):
+    (tmp_path / "runs" / "table_6.csv").unlink()
+    assert not any(cell[0] == "table_6" for cell in load(tmp_path).correct)
+
+
 def test_nothing_is_known_of_old_results_but_their_accuracies(tmp_path):
     write(tmp_path, "table_6", cosine([70, 71, 72], [80, 81.5, 82], [75, 76.5, 77]))
     contrast = Contrast.between(ZERO, STEP, load(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from ghostlib.evidence import proxy
@@ -33,6 +34,18 @@ def test_the_proxy_says_when_it_cannot_rank(tmp_path):
     assert own["rankable"] and "the paper prints no values to compare with" in own["ranks"]
     values = judged.loc["table_7", ["cells", "seeds", "spearman", "noise_ceiling", "at_ceiling"]]
     assert values.to_list() == pytest.approx([5, 2, 1, 1, 0])
+
+
+def test_a_cell_of_which_a_seed_diverged_is_not_ranked(tmp_path):
+    write(tmp_path, "table_7", {("w/ ReP&KD", column): [value, value + 1] for column, value in
+                                numbers.table("table_7").loc["w/ ReP&KD"].items()})
+    runs = tmp_path / "runs" / "table_7.csv"
+    results = pd.read_csv(runs, dtype={"column": str})
+    results.loc[0, "metric"] = "diverged"
+    results.to_csv(runs, index=False)
+    assert proxy.proxy(tmp_path)["cells"].item() == 4
+    results.assign(metric="diverged").to_csv(runs, index=False)
+    assert not proxy.proxy(tmp_path)["rankable"].any()
 
 
 def test_nothing_measured_ranks_nothing(tmp_path):

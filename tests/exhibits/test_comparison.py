@@ -12,7 +12,7 @@ from ghostlib.paper import numbers
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1, TOP5
 
 
-def compare(weights):
+def compare(weights, *more):
     published = numbers.table("table_9")
     complexity = pd.DataFrame([("table_9", row, quantity, 2 * published.loc[row, quantity]) for row in published.index
                                for quantity in (PARAMS, MACS)], columns=["table", "row", "quantity", "measured"])
@@ -23,10 +23,17 @@ def compare(weights):
     times = times.assign(p10_ms=0.9 * times["median_ms"], p90_ms=1.3 * times["median_ms"])
     accuracies = pd.DataFrame([(row, "test_top1", value) for row, values in {
         "GhostNetV3 1.0×": [80.0, 82.0], "MobileNetV2 1.0× + ours": [70.0]}.items() for value in values]
-        + [("GhostNetV3 1.0×", "test_top5", 99.0)], columns=["row", "metric", "value"])
+        + [("GhostNetV3 1.0×", "test_top5", 99.0), *more], columns=["row", "metric", "value"])
     rivals = pd.DataFrame([("MobileNetV2 1.0×", "test_top1", value) for value in (60.0, 61.0)],
                           columns=["row", "metric", "value"])
     return comparison.compare(complexity, times, accuracies, rivals, weights)
+
+
+def test_a_row_of_which_a_seed_diverged_has_no_mean():
+    cells = compare(pd.DataFrame(columns=published.COLUMNS), ("GhostNetV3 1.0×", "diverged", 1.0))
+    cells = cells.query("quantity == @TOP1").set_index("row")
+    assert pd.isna(cells.loc["GhostNetV3 1.0×", "measured"]) and cells.loc["GhostNetV3 1.0×", "seeds"] == 0
+    assert cells.loc["MobileNetV2 1.0× + ours", "measured"] == 70
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_results_of_other_settings_or_images_are_not_judged_beside_those_of_now(
     write_params(".", params)
     other = path.with_name("others.csv")
     other.write_text(path.read_text().replace(pd.read_csv(path)["data"][0], "other images"))
-    with pytest.raises(ConfigError, match=r"decays\.csv and .*others\.csv are of different images"):
+    with pytest.raises(ConfigError, match=r"decays\.csv and .*others\.csv: trainings are of different images"):
         classifiers.check("tiny")
     other.unlink()
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001

@@ -206,7 +206,18 @@ def test_weights_are_scored_as_their_training_did(elsewhere, images):
     assert how["input_size"] == (3, SIDE, SIDE) and how["crop_pct"] == 0.9 and how["interpolation"] == "bicubic"
     with pytest.raises(ValueError, match=r"knows the classes a, b \(2\), the images have b, a \(2\)"):
         weights.evaluated_as(file, ["b", "a"])
-    assert weights.evaluated_as(elsewhere / "out" / "ema.safetensors", ["b", "a"]) == {}
+    assert weights.own_card(elsewhere / "out" / "ema.safetensors") is None
+
+
+@pytest.mark.parametrize(("name", "given"), [("net:network", {}), ("timm/mobilenetv3_small_050", {}),
+                                             ("deit_tiny", {"options": {"width": 0.25, "patch_size": 8}})])
+def test_evaluate_gives_what_the_training_gave(elsewhere, images, name, given):
+    folder(elsewhere / "split" / "train")
+    folder(elsewhere / "split" / "val", images=5, seed=9)
+    top1 = train(elsewhere / "split", elsewhere / "out", name, branches=0, **given)["top1"]
+    done = CliRunner().invoke(cli.app, ["evaluate", name, str(elsewhere / "out" / "model.safetensors"),
+                                        str(elsewhere / "split" / "val")], catch_exceptions=False)
+    assert f"{name} on 10 images of 2 classes: top1 {top1:.2f} %" in done.stdout
 
 
 def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):

@@ -15,14 +15,17 @@ class Net(nn.Module):
 
     def __init__(self, in_place: bool):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(3))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.LazyLinear(3))
         self.body(torch.randn(2, 3, 16, 16))
         self.unused = nn.Linear(2, 2)
         self.in_place = in_place
         self.register_buffer("center", torch.zeros(3))
+        self.register_buffer("cache", torch.zeros(1), persistent=False)
 
     def forward(self, images):
         answer = self.body(images)
+        self.cache = answer.detach()  # which is in no file, and in no average
         if self.training:
             center = 0.9 * self.center + 0.1 * answer.detach().mean(0)
             if self.in_place:
@@ -45,6 +48,15 @@ def test_the_network_stays_as_it_was():
 def test_a_buffer_that_is_replaced_is_named():
     with pytest.raises(ValueError, match=r"^center: the network puts another tensor .*self\.buffer\.copy_"):
         trial.check(Net(in_place=False), 16)
+
+
+def test_a_network_that_needs_more_images_is_left_to_its_training():
+    class Four(Net):
+        def forward(self, images):
+            assert not self.training or len(images) >= 4
+            return super().forward(images)
+
+    trial.check(Four(in_place=False), 16)
 
 
 def test_parameters_without_a_gradient_are_named_where_several_processes_would_wait_for_it():
