@@ -11,12 +11,6 @@ from ghostlib.own.network import example
 from ghostlib.runs import synchronised
 
 
-def _averaged(network: nn.Module) -> dict[str, Tensor]:
-    """The tensors that averages follow."""
-    state = network.state_dict(keep_vars=True)
-    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
-
-
 def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnorm: bool = False) -> None:
     """Takes a step's forward and backward pass, after which the network is as it was.
 
@@ -30,6 +24,8 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
         ValueError: averages could not follow a buffer, several processes would wait for a gradient that never comes, or
             shared normalisation would make it another network.
     """
+    if sync_batchnorm:
+        synchronised.check(network, image_size)
     trial = copy.deepcopy(network).train()
     before = _averaged(trial)
     with torch.random.fork_rng(devices=[]):
@@ -46,5 +42,9 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
         raise ValueError(f"{processes} processes cannot train parameters that take no part in the answer: "
                          f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}; leave them out of the "
                          "network, or set their requires_grad to False")
-    if sync_batchnorm:
-        synchronised.check(network, image_size)
+
+
+def _averaged(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors that averages follow."""
+    state = network.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
