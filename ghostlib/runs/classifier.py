@@ -19,6 +19,7 @@ from ghostlib.training.recipe import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
+    from ghostlib.training.arm import Arm
     from ghostlib.training.datasets import Splits
     from ghostlib.training.distill import Teacher
 
@@ -118,7 +119,10 @@ class ClassifierRun:
         from ghostlib.training import loop
 
         torch.set_num_threads(self.profile.threads)
-        return loop.train(self.network(), self.canonical, folder, self._teacher(store), report)
+        [(_, outcome)] = loop.train_together([self._arm(folder, self._teacher(store), report)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     @classmethod
     def train_together(cls, jobs: Sequence[ClassifierRun], store: Finished,
@@ -128,7 +132,6 @@ class ClassifierRun:
         import torch
 
         from ghostlib.training import loop
-        from ghostlib.training.arm import Arm
 
         torch.set_num_threads(jobs[0].profile.threads)
         arms: dict[Arm, ClassifierRun] = {}
@@ -137,7 +140,7 @@ class ClassifierRun:
             try:
                 if job._asked not in teachers:
                     teachers[job._asked] = job._teacher(store)
-                arm = Arm(job.network(), job.canonical, store.folder(job), teachers[job._asked], partial(report, job))
+                arm = job._arm(store.folder(job), teachers[job._asked], partial(report, job))
             except Exception as error:
                 yield job, error
             else:
@@ -164,6 +167,13 @@ class ClassifierRun:
 
             synchronised.check(network, profile.image_size)
         return network
+
+    def _arm(self, folder: Path, teacher: Teacher | None, report: Report) -> Arm:
+        if self.profile.device_type == "cuda":
+            from ghostlib.training.replay import ReplayedArm as Arm
+        else:
+            from ghostlib.training.arm import Arm
+        return Arm(self.network(), self.canonical, folder, teacher, report)
 
     def _teacher(self, store: Finished) -> Teacher | None:
         from ghostlib.training import distill

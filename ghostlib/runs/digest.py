@@ -40,8 +40,9 @@ def code_of(*modules: str, package: Path = PACKAGE, rooms: tuple[str, ...] = ROO
 
 
 def code_of_device(device_type: str) -> dict[str, str]:
-    """What a key covers further on a type of PyTorch's devices: nothing on a CPU, else the code of the room `gpu`."""
-    return {} if device_type == "cpu" else {"gpu": code_of(f"{PACKAGE.name}.gpu", rooms=GPU)}
+    """What a key covers further on a type of PyTorch's devices: nothing on a CPU, else what only a GPU runs."""
+    modules = (f"{PACKAGE.name}.gpu", f"{PACKAGE.name}.training.replay")
+    return {} if device_type == "cpu" else {"gpu": code_of(*modules, rooms=GPU)}
 
 
 def meaning(source: str) -> str:

@@ -15,9 +15,21 @@ from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store
 from ghostlib.runs.worker import End, Logs, News
 
+WORKERS = "GHOSTLIB_WORKERS"  # the environment variable that says how many processes train jobs at a time
+
 
 def default_workers(jobs: Collection[Job]) -> int:
-    """How many processes train jobs at a time: one a core, or as many threads as the jobs have, or one a GPU."""
+    """How many processes train jobs at a time: one a core, or as many threads as the jobs have, or one a GPU.
+
+    $GHOSTLIB_WORKERS says otherwise: several small networks share a large GPU.
+
+    Raises:
+        ValueError: that is no number of processes.
+    """
+    if asked := os.environ.get(WORKERS):
+        if not (asked.isdecimal() and int(asked) >= 1):
+            raise ValueError(f"{WORKERS} = {asked!r} is no number of processes; leave it unset for one a core or GPU")
+        return int(asked)
     if _device_types(jobs) <= {"cpu"}:
         return max(1, all_threads() // max((job.profile.threads for job in jobs), default=1))
     return max(1, len(_gpus())) if _device_types(jobs) == {"cuda"} else 1

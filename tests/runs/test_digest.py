@@ -82,10 +82,11 @@ def test_what_decides_a_classifier_is_networks_and_training_and_what_decides_a_d
 
 
 def test_the_kernels_of_a_gpu_decide_what_is_computed_there_alone():
-    kernels = digest._reachable(["ghostlib.gpu"], digest.PACKAGE, digest.GPU)
+    only_there = ["ghostlib.gpu", "ghostlib.training.replay"]
+    kernels = digest._reachable(only_there, digest.PACKAGE, digest.GPU)
     assert {"ghostlib.gpu.depthwise", "ghostlib.gpu.depthwise_kernels", "ghostlib.gpu.pointwise_kernels"} <= kernels
     assert digest.code_of_device("cpu") == {}
-    assert digest.code_of_device("cuda")["gpu"] == digest.code_of("ghostlib.gpu", rooms=digest.GPU)
+    assert digest.code_of_device("cuda")["gpu"] == digest.code_of(*only_there, rooms=digest.GPU)
 
 
 def test_the_libraries_of_a_key_are_those_installed_under_the_first_of_their_names():
