@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from ghostlib.training import distill
 from ghostlib.training.arm import Arm
 from ghostlib.training.build import build_network
-from ghostlib.training.profile import Profile, kind_of, load_profile
+from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
 from ghostlib.training.replay import ReplayedArm
 
 RECIPES = ({"branches": 0, "teacher": None}, {"teacher": None}, {},
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     for name in options.profiles:
-        profile = load_profile(name)
+        profile = load_profile(name, load_params())
         for overrides in RECIPES:
             print("\n".join(lines(profile, overrides, options.steps)), flush=True)
 

@@ -73,6 +73,8 @@ def record(model: Replayed, views: Tensor, autocast: Any) -> None:
     Raises:
         RuntimeError: the passes wait for the GPU, or its memory does not suffice for a recording.
     """
+    # PyTorch says so of every recording: its gradients come from a stream of their own.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match", UserWarning)
     before = [buffer.clone() for buffer in model.buffers()]
     model.train()
     try:

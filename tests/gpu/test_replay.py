@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
+from ghostlib.runs import local
 from ghostlib.runs.classifier import ClassifierRun
 from ghostlib.training import loop, replay
 from ghostlib.training.arm import Arm
 from ghostlib.training.replay import ReplayedArm
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 V3 = dict(network="ghostnetv2_050", branches=2, dropout=0.2)
 
@@ -66,6 +73,7 @@ def test_a_cpu_records_nothing(make_run, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_gpu_trains_the_same_replayed_and_launched(make_run, tiny, tmp_path):
+    AcceleratorState._reset_state(True)  # the other tests' is on the CPU
     profile = tiny.model_copy(update={"device": "cuda"})
     run: ClassifierRun = make_run(profile=profile, **V3)
     arm, replayed = trained(ReplayedArm, run, tmp_path / "replayed")
@@ -74,3 +82,25 @@ def test_a_gpu_trains_the_same_replayed_and_launched(make_run, tiny, tmp_path):
     of = [[epoch["loss"] for epoch in metrics["history"]] for metrics in (replayed, launched)]
     assert of[0] == pytest.approx(of[1], rel=1e-3)
     assert replayed["test"]["loss"] == pytest.approx(launched["test"]["loss"], rel=1e-2)
+    AcceleratorState._reset_state(True)
+
+
+def test_a_number_of_workers_is_one(monkeypatch, make_run):
+    monkeypatch.setenv(local.WORKERS, "3")
+    assert local.default_workers([make_run()]) == 3
+    monkeypatch.setenv(local.WORKERS, "many")
+    with pytest.raises(ValueError, match="GHOSTLIB_WORKERS = 'many' is no number of processes"):
+        local.default_workers([make_run()])
+
+
+def test_what_is_said_of_a_gpus_trainings_is_what_their_file_holds():
+    found = pd.read_csv(DOCS / "gpu-fashion.csv").query("not network.str.startswith('resnet')")
+    difference = found["gpu_top1"] - found["cpu_top1"]
+    half = 2.001 * difference.std() / len(found) ** 0.5  # Student's t at 59 degrees of freedom
+    spread = found.groupby(["network", "optimizer", "branches", "teacher"])["cpu_top1"].var().mean() ** 0.5
+    mean, sd = difference.mean(), difference.std()
+    text = " ".join((DOCS / "gpu.md").read_text(encoding="utf-8").split())
+    for said in (f"{len(found)} trainings of students", f"end {-mean:.2f} points of top-1 lower",
+                 f"interval −{half - mean:.2f} to +{half + mean:.2f}", f"deviation of {sd:.2f} points",
+                 f"seed alone have {spread:.2f}, two of these would differ by {spread * 2**0.5:.2f}"):
+        assert said in text, said
