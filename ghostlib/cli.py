@@ -188,6 +188,9 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
     if weights_file.exists() and (card := own.own_card(weights_file)):
         if card["network"] != name:
             raise ValueError(f"{weights_file} is of {card['network']}, not of {name}")
+        if ema or width:
+            raise ValueError(f"{weights_file} says how it was trained and holds its averaged weights: give neither "
+                             "--ema nor --width")
         how, network = own.evaluated_as(weights_file, classes), own.load(weights_file)
     else:
         with errors.of_folder(folder):

@@ -215,9 +215,11 @@ def test_evaluate_gives_what_the_training_gave(elsewhere, images, name, given):
     folder(elsewhere / "split" / "train")
     folder(elsewhere / "split" / "val", images=5, seed=9)
     top1 = train(elsewhere / "split", elsewhere / "out", name, branches=0, **given)["top1"]
-    done = CliRunner().invoke(cli.app, ["evaluate", name, str(elsewhere / "out" / "model.safetensors"),
-                                        str(elsewhere / "split" / "val")], catch_exceptions=False)
+    command = ["evaluate", name, str(elsewhere / "out" / "model.safetensors"), str(elsewhere / "split" / "val")]
+    done = CliRunner().invoke(cli.app, command, catch_exceptions=False)
     assert f"{name} on 10 images of 2 classes: top1 {top1:.2f} %" in done.stdout
+    with pytest.raises(ValueError, match="model.safetensors says how it was trained .* neither --ema nor --width"):
+        CliRunner().invoke(cli.app, [*command, "--ema"], catch_exceptions=False)
 
 
 def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):
