@@ -15,6 +15,7 @@ from ghostlib.training.profile import Profile
 
 TITLE = "Learning rates chosen on validation images."
 _COLUMNS = 4  # panels beside one another
+_UPRIGHT = 6  # rates whose numbers fit below a panel as they are
 
 
 def table(trained: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -84,5 +85,6 @@ def _panel(axis: Axes, of_kind: pd.DataFrame, best: float | None) -> None:
     axis.scatter(of_kind["lr_scale"].map(tried.index), of_kind["val_top1"], color=line, s=14, alpha=0.5)
     if best is not None:
         axis.scatter(tried.index(best), means[best], color=mark, marker="*", s=110, zorder=3)
-    axis.set_xticks(range(len(tried)), [f"{rate:g}" for rate in tried])
+    crowded = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(tried) > _UPRIGHT else {}
+    axis.set_xticks(range(len(tried)), [f"{rate:g}" for rate in tried], **crowded)
     axis.grid(axis="x", visible=False)
