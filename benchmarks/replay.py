@@ -10,6 +10,7 @@ It prints the median of the steps, what that makes of images a second, and peak 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -55,7 +56,7 @@ def lines(profile: Profile, overrides: dict[str, object], steps: int) -> Iterato
 
 
 def timed(profile: Profile, recipe: object, arm_of: type[Arm], steps: int) -> tuple[float, int]:
-    """Seconds of a step (the median) and bytes of peak memory."""
+    """Seconds of a step (the median) and the most bytes of memory that PyTorch took for it."""
     torch.manual_seed(0)
     network = _network(recipe, profile)
     teacher = None
@@ -63,6 +64,7 @@ def timed(profile: Profile, recipe: object, arm_of: type[Arm], steps: int) -> tu
         stand_in = profile.resolve(profile.teachers[recipe.teacher].stand_in)
         teacher = distill.stand_in(_network(stand_in, profile.of_stand_in(recipe.teacher)))
     run = SimpleNamespace(recipe=recipe, profile=profile, seed=0, splits=None, key="timed")
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +81,7 @@ def timed(profile: Profile, recipe: object, arm_of: type[Arm], steps: int) -> tu
             arm.step(number, 0, views, labels, labels, {})
             torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)
-    return statistics.median(taken[10:]), torch.cuda.max_memory_allocated()
+    return statistics.median(taken[10:]), torch.cuda.max_memory_reserved()
 
 
 def _network(recipe: object, profile: Profile) -> torch.nn.Module:

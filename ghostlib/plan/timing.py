@@ -81,13 +81,13 @@ def arm(run: ClassifierRun, epoch_steps: int) -> Took:
     """A network's part of a training: forward, loss, backward, update and averages; scoring; folding and writing."""
     import torch
 
-    from ghostlib.training.arm import Arm
+    from ghostlib.training.replay import arm_of
     from ghostlib.training.split import Split
 
     profile, recipe = run.profile, run.recipe
     with _quiet(profile), tempfile.TemporaryDirectory() as folder:
         began, accelerator = time.perf_counter(), _accelerator(profile)
-        arm = Arm(run.network(), _Run(recipe, profile), Path(folder))
+        arm = arm_of(profile)(run.network(), _Run(recipe, profile), Path(folder))
         arm.begin(accelerator, epoch_steps)
         began = time.perf_counter() - began
         values = sum(tensor.numel() for tensor in arm.network.state_dict().values())

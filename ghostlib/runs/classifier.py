@@ -169,11 +169,9 @@ class ClassifierRun:
         return network
 
     def _arm(self, folder: Path, teacher: Teacher | None, report: Report) -> Arm:
-        if self.profile.device_type == "cuda":
-            from ghostlib.training.replay import ReplayedArm as Arm
-        else:
-            from ghostlib.training.arm import Arm
-        return Arm(self.network(), self.canonical, folder, teacher, report)
+        from ghostlib.training.replay import arm_of
+
+        return arm_of(self.profile)(self.network(), self.canonical, folder, teacher, report)
 
     def _teacher(self, store: Finished) -> Teacher | None:
         from ghostlib.training import distill

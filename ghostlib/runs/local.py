@@ -48,7 +48,7 @@ class Local:
 
     Args:
         jobs: all that are to be trained.
-        workers: processes at a time; each of them has a GPU for itself, where the jobs train on one.
+        workers: processes at a time; where the jobs train on GPUs, each of them has one, those share that are more.
         store: where jobs live.
     """
 
@@ -83,7 +83,7 @@ class _Child:
     """A process that trains jobs, heard through a pipe that closes when the process ends, however it ends."""
 
     def __init__(self, processes: Any, jobs: Sequence[Job], store: Store, gpu: str | None = None):
-        self.gpu = gpu  # the one that it gets for itself, as CUDA_VISIBLE_DEVICES names it
+        self.gpu = gpu  # the one that it gets, as CUDA_VISIBLE_DEVICES names it
         self.left = [job.key for job in jobs]  # those that have not ended
         self.logs = Logs(jobs, store)
         self.connection, theirs = processes.Pipe(duplex=False)
