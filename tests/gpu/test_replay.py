@@ -150,7 +150,8 @@ def test_what_is_said_of_a_gpus_trainings_is_what_their_file_holds():
     spread = found.groupby(["network", "optimizer", "branches", "teacher"])["cpu_top1"].var().mean() ** 0.5
     mean, sd = difference.mean(), difference.std()
     text = " ".join((DOCS / "gpu.md").read_text(encoding="utf-8").split())
-    for said in (f"{len(found)} trainings of students that were finished", f"then end {-mean:.2f} points of top-1 lower",
+    for said in (f"{len(found)} trainings of students that were finished",
+                 f"then end {-mean:.2f} points of top-1 lower",
                  f"interval −{half - mean:.2f} to +{half + mean:.2f}", f"deviation of {sd:.2f} points",
                  f"seed alone have {spread:.2f}, two of these would differ by {spread * 2**0.5:.2f}"):
         assert said in text, said
