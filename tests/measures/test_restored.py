@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,17 @@ def test_without_results_or_a_profile_the_error_says_so(written, params):
         file.unlink()
     with pytest.raises(FileNotFoundError, match="results/tiny holds no results of classifiers"):
         restored.restore("tiny", Store())
+
+
+def test_results_of_earlier_code_are_restored_where_their_bits_are_the_same(written, monkeypatch):
+    file, run = written[0], runs("decays")[0]
+    earlier = {key: replace(of, code="earlier").key for of in runs("decays") for key in [of.key]}
+    text = file.read_text()
+    for key, then in earlier.items():
+        text = text.replace(key, then)
+    file.write_text(text)
+    assert set(restored.restore("tiny", Store()).others) == set(earlier.values())
+    monkeypatch.setattr(restored, "_SAME_BITS", ("earlier",))
+    assert set(earlier.values()) <= set(restored.restore("tiny", store := Store()).taken) and store.finished(run)
+    other = replace(run, recipe=run.recipe.model_copy(update={"optimizer": "rmsproptf", "branches": 3}))
+    assert restored._keys(other) == [other.key]

@@ -418,3 +418,17 @@ def test_pointwise_moments_are_those_of_the_pixels():
     assert count == 90
     torch.testing.assert_close(mean[0], pixels.mean(1))
     torch.testing.assert_close(covariance[0], torch.cov(pixels, correction=0))
+
+
+@pytest.mark.parametrize(("conv", "size"), [(depthwise(64), 9), (nn.Conv2d(64, 64, 1, bias=False), 9),
+                                            (nn.Conv2d(64, 8, 1, bias=False), 9)])
+def test_gradients_that_are_clipped_in_place_are_clipped_once(conv, size):
+    site, x = site_of(conv), torch.randn(32, 64, size, size, dtype=torch.float64)
+    clipped = []
+    for form in ("branches", "exact"):
+        one = copy.deepcopy(site)
+        one.form = form
+        one(x).square().sum().backward()
+        torch.nn.utils.clip_grad_norm_(one.parameters(), 1.0)
+        clipped.append([parameter.grad for parameter in one.parameters()])
+    assert all(torch.allclose(*pair, atol=1e-9) for pair in zip(*clipped, strict=True))

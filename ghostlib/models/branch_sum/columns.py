@@ -60,7 +60,8 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     by_columns.addcmul_(columns, through_variance.reshape(-1).to(x.dtype))
     by_x = by_columns @ kernels.flatten(0, 2).to(x.dtype) if ctx.needs_input_grad[0] else None
     by_kernels = (by_columns.T @ x).view_as(kernels).to(kernels.dtype)
-    return by_x, None, *ctx.branches.unstack(parameters, by_kernels, by_scale * rstd, by_bias.expand_as(scale))
+    by_beta = by_bias.expand_as(scale).contiguous()  # as in `function`: in memory of its own
+    return by_x, None, *ctx.branches.unstack(parameters, by_kernels, by_scale * rstd, by_beta)
 
 
 def _adding(scale: Tensor, dtype: torch.dtype) -> Tensor:

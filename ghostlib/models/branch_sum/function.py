@@ -138,7 +138,9 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         by_x = ctx.taps.input_gradient(values, gradient, _weighted(scale, kernels),
                                        Moments(moments_mean, covariance, ctx.count), by_moments_mean, by_covariance)
         by_x = laid_out_like(ctx.taps.write(by_x, *x.shape[2:]), x)
-    by_parameters = ctx.branches.unstack(parameters, by_kernels, by_scale * rstd, by_bias.expand_as(scale))
+    # Every β's in memory of its own: whoever clips gradients in place would clip a shared one once for each branch.
+    by_beta = by_bias.expand_as(scale).contiguous()
+    by_parameters = ctx.branches.unstack(parameters, by_kernels, by_scale * rstd, by_beta)
     return (by_x, *(None,) * 8, *by_parameters)
 
 
