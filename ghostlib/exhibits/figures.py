@@ -133,9 +133,13 @@ def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = LE
 
 
 def short_numbers(axis: Axis) -> None:
-    """Labels an axis of logarithms at 1, 2 and 5 times each power of ten, without exponents."""
+    """Labels an axis of logarithms at 1, 2 and 5 times each power of ten, a short one at 3, 4 and 7, too, in full."""
+    def label(value: float, _: int) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if f"{value:e}"[0] in ("23457" if high < 10 * low else "25") else ""
+
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axis.set_minor_formatter(label)
     axis.set_tick_params("both", length=0, pad=4)
 
 
@@ -266,7 +270,7 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
 
 
 def _runs(history: pd.DataFrame) -> list[tuple[str, str]]:
-    """The name and the colour of each cell's curve: a meaning has its colour, and its cells deepen from pale to it."""
+    """The name and the colour of each cell's curve: a meaning has its colour, and its cells deepen around it."""
     cells = history[["row", "column"]].drop_duplicates()
     x, line = _axes_of(list(cells["row"].unique()), list(cells["column"].unique()))
     of_line = marks(list(cells[line].unique()))

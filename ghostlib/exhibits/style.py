@@ -62,9 +62,10 @@ def marks(labels: Sequence[str]) -> dict[str, Mark]:
 
 
 def shades(color: str, count: int) -> list[str]:
-    """So many of a colour, from pale to itself; one is the colour itself."""
-    pale_to_full = LinearSegmentedColormap.from_list("shades", ["white", color])
-    return [to_hex(pale_to_full(0.4 + 0.6 * (i + 1) / count if count > 1 else 1.0)) for i in range(count)]
+    """So many of a colour, from pale to dark, with itself in the middle; one is the colour itself."""
+    # Of an odd number of tones the one in the middle is the colour.
+    pale_to_dark = LinearSegmentedColormap.from_list("shades", ["white", color, "black"], 257)
+    return [to_hex(pale_to_dark(0.28 + 0.44 * i / (count - 1) if count > 1 else 0.5)) for i in range(count)]
 
 
 def abridged(scale: str, length: int) -> str:

@@ -39,7 +39,7 @@ def test_what_has_no_meaning_of_its_own_deepens_in_order():
     assert list(drawn) and drawn["w/ ReP"] == style.STRATEGY
     tones = [luminance(drawn[label].color) for label in ("α=0.5", "α=0.9", "α=1.0")]
     assert tones == sorted(tones, reverse=True) and len({mark.marker for mark in drawn.values()}) >= 3
-    assert style.shades("#123456", 1) == ["#123456"] and style.shades("#123456", 3)[-1] == "#123456"
+    assert style.shades("#123456", 1) == ["#123456"] and style.shades("#123456", 3)[1] == "#123456"
 
 
 def test_every_scale_tells_its_seeds_however_short():
