@@ -53,13 +53,15 @@ def measure(profile_name: str) -> None:
     check(profile, params)
     store, tried, trained = Store(), trials(profile, params), None
     while trained is None or len(tried) > len(trained):
-        engines.run([run for _, run in tried], store=store, title=f"rates of {profile_name}")
+        engines.run([run for _, run in tried], store=store, title=f"rates of {profile_name}", last=False)
         trained = results(tried, store)
+        # After every round, for what asks which trainings are wanted (`known`). As text, since a rate must come back as
+        # it is and not to four decimals. Last what says which settings all are of.
+        places.write_csv(curves(tried, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
+        places.write_csv(costs(tried, store), places.costs_file(profile_name, "rates"))
+        places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
         tried = trials(profile, params, trained)
-    # As text, since a rate must come back as it is and not to four decimals. Last what says which settings all are of.
-    places.write_csv(curves(tried, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
-    places.write_csv(costs(tried, store), places.costs_file(profile_name, "rates"))
-    places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
+    engines.dismiss()
 
 
 def read(profile_name: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ class GridError(RuntimeError):
 
 
 def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = None, store: Store | None = None,
-        title: str = "training") -> dict[str, dict[str, Any] | None]:
+        title: str = "training", last: bool = True) -> dict[str, dict[str, Any] | None]:
     """Trains every job that is not finished yet, and what it requires, and returns the metrics of all.
 
     Started in several processes, by torchrun or `accelerate launch`, these train one job at a time, all of them; see
@@ -35,6 +35,8 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
         workers: processes at a time on this machine; by default as `default_workers` says.
         store: where jobs live.
         title: what the progress bar says.
+        last: whether processes that were started together end with these jobs, but for the first; if not, more follow,
+            and `dismiss` ends them.
 
     Returns:
         The job's key -> its metrics (see `Job.train`), None where it diverged.
@@ -51,7 +53,7 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
     store, asked = store or Store(), list(jobs)
     wanted = with_requirements(asked)
     if world_size() > 1:
-        failures = shared.train_all(wanted, store, title)
+        failures = shared.train_all(wanted, store, title, last)
     else:
         todo = {key: job for key, job in wanted.items() if not store.finished(job)}
         failures = _ENGINES[engine](todo, workers, store, title) if todo else {}
@@ -60,6 +62,12 @@ def run(jobs: Iterable[Job], engine: str | None = None, workers: int | None = No
             f"{name(wanted[key])}; log: {store.folder(wanted[key]) / LOG}\n{log}"
             for key, log in failures.items()))
     return {job.key: store.metrics(job) for job in asked}
+
+
+def dismiss() -> None:
+    """Ends the processes that wait for the jobs of another `run`, where there are any."""
+    if world_size() > 1:
+        shared.dismiss()
 
 
 def _local(todo: Mapping[str, Job], workers: int | None, store: Store, title: str) -> dict[str, str]:

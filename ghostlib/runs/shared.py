@@ -16,26 +16,28 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 
-def train_all(jobs: Mapping[str, Job], store: Store, title: str) -> dict[str, str]:
+def train_all(jobs: Mapping[str, Job], store: Store, title: str, last: bool = True) -> dict[str, str]:
     """Trains jobs that are not finished; the first process keeps them, and tells the others which it trains.
 
-    Only in the first process it returns: the work of the others is done then, and they end.
+    Only in the first process it returns: the others train what it says until it dismisses them, and end.
 
     Args:
-        jobs: key -> job, the same in all processes.
+        jobs: key -> job.
         store: where they live, on a path that all processes see.
         title: what the progress bar says.
+        last: whether to dismiss the others then; if not, they wait for the first one's next jobs.
 
     Returns:
         Key -> why, of those that were not trained since what they require diverged. That all processes notice; after
         any other error the others would wait for one that is gone, so it ends everything.
     """
     if not joined(next((job.profile.device_type for job in jobs.values()), "cpu")).is_main_process:
-        follow(jobs, store)
+        follow(store)
         raise SystemExit
     todo = [job for job in in_order(jobs.values()) if not store.finished(job)]
     failures = _lead(todo, leading(store), title)
-    dismiss()
+    if last:
+        dismiss()
     return failures
 
 
@@ -63,19 +65,19 @@ def _lead(todo: Sequence[Job], store: Store, title: str) -> dict[str, str]:
 
         for ended, job in enumerate(todo):
             try:
-                if lost := [required for required in job.requires if store.metrics(required) is None]:
-                    failures[job.key] = f"    it requires {name(lost[0])}, which diverged"
-                else:
-                    store.ensure(job, report)
+                store.ensure(job, report)
             except NonFiniteLoss as error:
-                bar.write(f"{name(job)} diverged: {error}", file=sys.stderr)
+                if store.diverged(job) is None:
+                    failures[job.key] = f"    it requires a run that diverged: {error}"
+                else:
+                    bar.write(f"{name(job)} diverged: {error}", file=sys.stderr)
             bar.update(ended + 1 - bar.n)
     return failures
 
 
 def leading(store: Store) -> Store:
     """The store for the first process: it tells the others to train whatever this one is about to."""
-    return Store(store.root, before_training=lambda job: _broadcast(job.key))
+    return Store(store.root, before_training=_broadcast)
 
 
 def dismiss() -> None:
@@ -83,22 +85,17 @@ def dismiss() -> None:
     _broadcast(None)
 
 
-def follow(jobs: Mapping[str, Job], store: Store) -> None:
-    """Trains, in any other process, what the first one says until that dismisses it.
-
-    Args:
-        jobs: key -> job, all that the first may say.
-        store: where they live.
-    """
-    while (key := _broadcast(None)) is not None:
+def follow(store: Store) -> None:
+    """Trains, in any other process, what the first one says until that dismisses it; the store is the first one's."""
+    while (job := _broadcast(None)) is not None:
         try:
-            jobs[key].train(store.folder(jobs[key]), store, lambda progress: None)
+            job.train(store.folder(job), store, lambda progress: None)
         except NonFiniteLoss:
             pass  # the first process says so
 
 
-def _broadcast(key: str | None) -> str | None:
+def _broadcast(job: Job | None) -> Job | None:
     """What the first process gives, in all."""
     from accelerate.utils import broadcast_object_list
 
-    return broadcast_object_list([key])[0]
+    return broadcast_object_list([job])[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ghostlib.runs import node, shared, worker
-from ghostlib.runs.job import Job, with_requirements
+from ghostlib.runs.job import Job
 from ghostlib.runs.store import Store
 from ghostlib.runs.worker import LOG, End, Logs, News
 
@@ -85,7 +85,7 @@ def _process(job: Job, store: Store, folder: Path, settings: Mapping[str, str], 
 
 def _follow(job: Job, store: Store) -> None:
     try:
-        shared.follow(with_requirements([job]), store)
+        shared.follow(store)
     except BaseException:
         with contextlib.suppress(OSError), open(store.folder(job) / LOG, "a", encoding="utf-8") as log:
             log.write(traceback.format_exc())

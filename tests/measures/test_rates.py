@@ -90,7 +90,7 @@ def test_every_kind_is_trained_at_every_rate_and_a_rate_may_diverge(repository, 
     """Pretends to train; at the last rate as if the loss had become infinite."""
     asked = []
 
-    def run(jobs, store=None, title=""):
+    def run(jobs, store=None, **options):
         asked.extend(job.label for job in jobs)
         for job in jobs:
             folder = store.folder(job)
@@ -126,7 +126,7 @@ def test_where_the_best_lies_at_an_edge_the_grid_goes_on(repository, params, mon
     write_params(".", params)
     commands = []
 
-    def run(jobs, store=None, title=""):
+    def run(jobs, store=None, **options):
         commands.append(len(jobs))
         for job in jobs:
             rate = job.recipe.lr_scale
@@ -156,7 +156,7 @@ def test_what_comes_close_with_the_first_seed_is_tried_with_the_others(repositor
     write_params(".", params)
     asked = []
 
-    def run(jobs, store=None, title=""):
+    def run(jobs, store=None, **options):
         asked.append([(job.recipe.lr_scale, job.seed) for job in jobs if job.recipe.branches])
         for job in jobs:
             values = {"0.9999": top1.get(job.recipe.lr_scale, (50, 99))[job.seed - 8]}
@@ -191,7 +191,7 @@ def test_the_trials_end_with_a_choice_that_stands(repository, params, monkeypatc
     params["experiments"] = {"only": {"base": PLAIN, "rows": {"row": {}}, "columns": {"column": {}}}}
     write_params(".", params)
 
-    def run(jobs, store=None, title=""):
+    def run(jobs, store=None, **options):
         for job in jobs:
             value = top1.get(job.recipe.lr_scale, (75, 75))[job.seed - 8]
             if value is None:
@@ -217,13 +217,31 @@ def test_how_far_a_grid_goes_on(of_rates, wanted):
 
 
 def test_a_training_that_failed_and_did_not_diverge_is_an_error(repository, monkeypatch):
-    def run(jobs, store=None, title=""):
+    def run(jobs, store=None, **options):
         raise engines.GridError("24 of 24 runs failed")
 
     monkeypatch.setattr(engines, "run", run)
     with pytest.raises(engines.GridError):
         rates.measure("tiny")
     assert not places.rates_file("tiny").exists()
+
+
+def test_a_choice_that_is_stopped_in_its_second_round_still_knows_which_trainings_it_wants(repository, monkeypatch):
+    def run(jobs, store=None, **options):
+        if any(job.seed == 9 for job in jobs):
+            raise KeyboardInterrupt
+        for job in jobs:
+            values = {"0.9999": -abs(job.recipe.lr_scale - 10)}
+            write_atomic(store.folder(job) / "metrics.json",
+                         json.dumps({"val": {"top1": values, "loss": values}, "history": []}))
+
+    monkeypatch.setattr(engines, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        rates.measure("tiny")
+    params = load_params()
+    profile = load_profile("tiny", params)
+    assert len(rates.known(profile)) == 12 and len(rates.trials(profile, params, rates.known(profile))) == 15
+    assert rates.lacking(profile, params) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
 def test_a_profile_that_chooses_none_trains_nothing_and_writes_empty_files(repository, params, monkeypatch):

@@ -29,7 +29,7 @@ WITHOUT_NORM = dict(network="deit_tiny", branches=0)
 
 
 def grid(tiny):
-    """One that a teacher must be trained for, and one that diverges."""
+    """One that a teacher must be trained for, and, of a second grid, one that diverges."""
     return [ClassifierRun(tiny.resolve({"epochs": 1, **WITHOUT_NORM, **overrides}), tiny, 0)
             for overrides in ({"teacher": "weak"}, {"teacher": None, "lr": 1e30})]
 
@@ -76,7 +76,7 @@ def test_processes_hold_the_same_weights_and_statistics(in_two):
         assert torch.equal(tensor, second["network"][name]), name
 
 
-def test_a_grid_is_trained_by_all_processes_and_kept_by_the_first(in_two, tiny):
+def test_grids_are_trained_by_all_processes_and_kept_by_the_first(in_two, tiny):
     good, bad = grid(tiny)
     root, store = in_two[1], Store(in_two[1] / "store")
     assert store.metrics(good)["steps"] == 3 and store.metrics(good.teacher_run)

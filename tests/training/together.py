@@ -1,4 +1,4 @@
-"""Trains runs, and then a grid, in one process of several: `test_processes` starts it by torchrun."""
+"""Trains runs, and then two grids, in one process of several: `test_processes` starts it by torchrun."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def main(root: Path) -> None:
         torch.save(found, path.parent / f"rank-{torch.distributed.get_rank()}.pt")
     try:
         jobs = pickle.loads((root / "grid.pickle").read_bytes())
-        found = engines.run(jobs, store=Store(root / "store"))
+        found = engines.run(jobs[:1], store=Store(root / "store"), last=False)
+        found |= engines.run(jobs[1:], store=Store(root / "store"), last=False)
+        engines.dismiss()
         torch.save(found, root / f"grid-{torch.distributed.get_rank()}.pt")
     finally:
         torch.distributed.destroy_process_group()
