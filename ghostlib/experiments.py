@@ -124,7 +124,7 @@ class Experiment:
         """
         steps = results[results["metric"] == STEPS_METRIC].groupby(["row", "column"])["value"].max()
         gone = {cell.column: round(steps[cell.row, cell.column]) for cell in self.cells
-                if cell.recipe.ema_decay != _EMA_DECAY
+                if cell.recipe.ema_decay != _EMA_DECAY and (cell.row, cell.column) in steps  # not where it diverged
                 and scaled_decay(cell.recipe.ema_decay, steps[cell.row, cell.column]) == 0}
         if not gone:
             return []

@@ -128,6 +128,8 @@ def test_a_remark_names_the_decays_that_so_few_steps_do_not_average_over():
     assert "a training of 100 steps an average of 0.99 or 0.999 spans" in remark
     assert figure_4.remarks(made_up("figure_4", steps=375600)) == []
     assert Experiment.load("table_1", "digits").remarks(made_up("table_1", steps=2)) == []
+    diverged = made_up("figure_4", steps=100).query("column != '0.999'")
+    assert "an average of 0.99 spans" in figure_4.remarks(diverged)[0]
 
 
 def test_a_run_is_labelled_with_its_place_and_the_label_is_no_part_of_it():

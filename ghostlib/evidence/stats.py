@@ -262,9 +262,10 @@ def noise_ceiling(values: ArrayLike) -> float:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return math.nan
-    halves = {half: values[list(half)].mean(axis=0) for half in combinations(range(len(values)), len(values) // 2)}
-    return float(np.mean([_spearman(halves[a], halves[b]) for a, b in combinations(halves, 2)
-                          if not set(a).intersection(b)]))
+    seeds, size = range(len(values)), len(values) // 2
+    halves = {half: values[list(half)].mean(axis=0) for half in combinations(seeds, size)}
+    return float(np.mean([_spearman(halves[a], halves[b]) for a in halves
+                          for b in combinations([seed for seed in seeds if seed not in a], size) if a < b]))
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -105,6 +105,8 @@ def curves(history: pd.DataFrame, title: str, quantities: Mapping[str, str] = LE
             of what was measured on validation images begin with `val_`.
     """
     drawn = [name for name in quantities if name in history and history[name].notna().any()]
+    if not drawn:
+        return sentence(f"{title} No training reached the end of an epoch.")
     panels = list(dict.fromkeys(quantities[name] for name in drawn))
     with plt.rc_context(grid()):
         figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.9 * len(panels), 3.9), squeeze=False,

@@ -153,6 +153,10 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
     engines.run([*teachers.values(), *runs], store=store, title=profile.name)
+    for name, run in teachers.items():
+        if why := store.diverged(run):
+            raise ConfigError(f"experiments.yaml: profiles.{profile.name}.teachers.{name}.stand_in: it diverged "
+                              f"({why}); give it a smaller lr_scale")
     described = profile.model_dump(mode="json", exclude={"base"})
     write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)

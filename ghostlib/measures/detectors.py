@@ -92,7 +92,8 @@ def curves(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"experiment": EXPERIMENT, "row": run.row, "column": COLUMN, "seed": run.seed, **epoch}
-                         for run in detectors for epoch in (store.metrics(run) or {"history": []})["history"]])
+                         for run in detectors for epoch in (store.metrics(run) or {"history": []})["history"]],
+                        columns=["experiment", "row", "column", "seed", "epoch", "loss"])
 
 
 def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:

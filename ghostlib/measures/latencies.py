@@ -7,6 +7,7 @@ results/sessions (`make sessions` adds some).
 from __future__ import annotations
 
 import string
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def measure(profile_name: str) -> None:
 def session() -> None:
     """Times every network, as `_time` does, into results/sessions/<date>-<letter>.csv, the first that is free."""
     times = _time()
-    files = (SESSIONS / f"{times['date'].iloc[0]}-{letter}.csv" for letter in string.ascii_lowercase)
+    letters = map("".join, product(["", *string.ascii_lowercase], string.ascii_lowercase))  # a to z, then aa to zz
+    files = (SESSIONS / f"{times['date'].iloc[0]}-{letter}.csv" for letter in letters)
     places.write_csv(times, next(path for path in files if not path.exists()))
 
 

@@ -24,7 +24,8 @@ FOLDER = "GHOSTLIB_RESULTS"
 PARAMS, MACS = "Params (M)", "FLOPs (M)"
 SETTINGS = "settings"  # the column that holds, for each row, a digest of the settings it was measured with
 DIVERGED = "diverged"  # the metric, 1, of a training that diverged, which has no other
-_LABELS = {"row": str, "column": str}  # 0.05 is a label
+# Read as text: 0.05 is a label, and 12e4567890123456 a digest.
+_TEXT = dict.fromkeys(["row", "column", "run", "data", SETTINGS], str)
 
 
 def folder(profile_name: str) -> Path:
@@ -141,7 +142,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     """A measured file, its labels as text."""
     import pandas as pd
 
-    return pd.read_csv(path, dtype={**_LABELS, SETTINGS: str})
+    return pd.read_csv(path, dtype=_TEXT)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

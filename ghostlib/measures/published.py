@@ -224,9 +224,12 @@ def _begun(row: str, digest: str, images: Images) -> dict[str, Any]:
 def _keep(state: dict[str, Any]) -> None:
     """Puts a row's state, the last, into the file; read again, since another process may have kept others."""
     import pandas as pd
+    from filelock import FileLock
 
-    kept = pd.DataFrame([*_kept().to_dict("records"), state], columns=_KEPT).drop_duplicates(_KEY, keep="last")
-    write_atomic(_file(), kept.to_csv(index=False))
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(_file().with_suffix(".lock")):
+        kept = pd.DataFrame([*_kept().to_dict("records"), state], columns=_KEPT).drop_duplicates(_KEY, keep="last")
+        write_atomic(_file(), kept.to_csv(index=False))
 
 
 def _kept() -> pd.DataFrame:

@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,33 +39,29 @@ def load(paths: Sequence[Path]) -> tuple[Images, list[str]]:
             given.append(label)
     if not places:
         raise DataError(f"{paths[0]} holds no sample: files NAME.jpg and NAME.cls of one NAME")
-    names = _names(paths[0].parent / "classes.txt", given)
-    numbers = {name: number for number, name in enumerate(names)}
-    if all(label.isdigit() for label in given):
-        labels = [int(label) for label in given]
-        if max(labels) >= len(names):
-            raise DataError(f"{paths[0].parent / 'classes.txt'} names {len(names)} classes, and a sample has number "
-                            f"{max(labels)}, counted from 0")
-    else:
-        labels = [numbers[label] for label in given]
+    names, labels = _classes(paths[0].parent / "classes.txt", given)
     listing = "\n".join(f"{Path(place.path).name} {place.start} {place.size} {label}"
                         for place, label in zip(places, labels, strict=True))
     return Images(np.asarray(labels, np.int64), _Reader(tuple(places)),
                   hashlib.sha256(listing.encode()).hexdigest()), names
 
 
-def _names(file: Path, given: Sequence[str]) -> list[str]:
-    """The classes by label: the lines of classes.txt, else the numbers as text, else the names that there are."""
-    if file.exists():
-        names = file.read_text(encoding="utf-8").split("\n")
-        names = [name.strip() for name in names if name.strip()]
-    elif all(label.isdigit() for label in given):
-        names = [str(number) for number in range(1 + max(map(int, given)))]
+def _classes(file: Path, given: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The classes' names, the lines of classes.txt or else what the samples are given, and each sample's label."""
+    if numbered := all(label.isdigit() for label in given):
+        given = [str(int(label)) for label in given]  # 007 is 7
+    if not file.exists():
+        names = sorted(set(given), key=int if numbered else None)
     else:
-        names = sorted(set(given))
-    if not all(label.isdigit() for label in given) and (unknown := sorted(set(given) - set(names))):
-        raise DataError(f"{file} does not name the classes {unknown[:5]} of the samples")
-    return names
+        names = [name.strip() for name in file.read_text(encoding="utf-8").split("\n") if name.strip()]
+        if numbered and (most := max(map(int, given))) >= len(names):
+            raise DataError(f"{file} names {len(names)} classes, and a sample has number {most}, counted from 0")
+        if not numbered and (unknown := sorted(set(given) - set(names))):
+            raise DataError(f"{file} does not name the classes {unknown[:5]} of the samples")
+        if numbered:
+            return names, list(map(int, given))
+    labels = {name: label for label, name in enumerate(names)}
+    return names, [labels[name] for name in given]
 
 
 def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
@@ -85,12 +82,17 @@ def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
                     place = _Place(str(path), member.name, member.offset_data, member.size)
                 elif ending in ("cls", "json"):
                     content = tar.extractfile(member).read().decode()
-                    label = content.strip() if ending == "cls" else str(json.loads(content).get("label", label or ""))
+                    label = content.strip() if ending == "cls" else _labelled(json.loads(content)) or label
             if key:
                 yield from _sample(path, key, place, label)
     except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is no whole, uncompressed tar of samples ({error}); unpack it or write it "
                         "again") from error
+
+
+def _labelled(described: Any) -> str:
+    """What a sample's .json calls its class, if it does."""
+    return str(described.get("label", "")) if isinstance(described, dict) else ""
 
 
 def _sample(path: Path, key: tuple[str, str], place: _Place | None, label: str | None) -> Iterator[tuple[_Place, str]]:

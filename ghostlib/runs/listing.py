@@ -95,9 +95,11 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
         target = store.root / theirs.name
         if target.exists():
             here.append(theirs.name)
+        elif not any((theirs / file).exists() for file in _RESULTS):
+            continue
         elif why := _unusable(theirs):
             refused.append(why)
-        elif any((theirs / file).exists() for file in _RESULTS):
+        else:
             half = store.root / f".{theirs.name}.{os.getpid()}.adopted"
             try:
                 shutil.copytree(theirs, half, ignore=shutil.ignore_patterns(*_OURS))
@@ -115,11 +117,11 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _stored(folder: Path) -> Stored:
     cost, files, changed, size = _read(folder / "cost.json"), [], 0.0, 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a training replaces its states meanwhile
-            status = path.stat()
-            if path.is_file():
-                files, changed, size = [*files, path.name], max(changed, status.st_mtime), size + status.st_size
+    for parent, _, names in os.walk(folder):  # unlike Path.rglob it bears that a training's end removes its states
+        for file in names:
+            with suppress(FileNotFoundError):  # a training replaces them meanwhile
+                status = os.stat(os.path.join(parent, file))
+                files, changed, size = [*files, file], max(changed, status.st_mtime), size + status.st_size
     state, done = next((state for file, state in _RESULTS.items() if (folder / file).exists()), None), ""
     if state is None:
         with _unlocked(folder) as ours:
@@ -136,7 +138,7 @@ def _done(files: Iterable[str]) -> str:
 
 
 def _unusable(folder: Path) -> str:
-    """Why a finished run of another store cannot be taken over; empty where it can or is not finished."""
+    """Why a finished run of another store cannot be taken over; empty where it can."""
     described = folder / "run.json"
     for file in (folder / "metrics.json", described):
         if file.exists() and not _read(file):

@@ -151,6 +151,11 @@ def test_a_learning_curve_is_the_mean_over_the_seeds_under_a_short_name():
     assert figure.legends[0].get_title().get_text() == "mean of 2 seeds"
 
 
+def test_where_every_training_diverged_it_says_so():
+    (text,) = figures.curves(history()[:0], "How they learned.").texts
+    assert text.get_text() == "How they learned. No training reached the end of an epoch."
+
+
 def test_validation_is_dashed_in_the_colour_of_its_run_beside_the_losses():
     validated = history().assign(val_top1=lambda table: table["epoch"].where(table["epoch"] == 2) + table["seed"],
                                  loss=2.0, val_loss=1.0)

@@ -50,7 +50,7 @@ def repository(tmp_path, monkeypatch, params):
     """A folder with a params.yaml, where engines only pretend to train; returns what they were given, run by run."""
     trained = []
 
-    def run(jobs, workers=None, store=None, title=""):
+    def run(jobs, workers=None, store=None, **options):
         for job in jobs:
             if store.metrics(job) is None:
                 trained.append(job)
@@ -163,6 +163,17 @@ def test_another_teacher_makes_other_teachers_lacking(repository, params, capsys
     write_params(".", params)
     assert list(classifiers.read_teachers("tiny")["epochs"]) == [2, 4]
     assert "teachers.csv does not hold what params.yaml and experiments.yaml ask for" in capsys.readouterr().err
+
+
+def test_a_teacher_that_diverged_is_named_with_a_remedy(repository, params, monkeypatch):
+    def diverge(jobs, store=None, **options):
+        for job in jobs:
+            write_atomic(store.folder(job) / "diverged.txt", "the loss is nan")
+
+    monkeypatch.setattr(engines, "run", diverge)
+    with pytest.raises(ConfigError, match=r"profiles\.tiny\.teachers\.\w+\.stand_in: it diverged \(the loss is nan\); "
+                                          "give it a smaller lr_scale"):
+        classifiers.measure("tiny")
 
 
 def test_a_profile_without_stand_ins_has_an_empty_table_and_folder_of_teachers(repository, params):

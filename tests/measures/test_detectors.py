@@ -129,6 +129,12 @@ def test_reading_imports_neither_torch_nor_mmdetection(here):
     assert done.stdout.strip() == "[]"
 
 
+def test_where_every_detector_diverged_there_are_no_curves(measured, tmp_path, monkeypatch):
+    monkeypatch.chdir(measured)
+    places.write_csv(detectors.curves(runs("digits"), Store(tmp_path)), tmp_path / "losses.csv")
+    assert list(places.read_csv(tmp_path / "losses.csv").columns)[-2:] == ["epoch", "loss"]
+
+
 def test_missing_data_ends_all_before_anything_is_trained(measured, tmp_path, monkeypatch):
     monkeypatch.chdir(measured)
     store, on_coco = Store(tmp_path), [replace(run, scale=Scale(scale="COCO")) for run in runs("digits")]

@@ -49,6 +49,10 @@ def test_a_session_takes_the_next_letter_of_its_day(timed):
     day = places.read_csv(first)["date"].iloc[0]
     assert (first.name, second.name) == (f"{day}-a.csv", f"{day}-b.csv") and len(timed) == 4
     assert places.read_csv(first).equals(latencies.read("digits"))  # in columns, too
+    for letter in "cdefghijklmnopqrstuvwxyz":
+        (latencies.SESSIONS / f"{day}-{letter}.csv").touch()
+    latencies.session()
+    assert (latencies.SESSIONS / f"{day}-aa.csv").stat().st_size > 0
 
 
 @pytest.mark.parametrize("text", ["", "latency: {}\n", "latency: {rounds: many}\n", "latency: {rounds: 1}\n"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import timm
@@ -179,6 +181,14 @@ def test_an_interrupted_row_goes_on_from_the_last_chunk_and_a_finished_one_is_no
     (imagenet / "val" / "n15075141" / "3.JPEG").unlink()  # other images are another score
     published.score(images(imagenet), [ROW])
     assert red.seen == 12 + 11 and len(published.scored([ROW], whole)) == 1
+
+
+def test_two_processes_keep_what_each_has_scored(imagenet):
+    """Each row's states are kept one after the other by a thread, which a lock holds off as it does a process."""
+    states = [published._begun(row, "digest", images(imagenet)) for row in (ROW, "PiT-ti", "FBNet-C")]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda state: [published._keep(state | {"seen": seen}) for seen in range(1, 9)], states))
+    assert published._kept().set_index("row")["seen"].to_dict() == dict.fromkeys((ROW, "PiT-ti", "FBNet-C"), 8)
 
 
 def test_a_row_without_weights_says_so_and_the_others_go_on(imagenet, monkeypatch):

@@ -42,7 +42,7 @@ def params(tiny):
 @pytest.fixture
 def written(tmp_path, monkeypatch, params) -> list[Path]:
     """The files of three experiments as `measure` writes them; the store that they came from is gone."""
-    def run(jobs, workers=None, store=None, title=""):
+    def run(jobs, workers=None, store=None, **options):
         for job in jobs:
             if job.recipe.ema_decays == (0.9999,) and job.seed == DIVERGED:
                 store.take(job, None, {}, "a test")

@@ -49,6 +49,15 @@ def test_shards_are_read_by_number(tmp_path, ending):
     assert np.array_equal(images.read(14), Image.open(tmp_path / "one.jpg"))
 
 
+def test_numbers_are_classes_where_nothing_names_them(tmp_path):
+    """Counted from 1, with a gap, and written with zeros before them."""
+    images, names = shards.load([shard(tmp_path / "train-0.tar", samples(["1", "10", "003"]))])
+    assert names == ["1", "3", "10"] and images.labels.tolist() == [0] * 4 + [2] * 4 + [1] * 4
+    shard(tmp_path / "val-0.tar", samples(["1", "10"], 1))
+    with pytest.raises(DataError, match=r"hold different classes: val lacks \['3'\]"):
+        data.load(tmp_path, 0.2, 0)
+
+
 def test_shards_have_parts_and_names(tmp_path):
     shard(tmp_path / "train-0.tar", samples(["dog", "cat"]))
     shard(tmp_path / "val-0.tar", samples(["cat", "dog"], 1))
@@ -69,6 +78,7 @@ def test_shards_have_parts_and_names(tmp_path):
     (lambda root: root.mkdir(), "each folder is a class and must hold images"),
     (lambda root: shard(root / "a.tar", [{"jpg": b"x"}]),
      "sample 0000 has an image and no class; put it into 0000.cls"),
+    (lambda root: shard(root / "a.tar", [{"jpg": b"x", "json": b"[1]"}]), "sample 0000 has an image and no class"),
     (lambda root: shard(root / "a.tar", [{"txt": b"x"}]), "holds no sample"),
     (lambda root: (root.mkdir(), (root / "a.tar").write_bytes(b"x" * 600)), "no whole, uncompressed tar"),
     (lambda root: (shard(root / "a.tar", samples(["0", "5"])), (root / "classes.txt").write_text("a\nb")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -47,6 +48,21 @@ def test_runs_are_listed_with_what_they_took_and_how_far_they_are(store):
     assert stored(Store(store.root / "none")) == []
 
 
+def test_a_training_may_end_while_it_is_listed(store, monkeypatch):
+    key = put(store, 1)
+    (store.root / key / "states" / "state-00000400.pt").touch()
+    look = os.stat
+
+    def end_first(path, **options):
+        if str(path).endswith("run.json"):
+            shutil.rmtree(store.root / key / "states", ignore_errors=True)
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", end_first)
+    (found,) = stored(store)
+    assert (found.key, found.done) == (key, "")
+
+
 def test_what_the_store_itself_leaves_is_read(make_run, store, monkeypatch):
     good, bad = make_run(branches=0), make_run(branches=0, lr=0.001)
 
@@ -84,6 +100,7 @@ def test_finished_runs_of_another_store_are_copied_and_none_is_replaced(store, t
     theirs = Store(tmp_path / "theirs")
     new, known, lost = finished(theirs, 1), finished(theirs, 2), finished(theirs, 5, diverged_txt="infinite")
     put(theirs, 3)
+    (theirs.root / put(theirs, 6) / "run.json").unlink()  # killed before it was written
     begun = finished(theirs, 4)
     (theirs.root / new / "states" / "state-00000001.pt").touch()
     (theirs.root / new / ".lock").touch()
