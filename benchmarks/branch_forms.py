@@ -1,7 +1,8 @@
-"""Times every form of the sum of a site's branches on the shapes of GhostNetV3, and writes a table.
+"""Times every form of the sum of a site's branches that a CPU takes on the shapes of GhostNetV3, and writes a table.
 
 A step is forward and backward of one site; times are medians of interleaved rounds, in CPU seconds of one thread, or on
-a GPU between events. The rule that chooses (`ghostlib.models.branch_sum.choice`) was drawn from such tables.
+a GPU between events, without its kernels, which `benchmarks/gpu.py` times. The rule that chooses
+(`ghostlib.models.branch_sum.choice`) was drawn from such tables.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ghostlib import gpu
 from ghostlib.machine import device_name
 from ghostlib.models import zoo
 from ghostlib.models.branch_sum import choice
@@ -50,7 +52,8 @@ def main() -> None:
     lines = ["# The forms of the sum of branches, timed", "",
              ("Milliseconds of one site on a GPU" if on_gpu else "Milliseconds of CPU time of one site, one thread")
              + f", forward and backward, {'bfloat16' if options.bf16 else 'float32'}. *plain* is the convolution and "
-             "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes. "
+             "its normalisation without branches (GhostNetV2 has these); *chosen* is what `form = \"auto\"` takes"
+             f"{' without a kernel' if on_gpu else ''}. "
              f"Made by `python benchmarks/branch_forms.py {options.file}{arguments}`.", "", FORMS, "",
              f"{device_name(options.device)}, torch {torch.__version__}.", ""]
     for images, size, width in SETTINGS_ON_GPU if on_gpu else SETTINGS:
@@ -61,8 +64,9 @@ def main() -> None:
         found = sites(images, size, width).items()
         for (site, shape), count in tqdm(found, disable=None, desc=f"{images} × {size} px", unit="site"):
             x = torch.randn(shape, device=options.device)
-            times = timed(site, x, options.rounds, options.bf16)
-            chosen = chosen_form(site, x)
+            with mock.patch.object(gpu, "form_for", lambda *_: None):
+                times = timed(site, x, options.rounds, options.bf16)
+            chosen = "branches" if on_gpu else chosen_form(site, x)
             totals.update({"plain": count * times["plain"], "branches": count * times["branches"],
                            "chosen": count * times[chosen], "best": count * min(
                                value for form, value in times.items() if form != "plain")})
