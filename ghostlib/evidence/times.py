@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import counted
@@ -174,5 +173,5 @@ def _rho_interval(rho: float, rows: int, confidence: float) -> tuple[float, floa
     correlations"."""
     if math.isnan(rho) or abs(rho) == 1:
         return rho, rho
-    half = norm.isf((1 - confidence) / 2) * math.sqrt((1 + rho**2 / 2) / (rows - 3))
+    half = stats.quantile(confidence) * math.sqrt((1 + rho**2 / 2) / (rows - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
