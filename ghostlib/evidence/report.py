@@ -9,7 +9,7 @@ from ghostlib.evidence import cost, record, summary
 from ghostlib.evidence.claim_tables import chapter, markdown, proxy_table
 from ghostlib.evidence.findings import Findings
 from ghostlib.files import write_atomic
-from ghostlib.measures import classifiers, places
+from ghostlib.measures import classifiers, detectors, places
 from ghostlib.paper import claims
 from ghostlib.training.profile import load_params, load_profile
 
@@ -132,4 +132,5 @@ def load(profile_name: str) -> Report:
     """
     profile = load_profile(profile_name, load_params())
     classifiers.check(profile_name)
+    detectors.check(profile_name)
     return Report.gather(places.folder(profile.name), profile)

@@ -64,6 +64,18 @@ def read_detections(profile_name: str) -> Path:
     return places.detections_folder(profile_name)
 
 
+def check(profile_name: str) -> None:
+    """Sees that the detectors on file are of the settings of now.
+
+    Raises:
+        ConfigError: they are not. Some may have been measured before and some after a change.
+    """
+    path = places.runs_file(profile_name, EXPERIMENT)
+    if path.exists() and (why := _lacking(profile_name)):
+        raise ConfigError(f"{path} {why}; measure it again (`ghostlib measure detectors {profile_name}`), or remove "
+                          "it: its claims then count as not attempted")
+
+
 def train(detectors: list[DetectorRun], store: Store, title: str = "detectors") -> None:
     """Trains what is not in the store, after it has looked for all the data; see `measure` for errors."""
     from ghostlib.mmdet.coco import check_data
@@ -150,11 +162,15 @@ def _boxes(boxes: list[dict[str, Any]], image_id: int, categories: dict[int, str
              **({"score": round(box["score"], 4)} if "score" in box else {})} for box in here]
 
 
+def _lacking(profile_name: str) -> str:
+    wanted = [(run.row, COLUMN, settings(run)) for run in runs(profile_name)]
+    return places.lacking(places.runs_file(profile_name, EXPERIMENT), wanted)
+
+
 def _provide(profile_name: str) -> None:
     """Measures if the files do not answer params.yaml and experiments.yaml."""
-    path = places.runs_file(profile_name, EXPERIMENT)
-    if why := places.lacking(path, [(run.row, COLUMN, settings(run)) for run in runs(profile_name)]):
-        places.announce(path, why)
+    if why := _lacking(profile_name):
+        places.announce(places.runs_file(profile_name, EXPERIMENT), why)
         return measure(profile_name)
     for other in (places.losses_file(profile_name, EXPERIMENT),
                   places.detections_folder(profile_name) / "detections.json"):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ghostlib.config import ConfigError
 from ghostlib.detection.run import runs
 from ghostlib.detection.scale import Scale
 from ghostlib.experiments import COLUMNS
@@ -127,6 +128,18 @@ def test_reading_imports_neither_torch_nor_mmdetection(here):
             "print([name for name in ('torch', 'mmdet', 'mmengine', 'sklearn') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_results_of_other_settings_are_refused_where_claims_are_judged(here):
+    detectors.check("digits")
+    values = load_params()
+    values["detection"]["scales"]["digits"]["resize"] = 0.4
+    write_params(".", values)
+    with pytest.raises(ConfigError, match=r"table_10\.csv does not hold what .* measure it again \(`ghostlib measure "
+                                          r"detectors digits`\), or remove it"):
+        detectors.check("digits")
+    places.runs_file("digits", "table_10").unlink()
+    detectors.check("digits")
 
 
 def test_where_every_detector_diverged_there_are_no_curves(measured, tmp_path, monkeypatch):
