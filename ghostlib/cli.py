@@ -111,19 +111,25 @@ def export(name: Name,
            num_classes: Classes = 1000, width: Width = None) -> None:
     """Write the folded network for an inference engine, and check the file against PyTorch.
 
+    Of `ghostlib train` give the model.safetensors; NAME may then be any network that it trains.
+
     For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
     """
     from ghostlib.deploy import phone
     from ghostlib.deploy.export import FORMATS
     from ghostlib.models import catalog, weights
     from ghostlib.models import zoo as networks
+    from ghostlib.own import weights as own
 
-    size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes, width=width)
-    if weights_file is None:
-        network = networks.create(name, image_size=image_size, **options)
+    if weights_file and (card := own.card_for(name, weights_file, ema, width)):
+        network, size = own.load(weights_file), image_size or card["image_size"]
     else:
-        network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
-        typer.echo(report)
+        size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes, width=width)
+        if weights_file is None:
+            network = networks.create(name, image_size=image_size, **options)
+        else:
+            network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
+            typer.echo(report)
     path = FORMATS[form.value](network, target, size)
     typer.echo(f"{path}: agrees with PyTorch")
     if form in ("executorch", "ncnn"):
@@ -185,12 +191,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
     _check_device(device)
     images, classes = folder_images(folder)
     how: dict[str, Any] = {}
-    if weights_file.exists() and (card := own.own_card(weights_file)):
-        if card["network"] != name:
-            raise ValueError(f"{weights_file} is of {card['network']}, not of {name}")
-        if ema or width:
-            raise ValueError(f"{weights_file} says how it was trained and holds its averaged weights: give neither "
-                             "--ema nor --width")
+    if own.card_for(name, weights_file, ema, width):
         how, network = own.evaluated_as(weights_file, classes), own.load(weights_file)
     else:
         with errors.of_folder(folder):

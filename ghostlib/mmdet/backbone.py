@@ -46,6 +46,10 @@ class GhostBackbone(BaseModule):
                  norm_eval: bool = False, norm_cfg: dict[str, Any] | None = None, width: float | None = None,
                  weights: str | None = None, ema: bool = False, init_cfg: dict | list[dict] | None = None):
         super().__init__(init_cfg)
+        if not isinstance(out_indices, Sequence):
+            raise ValueError(f"out_indices = {out_indices} must be a sequence; write ({out_indices},) for one map")
+        if ema and not weights:
+            raise ValueError("ema = True says which weights to take from a file; name it with weights")
         if weights and init_cfg:
             raise ValueError(f"the backbone has weights = {weights!r} and init_cfg = {init_cfg}; remove one of them")
         # Neck and head are initialised next: behind every backbone they draw the same, so a seed pairs the detectors.
@@ -76,7 +80,7 @@ class GhostBackbone(BaseModule):
 
         Raises:
             FileNotFoundError: there is no such file.
-            WeightsError: it holds weights of another network, or in another form.
+            WeightsError: it holds weights of another network, or in another form, or they are not for training.
         """
         super().init_weights()
         if self.weights:
@@ -105,8 +109,17 @@ class GhostBackbone(BaseModule):
         if not Path(path).is_file():
             raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file (a relative path starts "
                                     f"at {Path.cwd()})")
+        if weight_files.is_deployed(path) and not self.norm_eval:
+            raise weight_files.WeightsError(
+                f"backbone.weights = {path!r} is of a network to deploy, whose normalisations add a bias and would "
+                "normalise again while it trains; take the ema.safetensors beside it, or set norm_eval=True")
         network = zoo.create(self.arch, width=self.width)
-        report = weight_files.load(network, path, ema=self.ema, strict=False)
+        try:
+            report = weight_files.load(network, path, ema=self.ema, strict=False)
+        except weight_files.WeightsError as error:
+            raise weight_files.WeightsError(
+                f"backbone.weights = {path!r}, arch = {self.arch!r}: {error} A configuration names the arch and the "
+                "width of the file: ghostnetv3_... for one with branches, ghostnetv2_... for a plain one") from error
         differing = [*report.missing, *report.unexpected, *(name for name, _, _ in report.mismatched)]
         if wrong := [name for name in differing if not name.startswith(network.default_cfg["classifier"])]:
             raise weight_files.WeightsError(

@@ -72,6 +72,10 @@ def of_another_network(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
     theirs, ours = ({_BEHIND_A_LAYER.sub("", name) for name in names} for names in (state, own))
     if 2 * len(theirs & ours) >= min(len(theirs), len(ours)):
         return None
+    if any(name.startswith("backbone.") for name in theirs):
+        words = ('It is a detector\'s file. MMEngine itself loads the backbone in it: init_cfg=dict(type="Pretrained", '
+                 'checkpoint=..., prefix="backbone.") in place of weights=.')
+        return Remedy(words, words)
     return Remedy("It is another network's file: most of its layers have no such name here. Create the network that it "
                   "was written from.",
                   "It is another network's file: most of its layers have no such name here. Name the network that it "

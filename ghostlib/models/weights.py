@@ -42,7 +42,9 @@ _V3_NAMES = {
 _OLD_SCALE = re.compile(r"(?<![^.])pointwise\.(?=(conv|norm)\.)")
 
 
-__all__ = ["Report", "WeightsError", "convert", "is_folded", "load", "open_network", "save"]
+CARD = "ghostlib"  # in a file's metadata: what `ghostlib train` says of the network, which a deployed one's file has
+
+__all__ = ["CARD", "Report", "WeightsError", "convert", "is_deployed", "is_folded", "load", "open_network", "save"]
 
 
 class WeightsError(ValueError):
@@ -105,6 +107,17 @@ def is_folded(path: str | Path, *, ema: bool = False) -> bool:
     state = _state_dict(_read(Path(path)), ema, Path(path))
     return any(name.removesuffix("weight") + "bias" in state for name, tensor in state.items()
                if tensor.ndim == 4 and tensor.shape[1] == 1)
+
+
+def is_deployed(path: str | Path) -> bool:
+    """Whether `ghostlib train` wrote the file to deploy: a normalisation there adds a bias and does nothing else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as content:
+            return CARD in (content.metadata() or {})
+    except (SafetensorError, OSError):  # another kind of file, or torn, which reading says
+        return False
 
 
 def open_network(name: str, path: str | Path, *, ema: bool = False, **options: Any) -> tuple[nn.Module, Report]:
@@ -172,11 +185,16 @@ def _read(path: Path) -> Any:
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     # So PyTorch names what it does not unpickle, since 2.4 and before.
     if needed := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error)):
+        if needed[1].startswith("mmengine."):
+            return WeightsError(
+                f"{path} is a checkpoint of MMEngine's, whose records ({needed[1]}) are more than weights. The "
+                'backbone in it is loaded by MMEngine itself: init_cfg=dict(type="Pretrained", checkpoint=..., '
+                'prefix="backbone.") in place of weights=.')
         return WeightsError(
             f"{path} is more than weights: it needs {needed[1]}, and unpickling that could run any code. If you trust "
-            "the file, rewrite it once: content = torch.load(path, weights_only=False); torch.save({key: content[key] "
-            "for key in content if key.startswith('state_dict')}, path), or, if it is a whole network, "
-            "torch.save(content.state_dict(), path).")
+            "the file, write its weights into another one: content = torch.load(path, weights_only=False); torch.save("
+            "{key: content[key] for key in content if key.startswith('state_dict')}, 'weights.pth'), or, if it is a "
+            "whole network, torch.save(content.state_dict(), 'weights.pth').")
     return WeightsError(f"{path} cannot be read: it is torn, or neither a safetensors nor a PyTorch file. "
                         "Fetch or write it again.")
 

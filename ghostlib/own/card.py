@@ -22,7 +22,7 @@ _ZOO = "import ghostlib.models.zoo  # which tells timm of its networks\n"
 def contents(plan: Plan) -> dict[str, Any]:
     """What the metadata of the weights keeps; see `weights.load`."""
     return {"network": str(plan.source), "options": plan.recipe.options, "image_size": plan.recipe.image_size,
-            "label_names": plan.classes, "crop_pct": plan.recipe.crop_pct}
+            "label_names": plan.classes, "crop_pct": plan.recipe.crop_pct, "code": plan.source.code}
 
 
 def write(plan: Plan, rows: list[tuple[str, str]], scores: dict[str, float]) -> str:
@@ -102,7 +102,7 @@ All settings are in recipe.yaml, which `ghostlib train --recipe` takes.
 ## Results
 
 On the {len(plan.splits.test)} {part} images: top-1 {scores["top1"]:.2f} %, top-5 {scores["top5"]:.2f} %, of the
-averaged weights, branches folded. They are those of the last step; no state was chosen on these images.
+{'averaged' if plan.averaged_share else 'last'} weights, branches folded. No state was chosen on these images.
 
 ## How to load it
 

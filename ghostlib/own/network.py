@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from torchvision import models as torchvision_models
 from ghostlib.models import reparam, zoo
 from ghostlib.models.flow import run
 from ghostlib.models.rep_conv import RepConv
+from ghostlib.runs.digest import meaning
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class Source:
 
     kind: Literal["zoo", "timm", "torchvision", "function"]
     name: str
+
+    @property
+    def code(self) -> str | None:
+        """16 hexadecimal digits of the meaning of a function's module; None of others, which a version tells."""
+        if self.kind != "function":
+            return None
+        try:
+            source = meaning(inspect.getsource(importlib.import_module(self.name.partition(":")[0])))
+        except (OSError, TypeError):  # compiled
+            return None
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         return self.name if self.kind in ("zoo", "function") else f"{self.kind}/{self.name}"
@@ -85,7 +99,7 @@ def find(text: str) -> Source:
         # What stands behind a dot is the tag of timm's weights.
         if owner in ("", kind) and (name.partition(".")[0] if kind == "timm" else name) in names:
             return Source(kind, name)
-    near = difflib.get_close_matches(name, [name for names in known.values() for name in names], n=3)
+    near = difflib.get_close_matches(name, {name for names in known.values() for name in names}, n=3)
     raise ValueError(f"unknown network {text!r}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
                      + " `ghostlib zoo` lists ours, timm.list_models() timm's; one of your own is module:function")
 

@@ -86,14 +86,20 @@ class Plan:
 
     @cached_property
     def decides(self) -> dict[str, Any]:
-        """All that decides the result, but the code, the libraries and the device."""
-        return {"ghostlib": ghostlib.__version__, "data": self.splits.digest, "classes": self.classes,
+        """All that decides the result, but the code, the libraries and the device; of one's own network its module."""
+        of_function = {"the network's module": self.source.code} if self.source.kind == "function" else {}
+        return {**of_function, "ghostlib": ghostlib.__version__, "data": self.splits.digest, "classes": self.classes,
                 "teacher's weights": self.teacher, **self.recipe.model_dump(mode="json", exclude={"workers"})}
 
     @property
     def key(self) -> str:
         """16 hexadecimal digits of what decides the result."""
         return hashlib.sha256(json.dumps(self.decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def averaged_share(self) -> float:
+        """What is left of an average after each step; 0 where the last weights are all that counts."""
+        return scaled_decay(self.recipe.ema_decay, self.steps)
 
     def scheduler(self) -> Scheduler:
         """The training's schedule of an optimiser by itself, to ask it for rates."""
@@ -132,7 +138,7 @@ class Plan:
         held = " held out" if self.data.held_out else ""
         tested = f", {len(splits.test)} for the result" if self.data.tested else ""
         known = ", ".join(self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
-        share = scaled_decay(recipe.ema_decay, self.steps)
+        share = self.averaged_share
         return [
             ("network", f"{self.source}{options}: {deployed:.2f} M parameters{branches}"
                         f"{'; pretrained' if recipe.pretrained else ''}"),

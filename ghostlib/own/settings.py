@@ -71,6 +71,7 @@ def _parse(source: Source, values: dict[str, Any], where: str, train_images: int
     decay = values.get("ema_decay", Settings.model_fields["ema_decay"].default)
     given = {"batch_size": batch_for(train_images), "ema_decays": (decay,), **values}
     if source.kind == "zoo":  # a recipe knows these names, and refuses V3's, which V2 has without branches
+        Settings.parse({"network": source.name}, "NETWORK")  # an error blames the right place
         given["network"] = source.name
     return Settings.parse(given, where).model_copy(update={"network": str(source)})
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 from tabulate import tabulate
 from torch import nn
@@ -55,10 +58,16 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
         NonFiniteLoss: it diverged.
     """
     plan, trained, teacher, rows = prepare(name, place, layers, folder, device)
-    # This one, or those that torchrun started; the first reads all images once, for which the others wait.
-    processes = joined(plan.device)
-    show = show if processes.is_main_process else _say_nothing
-    if processes.is_main_process:
+    processes = joined(plan.device)  # this one, or those that torchrun started
+    if not processes.is_main_process:
+        return _train(plan, trained, teacher, rows, processes, fresh, lambda text: None)
+    with _locked(plan.folder):
+        return _train(plan, trained, teacher, rows, processes, fresh, show)
+
+
+def _train(plan: Plan, trained: nn.Module, teacher: Any, rows: list[tuple[str, str]], processes: PartialState,
+           fresh: bool, show: Callable[[str], None]) -> dict[str, Any]:
+    if processes.is_main_process:  # it reads all images once, for which the others wait
         if fresh:
             remove(plan.folder)
         plan.claim()
@@ -90,8 +99,24 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
     return result
 
 
-def _say_nothing(text: str) -> None:
-    """What others than the first of several processes say."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock on a folder, which the operating system opens where a process is killed.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConfigError(f"{folder}: another process trains there; wait for it, or name another folder with --out"
+                          ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None, device: str,
@@ -109,6 +134,9 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
     plan = Plan(source, recipe, images, place, device_of(device), identity,
                 folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
+    if plan.folder.resolve().is_relative_to(place.resolve()) and not (place / "train").is_dir():
+        raise ConfigError(f"{plan.folder} lies in {place}, where it would be taken for a class the next time; name "
+                          "another folder with --out")
     torch.manual_seed(recipe.seed)  # of the initial weights; every draw of the training itself is addressed
     built = source.build(len(images.classes), recipe.options, recipe.image_size, recipe.dropout, recipe.pretrained)
     network.check(built, len(images.classes), recipe.image_size)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from torch import nn
 
 from ghostlib.files import write_atomic
 from ghostlib.models.reparam import plain_state
+from ghostlib.models.weights import CARD
 from ghostlib.own.network import find
 
 FILE = "model.safetensors"
-KEY = "ghostlib"  # in the file's metadata: all that `load` needs, as JSON
+_TRAINING = ("ema.safetensors", "weights.safetensors")  # what a training leaves beside it, in training form
 
 
 def save_model(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
@@ -35,22 +37,32 @@ def save_model(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
     """
     state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
              for name, tensor in plain_state(network).items()}
-    write_atomic(path, save(state, {"format": "pt", KEY: json.dumps(card)}))
+    write_atomic(path, save(state, {"format": "pt", CARD: json.dumps(card)}))
 
 
 def load(place: str | Path) -> nn.Module:
     """The network that `ghostlib train` left in a folder, or its model.safetensors, in evaluation mode.
 
-    Images are to be normalised with ImageNet's mean and standard deviation, as in training.
+    Images are to be normalised with ImageNet's mean and standard deviation, as in training. Warns where the module of a
+    function that builds the network has changed since.
 
     Raises:
-        ValueError: the file is of nothing that `ghostlib train` wrote.
+        ValueError: the file is of nothing that `ghostlib train` wrote, or of a network that is built otherwise now.
         FileNotFoundError: there is no such file.
     """
     file = find_file(Path(place))
     card = read_card(file)
-    network = find(card["network"]).build(len(card["label_names"]), card["options"], card["image_size"])
-    network.load_state_dict(load_file(file))
+    source = find(card["network"])
+    if "code" in card and card["code"] != source.code:  # older files have none
+        warnings.warn(f"{source} was changed since {file} was written; it may compute something else now",
+                      stacklevel=2)
+    network = source.build(len(card["label_names"]), card["options"], card["image_size"])
+    try:
+        network.load_state_dict(load_file(file))
+    except RuntimeError as error:  # PyTorch's, with a line for each tensor
+        told = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{file} does not fit the network that {source} builds now ({told}); bring back the code that "
+                         "it was trained with") from error
     network.classes = card["label_names"]
     return network.eval()
 
@@ -61,6 +73,36 @@ def own_card(file: Path) -> dict[str, Any] | None:
         return read_card(file)
     except ValueError:
         return None
+
+
+def card_for(name: str, file: Path, ema: bool = False, width: float | None = None) -> dict[str, Any] | None:
+    """What a file of weights says of itself, where a command names the network, too; None of somebody else's file.
+
+    Args:
+        name: of the network.
+        file: a model.safetensors or any other file of weights.
+        ema: whether averaged weights are asked for.
+        width: that is asked for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another network, answers itself what is asked for, or is in training form.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is no file of weights")
+    if card := own_card(file):
+        if card["network"] != name:
+            raise ValueError(f"{file} is of {card['network']}, not of {name}")
+        if ema or width:
+            raise ValueError(f"{file} says how it was trained and holds its averaged weights: give neither --ema nor "
+                             "--width")
+        return card
+    if file.name in _TRAINING and (deployed := file.with_name(FILE)).exists():
+        raise ValueError(f"{file} is the network as it trains, and says nothing of its images; give {deployed}, which "
+                         "holds the averaged weights, folded")
+    if ":" in name:
+        raise ValueError(f"{file} says nothing of its network: of {name} give the {FILE} that `ghostlib train` wrote")
+    return None
 
 
 def evaluated_as(file: Path, classes: list[str]) -> dict[str, Any]:
@@ -106,7 +148,7 @@ def read_card(file: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(file, "pt") as content:
-            return json.loads((content.metadata() or {})[KEY])
+            return json.loads((content.metadata() or {})[CARD])
     except (SafetensorError, KeyError, OSError) as error:
         raise ValueError(f"{file} says nothing of the network that it is of: it is not the {FILE} that `ghostlib "
                          "train` writes, or torn") from error

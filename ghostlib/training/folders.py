@@ -33,7 +33,7 @@ def class_folders(root: Path) -> tuple[Images, Images]:
 
 
 def folder_images(root: Path) -> tuple[Images, list[str]]:
-    """The images under root/<class>/, and the classes' names in the order of their labels.
+    """The images under root/<class>/, and the classes' names in the order of their labels; hidden folders are none.
 
     The digest is of the files' names and sizes: reading 150 GB at every start would cost an hour.
 
@@ -41,17 +41,22 @@ def folder_images(root: Path) -> tuple[Images, list[str]]:
         DataError: the folder is absent or not sorted into classes, or a class in it is empty.
     """
     from torchvision.datasets import ImageFolder
-    from torchvision.datasets.folder import IMG_EXTENSIONS
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
+
+    class Visible(ImageFolder):
+        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+            names = [name for name in find_classes(directory)[0] if not name.startswith(".")]  # as Jupyter makes
+            return names, {name: label for label, name in enumerate(names)}
 
     if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
         flat = sum(path.suffix.lower() in IMG_EXTENSIONS for path in root.iterdir())
         raise DataError(
             f"{root} holds {flat} images and no folder for each class. Sort them into folders that bear the classes' "
-            "names: Kaggle's LOC_val_solution.csv has the class of each of ImageNet's; or remove this folder, and "
-            f"torchvision.datasets.ImageNet({str(root.parent)!r}, 'val') makes it from ILSVRC2012_img_val.tar and "
-            "ILSVRC2012_devkit_t12.tar.gz beside it")
+            "names. If these are ImageNet's validation images, Kaggle's LOC_val_solution.csv has the class of each; or "
+            f"torchvision.datasets.ImageNet({str(root.parent)!r}, 'val') makes the folders, in place of this one, from "
+            "ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz beside it")
     try:
-        folder = ImageFolder(str(root))
+        folder = Visible(str(root))
     except FileNotFoundError as error:
         raise DataError(f"{root}: {error}") from error
     paths = tuple(path for path, _ in folder.samples)

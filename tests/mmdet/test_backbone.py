@@ -7,6 +7,8 @@ import copy
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.logging import MessageHub
+from safetensors.torch import save
 from torch import nn
 
 from ghostlib.mmdet import GhostBackbone, fold
@@ -63,8 +65,25 @@ def test_a_file_of_another_width_is_named(tmp_path):
 
 def test_a_file_of_another_form_is_named(tmp_path):
     weights.save(zoo.create("ghostnetv2_100", width=0.25), tmp_path / "plain.safetensors")
-    with pytest.raises(weights.WeightsError, match="The network has branches, the file has none"):
+    with pytest.raises(weights.WeightsError, match="backbone.weights = .*plain.safetensors', arch = 'ghostnetv3_100': "
+                                                   ".*The network has branches, the file has none.* for a plain one"):
         backbone("ghostnetv3_100", weights=str(tmp_path / "plain.safetensors")).init_weights()
+
+
+def test_a_network_to_deploy_is_not_trained_from(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(save(zoo.create("ghostnetv2_100", width=0.25).state_dict(), {weights.CARD: "{}"}))
+    with pytest.raises(weights.WeightsError, match="is of a network to deploy.* take the ema.safetensors beside it"):
+        backbone("ghostnetv2_100", weights=str(path)).init_weights()
+    backbone("ghostnetv2_100", weights=str(path), norm_eval=True).init_weights()
+
+
+def test_what_to_do_with_mmengine_s_own_checkpoint_is_said(tmp_path):
+    state = {f"backbone.{name}": tensor for name, tensor in backbone("ghostnetv2_100").state_dict().items()}
+    for records, told in ({"message_hub": MessageHub("a")}, "a checkpoint of MMEngine's"), ({}, "a detector's file"):
+        torch.save({**records, "state_dict": state}, tmp_path / "epoch_1.pth")
+        with pytest.raises(weights.WeightsError, match=rf"{told}.*init_cfg=dict\(type=.Pretrained"):
+            backbone("ghostnetv2_100", weights=str(tmp_path / "epoch_1.pth")).init_weights()
 
 
 def test_a_missing_file_is_named_before_training_and_not_missed_for_inference():
@@ -93,6 +112,8 @@ def test_mmengines_own_checkpoints_initialise_it(tmp_path):
     ({"out_indices": (1, 2), "frozen_stages": 3}, "between -1 .* and 2"),
     ({"norm_cfg": {"type": "GN", "num_groups": 8}}, "takes the types BN and SyncBN"),
     ({"norm_cfg": {"type": "BN", "affine": False}}, "takes the types BN and SyncBN"),
+    ({"out_indices": 3}, r"out_indices = 3 must be a sequence; write \(3,\)"),
+    ({"ema": True}, "ema = True says which weights to take from a file"),
     ({"weights": "a", "init_cfg": {"type": "Pretrained", "checkpoint": "b"}}, "remove one of them"),
     ({"arch": "mobilenetv3_large_100", "norm_cfg": {"type": "SyncBN"}}, "activations inside.*use BN")])
 def test_what_cannot_be_is_named_before_training(options, message):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import linecache
 import sys
+import warnings
 
 import pytest
 import timm
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from ghostlib import cli
+from ghostlib.config import ConfigError
 from ghostlib.own import train as own
 from ghostlib.own import weights
 from ghostlib.training import checkpoint
@@ -207,6 +212,71 @@ def test_weights_are_scored_as_their_training_did(elsewhere, images):
     with pytest.raises(ValueError, match=r"knows the classes a, b \(2\), the images have b, a \(2\)"):
         weights.evaluated_as(file, ["b", "a"])
     assert weights.own_card(elsewhere / "out" / "ema.safetensors") is None
+
+
+def test_what_says_nothing_of_its_images_is_not_scored_as_if_it_did(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1)
+    with pytest.raises(ValueError, match="ema.safetensors is the network as it trains.* give .*model.safetensors"):
+        weights.card_for(NET, elsewhere / "out" / "ema.safetensors")
+    (elsewhere / "ema.safetensors").write_bytes((elsewhere / "out" / "ema.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="says nothing of its network: of net:network give the model.safetensors"):
+        weights.card_for(NET, elsewhere / "ema.safetensors")
+    assert weights.card_for("mobilenetv2_100", elsewhere / "ema.safetensors") is None
+    for nothing in (elsewhere / "nope.safetensors", elsewhere / "out"):
+        with pytest.raises(FileNotFoundError, match="is no file of weights"):
+            weights.card_for(NET, nothing)
+
+
+def test_a_network_whose_module_changed_is_another_training_and_warns_where_it_is_loaded(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1)
+
+    def change(old, new):
+        text = (elsewhere / "net.py").read_text(encoding="utf-8")
+        (elsewhere / "net.py").write_text(text.replace(old, new), encoding="utf-8")
+        sys.modules.pop("net")
+        importlib.invalidate_caches()
+        linecache.clearcache()
+
+    change("def network", "# A comment is no change.\ndef network")
+    train(images, elsewhere / "out", epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weights.load(elsewhere / "out")
+    change("nn.ReLU()", "nn.Tanh()")
+    with pytest.raises(ConfigError, match="holds another training:\n  the network's module: "):
+        train(images, elsewhere / "out", epochs=1)
+    with pytest.warns(UserWarning, match="net:network was changed since .*model.safetensors was written"):
+        weights.load(elsewhere / "out")
+    change("width=8", "width=4")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="does not fit the network that net:network builds"):
+        weights.load(elsewhere / "out")
+
+
+def test_a_folder_has_one_training_at_a_time(elsewhere, images):
+    (elsewhere / "out").mkdir()
+    with FileLock(elsewhere / "out" / ".lock"), pytest.raises(ConfigError, match="out: another process trains there"):
+        train(images, elsewhere / "out", epochs=1)
+    train(images, elsewhere / "out", epochs=1)
+
+
+def test_a_folder_among_the_classes_is_refused(elsewhere, images):
+    with pytest.raises(ConfigError, match="out lies in .*images, where it would be taken for a class"):
+        train(images, images / "out", epochs=1)
+    assert not (images / "out").exists()
+
+
+@pytest.mark.parametrize(("decay", "of"), [(0.0001, "last"), (0.99999, "averaged")])
+def test_the_model_card_says_which_weights_were_scored(elsewhere, images, decay, of):
+    train(images, elsewhere / "out", ema_decay=decay)
+    assert f"of the\n{of} weights" in (elsewhere / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_network_of_one_s_own_is_exported(elsewhere, images):
+    pytest.importorskip("onnxruntime")
+    train(images, elsewhere / "out", epochs=1)
+    done = CliRunner().invoke(cli.app, ["export", NET, "onnx", "net.onnx", "--weights", "out/model.safetensors"],
+                              catch_exceptions=False)
+    assert "net.onnx: agrees with PyTorch" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "given"), [("net:network", {}), ("timm/mobilenetv3_small_050", {}),

@@ -59,6 +59,12 @@ def test_a_folder_that_is_not_sorted_into_classes_is_told_with_how_to_sort_it(ro
     assert f"torchvision.datasets.ImageNet({str(root)!r}, 'val')" in told and "LOC_val_solution.csv" in told
 
 
+def test_a_hidden_folder_is_no_class(root):
+    (root / "val" / ".ipynb_checkpoints").mkdir()
+    train, val = class_folders(root)
+    assert set(train.labels) == set(val.labels) == {0, 1}
+
+
 def test_every_file_is_read_once_and_again_only_if_it_changes(root, read, tmp_path):
     parts, cache = class_folders(root), tmp_path / "runs" / "whole.npy"
     check_whole(parts, cache)
