@@ -20,7 +20,6 @@ from torchvision import models as torchvision_models
 from ghostlib.models import reparam, zoo
 from ghostlib.models.flow import run
 from ghostlib.models.rep_conv import RepConv
-from ghostlib.runs.digest import meaning
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Source:
         """16 hexadecimal digits of the meaning of a function's module; None of others, which a version tells."""
         if self.kind != "function":
             return None
+        from ghostlib.runs.digest import meaning
+
         try:
             source = meaning(inspect.getsource(importlib.import_module(self.name.partition(":")[0])))
         except (OSError, TypeError):  # compiled
