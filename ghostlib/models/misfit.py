@@ -15,6 +15,9 @@ _BRANCH = re.compile(r"\b(branches\.\d+\.(conv|norm)|conv_kxk)\.")
 _BEHIND_A_LAYER = re.compile(
     r"\.((branches|conv_kxk)\.\d+|conv_1x1|conv_scale|identity|reparam_conv|scale|skip)\..*|\.[^.]+$")
 
+OF_A_DETECTOR = ('MMEngine itself loads the backbone in it: init_cfg=dict(type="Pretrained", checkpoint=..., '
+                 'prefix="backbone.") in place of weights=.')
+
 
 @dataclass(frozen=True)
 class Report:
@@ -73,9 +76,7 @@ def of_another_network(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
     if 2 * len(theirs & ours) >= min(len(theirs), len(ours)):
         return None
     if any(name.startswith("backbone.") for name in theirs):
-        words = ('It is a detector\'s file. MMEngine itself loads the backbone in it: init_cfg=dict(type="Pretrained", '
-                 'checkpoint=..., prefix="backbone.") in place of weights=.')
-        return Remedy(words, words)
+        return Remedy(words := f"It is a detector's file. {OF_A_DETECTOR}", words)
     return Remedy("It is another network's file: most of its layers have no such name here. Create the network that it "
                   "was written from.",
                   "It is another network's file: most of its layers have no such name here. Name the network that it "

@@ -187,9 +187,8 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     if needed := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error)):
         if needed[1].startswith("mmengine."):
             return WeightsError(
-                f"{path} is a checkpoint of MMEngine's, whose records ({needed[1]}) are more than weights. The "
-                'backbone in it is loaded by MMEngine itself: init_cfg=dict(type="Pretrained", checkpoint=..., '
-                'prefix="backbone.") in place of weights=.')
+                f"{path} is a checkpoint of MMEngine's, whose records ({needed[1]}) are more than weights. "
+                f"{misfit.OF_A_DETECTOR}")
         return WeightsError(
             f"{path} is more than weights: it needs {needed[1]}, and unpickling that could run any code. If you trust "
             "the file, write its weights into another one: content = torch.load(path, weights_only=False); torch.save("
