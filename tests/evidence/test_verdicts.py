@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.evidence import evidence, proxy, stats, verdicts
+from ghostlib.evidence.decide import decide
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, numbers
@@ -186,7 +187,7 @@ def test_few_images_leave_open_what_seeds_alone_would_confirm(tmp_path):
     assert row["verdict"] == "inconclusive" and row["low"] < 0 < row["ours"]
     (tmp_path / "correct" / "table_6.csv").unlink()
     claim = evidence.evidence(tmp_path).query("comparison == 'cosine_0 over step (w/ ReP&KD)'").iloc[0]
-    assert verdicts.decide(claim, RULE) is Verdict.CONFIRMED
+    assert decide(claim, RULE) is Verdict.CONFIRMED
 
 
 def test_seeds_that_are_all_alike_say_nothing_however_the_images_differ(tmp_path):
@@ -194,7 +195,7 @@ def test_seeds_that_are_all_alike_say_nothing_however_the_images_differ(tmp_path
     row = verdict(tmp_path, "cosine-beats-step")
     assert row["verdict"] == "not attempted"  # without cosine_1e-5
     claim = evidence.evidence(tmp_path).query("comparison == 'cosine_0 over step (w/ ReP&KD)'").iloc[0]
-    assert claim["low"] > 0 and verdicts.decide(claim, RULE) is Verdict.INCONCLUSIVE
+    assert claim["low"] > 0 and decide(claim, RULE) is Verdict.INCONCLUSIVE
 
 
 def test_bounded_needs_six_seeds_and_the_whole_interval_within_the_margin(tmp_path):
