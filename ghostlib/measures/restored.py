@@ -81,7 +81,7 @@ def restore(profile_name: str, store: Store) -> Restored:
     for key, run in runs.items():
         if store.finished(run):
             continue
-        if key in wanted or not _whole(known[key], averages[key]):
+        if run.key in wanted or not _whole(known[key], averages[key]):
             result.left_out.append(key)
         elif store.take(run, known[key], costs.get(key, {}), str(folder)):
             result.taken.append(key)

@@ -197,6 +197,10 @@ def test_results_of_earlier_code_are_restored_where_their_bits_are_the_same(writ
     file.write_text(text)
     assert set(restored.restore("tiny", Store()).others) == set(earlier.values())
     monkeypatch.setattr(restored, "_SAME_BITS", ("earlier",))
-    assert set(earlier.values()) <= set(restored.restore("tiny", store := Store()).taken) and store.finished(run)
+    wanted = runs("decays")[-1]
+    monkeypatch.setattr(restored, "_wanted_weights", lambda *_: {wanted.key})
+    taken, left_out, _ = restored.restore("tiny", store := Store())
+    assert {key for key in earlier.values() if key not in taken} == {earlier[wanted.key]} <= set(left_out)
+    assert store.finished(run) and not store.finished(wanted), "its weights are wanted, whichever code it was"
     other = replace(run, recipe=run.recipe.model_copy(update={"optimizer": "rmsproptf", "branches": 3}))
     assert restored._keys(other) == [other.key]
