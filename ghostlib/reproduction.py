@@ -116,7 +116,7 @@ def plan(profile: Annotated[str | None, typer.Argument(help="a profile; by defau
 
     A few steps of each kind of training are timed, which takes minutes; finished trainings need no timing.
     """
-    from ghostlib.plan import estimate
+    from ghostlib.plan import estimate, missing
     from ghostlib.plan import plan as planning
     from ghostlib.runs.store import Store
     from ghostlib.training.profile import load_params
@@ -124,12 +124,12 @@ def plan(profile: Annotated[str | None, typer.Argument(help="a profile; by defau
     params, store = load_params(), Store()
     check_settings(name := profile or params["profile"])
     planned, costs = planning.make(name, params, store), None
-    missing = [*filter(None, [planned.missing]), *planning.missing(planned.profile, planned.left)]
-    if not untimed and not planning.device(planned.profile):
+    lacking = [*filter(None, [planned.missing]), *missing.of_trainings(planned.profile, planned.left)]
+    if not untimed and not missing.device(planned.profile):
         costs = estimate.costs_of(planned.left, planned.finished, planned.splits and planned.splits.train)
-        missing += planning.disk(store.root, sum(estimate.bytes_left(planned.left, costs)))
-    typer.echo(planning.text(planned, costs, missing, price))
-    if check and missing:
+        lacking += missing.disk(store.root, sum(estimate.bytes_left(planned.left, costs)))
+    typer.echo(planning.text(planned, costs, lacking, price))
+    if check and lacking:
         raise typer.Exit(1)
 
 

@@ -1,25 +1,20 @@
-"""A profile's plan: what it wants, what is finished, what is left, what is missing for it, and all that in words."""
+"""A profile's plan: what it wants, what is finished, what is left, and all that in words."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghostlib.detection.run import COCO, DetectorRun
+from ghostlib.detection.run import DetectorRun
 from ghostlib.machine import device_name
-from ghostlib.measures import frozen
-from ghostlib.plan import estimate
+from ghostlib.plan import estimate, missing
 from ghostlib.plan.estimate import Costs
 from ghostlib.plan.wanted import PARTS, Sizes, Training, by_identity, identity, wanted
 from ghostlib.runs.listing import Stored, stored
 from ghostlib.runs.local import default_workers
 from ghostlib.runs.store import Store
-from ghostlib.training.profile import Profile, kind_of, load_profile
+from ghostlib.training.profile import Profile, load_profile
 
 if TYPE_CHECKING:
     from ghostlib.training.datasets import Splits
@@ -67,7 +62,7 @@ def make(profile_name: str, params: dict[str, Any], store: Store) -> Plan:
         ConfigError: what params.yaml and experiments.yaml say of the profile cannot be meant.
     """
     profile, found = load_profile(profile_name, params), wanted(profile_name, params)
-    splits, lack = images(profile)
+    splits, lack = missing.images(profile)
     there, trainings = [run for run in stored(store) if run.ended], {}
     if splits:
         of_keys = {run.key: run for run in there}
@@ -81,126 +76,13 @@ def make(profile_name: str, params: dict[str, Any], store: Store) -> Plan:
                 lack)
 
 
-# -- what is missing
-
-
-def images(profile: Profile) -> tuple[Splits | None, str]:
-    """The profile's images and what is missing, with the remedy; nothing is downloaded.
-
-    ImageNet is only looked for: to list it takes a minute, and to read it once, as a training's begin does, an hour.
-    """
-    from ghostlib.training import datasets
-    from ghostlib.training.images import DataError
-
-    if profile.data != "imagenet":
-        if (folder := _downloaded(profile)) is None:
-            return None, (f"{profile.data}: the images are not downloaded yet; the first training does it, or without "
-                          f"a network there: set profiles.{profile.name}.data_dir in experiments.yaml to their folder")
-        try:  # from a folder that is named nothing is downloaded
-            return datasets.load(profile.model_copy(update={"data_dir": folder})), ""
-        except DataError as error:
-            return None, str(error)
-    root = Path(profile.data_dir or os.environ.get("IMAGENET_DIR") or "data/imagenet")
-    if absent := [part for part in ("train", "val") if not (root / part).is_dir()]:
-        return None, (f"ImageNet: {' and '.join(absent)} of {root.resolve()} not found; put train/<class>/* and "
-                      "val/<class>/* there, or name their folder with the environment variable IMAGENET_DIR or "
-                      f"profiles.{profile.name}.data_dir in experiments.yaml")
-    return None, ""
-
-
-def _downloaded(profile: Profile) -> str | None:
-    """The folder of images that a training would download where they are not there; None while they are not."""
-    from ghostlib.training.datasets import FASHION_DIRS
-
-    holding = {"fashion": dict.fromkeys(FASHION_DIRS, "train-images-idx3-ubyte*"), "cifar100": {"data": "cifar-100-*"}}
-    if profile.data_dir or profile.data not in holding:
-        return profile.data_dir or ""
-    return next((folder for folder, part in holding[profile.data].items() if any(Path(folder).glob(part))), None)
-
-
-def missing(profile: Profile, left: Sequence[Training]) -> list[str]:
-    """What else is missing for trainings that are left, a sentence each, with its remedy."""
-    return [*device(profile), *_rates(profile, left), *_teachers(profile, left),
-            *_detection(training.job for training in left)]
-
-
-def disk(folder: Path, wanted: int) -> list[str]:
-    """Whether so many bytes have room where a folder is or will be."""
-    there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
-    if (free := shutil.disk_usage(there).free) >= wanted:
-        return []
-    return [f"disk: {there} has {free / 1e9:.1f} GB free, {wanted / 1e9:.1f} GB are needed; make room, or name another "
-            "folder with the environment variable GHOSTLIB_RUNS"]
-
-
-def device(profile: Profile) -> list[str]:
-    """Whether there is the device that a profile asks for."""
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if there[profile.device_type]:
-        return []
-    return [f"device: PyTorch sees no {profile.device}; set profiles.{profile.name}.device to auto in experiments.yaml"]
-
-
-def _rates(profile: Profile, left: Sequence[Training]) -> list[str]:
-    """What has to be chosen before the others can be trained."""
-    kinds = {kind_of(one.wanted.classifier.recipe) for one in left
-             if one.wanted.part in ("tables and figures", "backbones")}
-    scales = [one.job.scale for one in left if one.wanted.part == "detectors"]
-    told = [frozen.lacking(profile, kinds), *(frozen.lacking_detectors(scale, profile.name) for scale in scales[:1])]
-    return list(filter(None, told))
-
-
-def _teachers(profile: Profile, left: Sequence[Training]) -> list[str]:
-    names = {training.teacher for training in left} - {None}
-    return [told for name in profile.teachers if name in names and (pretrained := profile.teachers[name].timm)
-            if (told := _weights(name, pretrained))]
-
-
-def _weights(teacher: str, pretrained: str) -> str:
-    """What there is to say of timm's weights that are not in the cache."""
-    import timm
-    import torch
-    from huggingface_hub import try_to_load_from_cache
-
-    if pretrained not in timm.list_pretrained():
-        return f"teacher {teacher}: timm {timm.__version__} has no {pretrained}; name another in experiments.yaml"
-    config = timm.get_pretrained_cfg(pretrained)
-    if config.hf_hub_id:
-        files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-        found = any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files)
-        remedy = f"`hf download {config.hf_hub_id} {files[0]} config.json`"
-    else:
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(config.url).name)
-        found, remedy = file.exists(), f"put {config.url} into {file.parent}"
-    return "" if found else (f"teacher {teacher}: the weights {pretrained} are not downloaded yet; the first training "
-                             f"does it, or without a network there: {remedy}")
-
-
-def _detection(jobs: Iterable[object]) -> list[str]:
-    found, detectors = [], [job for job in jobs if isinstance(job, DetectorRun)]
-    if detectors and not importlib.util.find_spec("mmdet"):
-        found.append("detectors: MMDetection is not installed: make setup, or pip install 'ghostlib[mmdet-onedl]'")
-    wanted = [COCO / name for name in ("annotations/instances_train2017.json", "annotations/instances_val2017.json",
-                                       "train2017", "val2017")]
-    absent = [str(path) for path in wanted if not path.exists()]
-    if absent and any(job.scale.scenes is None for job in detectors):
-        found.append(f"COCO: {', '.join(absent)} not found; it belongs in {COCO}, a folder or a link, as annotations/, "
-                     "train2017/ and val2017/")
-    return found
-
-
-# -- in words
-
-
-def text(plan: Plan, costs: Costs | None, missing: Sequence[str], price: float | None = None) -> str:
+def text(plan: Plan, costs: Costs | None, lacking: Sequence[str], price: float | None = None) -> str:
     """The whole plan.
 
     Args:
         plan: as `make` gives it.
         costs: of every kind that is left and can be timed; None for counts alone.
-        missing: what is, a sentence each.
+        lacking: what is missing, a sentence each.
         price: EUR an hour of this machine.
     """
     from tabulate import tabulate
@@ -214,7 +96,7 @@ def text(plan: Plan, costs: Costs | None, missing: Sequence[str], price: float |
                   f"time. {_COUNTED}", _disk(left, costs)]
         if profile.device_type != "cuda":
             lines.append(f"GPU memory is left out: these trainings run on {profile.device_type}.")
-    lines += ["", "Missing:", *(f"- {told}" for told in missing)] if missing else ["Nothing is missing for it."]
+    lines += ["", "Missing:", *(f"- {told}" for told in lacking)] if lacking else ["Nothing is missing for it."]
     return "\n".join(lines)
 
 

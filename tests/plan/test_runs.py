@@ -97,7 +97,7 @@ def test_a_plan_is_printed_and_checked(repository, params, monkeypatch):
     write_params(".", params)
     assert "14 trainings wanted, 2 finished, 12 left." in invoke("plan", "--untimed")
     invoke("plan", "tiny", "--untimed", "--check")
-    monkeypatch.setattr("ghostlib.plan.plan.missing", lambda profile, left: ["a teacher"])
+    monkeypatch.setattr("ghostlib.plan.missing.of_trainings", lambda profile, left: ["a teacher"])
     assert invoke("plan", "tiny", "--untimed").endswith("- a teacher\n")
     assert invoke("plan", "tiny", "--untimed", "--check", status=1).endswith("- a teacher\n")
 
