@@ -158,12 +158,14 @@ def main(path: Path) -> None:
         bar.set_postfix_str(name)
         rows += tried(name)
     outside = [row for row in rows if not row.name.endswith(", inside")]
+    refused = {f"{row.name}, inside" for row in outside if not row.sites}
+    rescued = sum(row.name in refused and bool(row.sites) for row in rows)
     lines = ["# Branches on networks of timm and torchvision", "",
              f"{sum(bool(row.sites) for row in outside)} of {len(outside)} networks get branches, the others are "
-             "refused with the reason; none becomes another function. Errors are relative to the largest output, in "
-             "float64. *Preserved*: branches are added with `preserve=True`, in training and in evaluation. *Folded*: "
-             "branches with random weights are folded. Networks of modules that fold themselves come a second time, "
-             "with branches inside these "
+             f"refused with the reason ({rescued} of them get some with `inside=True`); none becomes another function. "
+             "Errors are relative to the largest output, in float64. *Preserved*: branches are added with "
+             "`preserve=True`, in training and in evaluation. *Folded*: branches with random weights are folded. "
+             "Networks of modules that fold themselves come a second time, with branches inside these "
              f"(`inside=True`). `make test-networks` makes this table; here with timm {timm.__version__} and "
              f"torchvision {torchvision.__version__}.", "",
              "| network | sites | error, preserved | error, folded | other convolutions |", "|---|---|---|---|---|"]

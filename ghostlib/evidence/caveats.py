@@ -21,7 +21,7 @@ def caveat(claim: Claim, asides: pd.DataFrame) -> str:
 
 
 def _beside(aside: Aside, rows: pd.DataFrame) -> str:
-    """Of what was measured of an aside: the differences, and how many of their intervals lie above zero."""
+    """Of what was measured of an aside: the differences, and how many of their intervals lie above or below zero."""
     values = [with_interval(row.ours, row.low, row.high, row.unit) for row in rows.itertuples()]
     labels = [f" ({label})" if label else "" for label in rows["comparison"]]
     if len(rows) == 1:
@@ -30,8 +30,9 @@ def _beside(aside: Aside, rows: pd.DataFrame) -> str:
         sentence = f"{aside.says} {', '.join(map(''.join, zip(values, labels, strict=True)))} points"
     if rows["low"].isna().any():
         return f"{sentence}, without an interval: one seed."
-    above = int((rows["low"] > 0).sum())
+    above, below = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
     if len(rows) == 1:
-        where = "lies above" if above else "lies below" if rows["high"].item() < 0 else "holds"
+        where = "lies above" if above else "lies below" if below else "holds"
         return f"{sentence}: the interval {where} zero."
-    return f"{sentence}: {above} of the {len(rows)} intervals {'lies' if above == 1 else 'lie'} above zero."
+    also = f", {below} below it" if below else ""
+    return f"{sentence}: {above} of the {len(rows)} intervals {'lies' if above == 1 else 'lie'} above zero{also}."

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ghostlib.evidence import measured
+from ghostlib.evidence.quantities import counted
 from ghostlib.measures import places
 
 _NOT_RECORDED = "The trainings' costs were not recorded."
@@ -23,6 +24,8 @@ class Cost:
         trainings: how many there are behind the cells and the teachers, and of what they begin with.
         recorded: of how many of them the cost was recorded; the others' is not in `hours`.
         hours: the sum over the recorded trainings.
+        others: how many other classifiers are recorded: of results that are here no longer, or not yet.
+        other_hours: the sum over these.
         devices: what they were trained on.
         dates: the first and the last day (UTC).
     """
@@ -30,12 +33,14 @@ class Cost:
     trainings: int
     recorded: int
     hours: float
+    others: int = 0
+    other_hours: float = 0.0
     devices: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """What JSON can hold of it."""
-        return asdict(self) | {"hours": round(self.hours, 2)}
+        return asdict(self) | {"hours": round(self.hours, 2), "other_hours": round(self.other_hours, 2)}
 
 
 def cost(folder: str | Path) -> Cost:
@@ -53,8 +58,11 @@ def cost(folder: str | Path) -> Cost:
     rows = pd.concat(kept).drop_duplicates("run") if kept else pd.DataFrame(columns=["run"])
     if rows.empty:
         return Cost(len(named), 0, 0.0)
+    classifiers = files.get("classifiers", rows[:0])
+    others = classifiers[~classifiers["run"].isin(rows["run"])]
     days = sorted(rows["date"].dropna().astype(str))
     return Cost(len(named | set(rows["run"])), len(rows), float(rows["seconds"].sum() / 3600),
+                len(others), float(others["seconds"].sum() / 3600),
                 tuple(sorted(rows["device"].dropna().unique())), tuple(dict.fromkeys((*days[:1], *days[-1:]))))
 
 
@@ -69,9 +77,11 @@ def _trainings(cost: Cost) -> list[str]:
         return ["Training: none."]
     if not cost.recorded:
         return [_NOT_RECORDED]
-    counted = (f"{cost.trainings}" if cost.recorded == cost.trainings else
+    number = (f"{cost.trainings}" if cost.recorded == cost.trainings else
                f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
-    return [f"Training: {cost.hours:.1f} hours, the sum over all trainings ({counted}), several of which run at a "
-            "time; of an interrupted training, only the time after it was resumed.",
+    others = (f" {counted(cost.others, 'other classifier')}, of results that are not here or have been replaced, "
+              f"took {cost.other_hours:.1f} hours." if cost.others else "")
+    return [f"Training: {cost.hours:.1f} hours, the sum over the trainings behind these results ({number}), several of "
+            f"which run at a time; of an interrupted training, only the time after it was resumed.{others}",
             f"Trained on: {', '.join(cost.devices)}.",
             f"Dates of the trainings: {' to '.join(cost.dates)} (UTC)."]

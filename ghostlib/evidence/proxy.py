@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ghostlib.evidence import measured, stats
+from ghostlib.evidence.quantities import number
 from ghostlib.paper import claims
 from ghostlib.paper.claims import Rule
 
@@ -18,9 +19,9 @@ def proxy(folder: str | Path) -> pd.DataFrame:
     """Whether a profile's scale can rank the cells of each experiment: one row each, with the columns `COLUMNS`.
 
     `spearman` and `kendall` are with the paper's values, NaN where it prints none, as of experiments of ours;
-    `noise_ceiling` is how well seeds agree with other seeds; `at_ceiling` is the share of cells whose mean accuracy is
-    the data's own ceiling (`ceiling` of the rule); `rankable` is what follows from these, and `ranks` says it in a
-    sentence.
+    `noise_ceiling` is how well one half of the seeds agrees with the other; `at_ceiling` is the share of cells whose
+    mean accuracy is the data's own ceiling (`ceiling` of the rule); `rankable` is what follows from these, and `ranks`
+    says it in a sentence.
 
     Args:
         folder: results/<profile>; of its runs/*.csv whatever is there.
@@ -47,7 +48,7 @@ def _obstacles(seeds: int, agreement: float, full: float, rule: Rule) -> list[st
     elif math.isnan(agreement):
         obstacles.append("the seeds give no order to compare with that of other seeds")
     elif agreement < rule.reliability:
-        obstacles.append(f"seeds agree with other seeds by ρ = {agreement:.2f} only")
+        obstacles.append(f"seeds agree with other seeds by ρ = {number(agreement, 'ρ')} only")
     if full >= 0.5:
         obstacles.append(f"{full:.0%} of the cells reach {rule.ceiling:g} %")
     return obstacles
@@ -56,5 +57,6 @@ def _obstacles(seeds: int, agreement: float, full: float, rule: Rule) -> list[st
 def _sentence(obstacles: list[str], agreement: float, rho: float) -> str:
     if obstacles:
         return f"It cannot rank the cells: {', and '.join(obstacles)}."
-    theirs = "the paper prints no values to compare with" if math.isnan(rho) else f"the paper's order by ρ = {rho:.2f}"
-    return f"It ranks the cells: seeds agree with other seeds by ρ = {agreement:.2f}, {theirs}."
+    theirs = ("the paper prints no values to compare with" if math.isnan(rho) else
+              f"the paper's order by ρ = {number(rho, 'ρ')}")
+    return f"It ranks the cells: seeds agree with other seeds by ρ = {number(agreement, 'ρ')}, {theirs}."

@@ -96,7 +96,9 @@ class Report(Findings):
             self.introduction, "## Every claim", _READING.format(confidence=100 * rule.confidence), *experiments,
             "## How the verdicts are made", made,
             "## The scale itself", "Whether the trainings can rank the cells of an experiment at all, and how their "
-            f"order agrees with the paper's. A cell of {rule.ceiling:g} % or more is at the ceiling.",
+            "order agrees with the paper's. They can where one half of the seeds orders the cells as the other half "
+            f"does, by a mean ρ of {rule.reliability:g} or more over all halves. An order is less than a difference: "
+            f"neighbours in it need not be told apart. A cell of {rule.ceiling:g} % or more is at the ceiling.",
             markdown(proxy_table(self.proxy)), self.closing)) + "\n"
 
     @property

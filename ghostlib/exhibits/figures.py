@@ -36,8 +36,9 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     """A metric over a table's columns, a series a row: the paper's panel (where it prints numbers) beside ours.
 
     Both panels show as many points, so that an effect is as high in one as in the other, and a grey bar shows which
-    differences may be chance. Lines run along numbers alone; kinds are dots. Where the paper prints nothing and ours
-    spread far, a second panel shows the uppermost points.
+    differences may be chance in the median pair of cells; the legend tells those of the other pairs. Lines run along
+    numbers alone; kinds are dots. Where the paper prints nothing and ours spread far, a second panel shows the
+    uppermost points.
 
     Args:
         comparison: as `tables.compare` gives it.
@@ -57,13 +58,13 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
     measured, published = results[results["metric"] == metric], comparison.dropna(subset="paper")
     chance = noise.detectable(results, correct, metric)
     low, high = _reach(comparison, measured)
-    span = max(SPAN, 1.15 * (high - low), 1.5 * np.nan_to_num(chance))
+    span = max(SPAN, 1.15 * (high - low), 1.5 * np.nan_to_num(chance.median))
     panels = [("measured here", "measured", _limits(low, high, span))]
     if len(published):
         span = max(span, 1.15 * np.ptp(published["paper"]))
         around = _limits(published["paper"].min(), published["paper"].max(), span)
         panels = [(f"the paper, on {data}", "paper", around), ("measured here", "measured", _limits(low, high, span))]
-    elif span > (near := max(SPAN, 1.5 * np.nan_to_num(chance))):
+    elif span > (near := max(SPAN, 1.5 * np.nan_to_num(chance.median))):
         panels.append((f"the same, the uppermost {near:.2g} points", "measured",
                        (high - 0.92 * near, high + 0.08 * near)))
     called = {label: (labels or {}).get(label, label) for label in (*order, *lines)}
@@ -80,9 +81,10 @@ def compare(comparison: pd.DataFrame, results: pd.DataFrame, title: str, scale: 
             if source == "measured":
                 axis.set_xticks(axis.get_xticks(), [called[label] for label in order])
             axis.set_title(heading, loc="left")
-            if source == "measured" and chance > 0:
+            if source == "measured" and chance.median > 0:
                 bottom = limits[0] + 0.03 * (limits[1] - limits[0])
-                axis.vlines(0.975, bottom, bottom + chance, color=NOISE, lw=7, transform=axis.get_yaxis_transform())
+                axis.vlines(0.975, bottom, bottom + chance.median, color=NOISE, lw=7,
+                            transform=axis.get_yaxis_transform())
         if not len(published):
             axes[0, 0].set_title("measured here (the paper prints none)", loc="left")
         _legend(figure, {called[label]: mark for label, mark in marks(lines).items()}, comparison, chance,
@@ -255,15 +257,19 @@ def _panel(axis: Axes, comparison: pd.DataFrame, measured: pd.DataFrame, source:
     axis.grid(axis="x", visible=False)
 
 
-def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame, chance: float, letters: int) -> None:
+def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame, chance: noise.Detectable,
+            letters: int) -> None:
     """What the marks, the whiskers and the grey bar mean, below the panels."""
     handles = {name: Line2D([], [], color=mark.color, marker=mark.marker, ls="", label=name)
                for name, mark in named.items()} if len(named) > 1 else {}
     seeds = int(comparison["seeds"].max())
     said = f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
-    if chance > 0:
-        told = f"smallest detectable difference: {chance:.1f} points{'' if seeds > 1 else ', of the test images alone'}"
+    if chance.median > 0:
+        pairs = (f" in the median pair, {chance.least:.1f} to {chance.most:.1f} in all" if chance.least < chance.most
+                 else "")
+        of = "" if seeds > 1 else ", of the test images alone"
+        told = f"smallest detectable difference: {chance.median:.1f} points{pairs}{of}"
         handles[told] = Line2D([], [], color=NOISE, lw=7, solid_capstyle="butt")
     fitting = max(1, letters // (max(map(len, handles)) + 6))
     names = [_wrapped(name, letters - 10) for name in handles]

@@ -27,7 +27,7 @@ def test_the_proxy_says_when_it_cannot_rank(tmp_path):
     why = judged["ranks"]
     assert (why.str.startswith("It ranks the cells") == judged["rankable"]).all()
     assert "one seed" in why["table_6"] and "100% of the cells reach 98 %" in why["table_4"]
-    assert "ρ = -1.00 only" in why["table_3"] and "no values to compare with" in why["figure_4"]
+    assert "ρ = −1.00 only" in why["table_3"] and "no values to compare with" in why["figure_4"]
     write(tmp_path, "rivals", {(f"{name} 1.0×", "Top-1 (%)"): [60.0 + 5 * i, 61 + 5 * i] for i, name in
                                enumerate(("GhostNetV2", "ShuffleNetV2", "MobileNetV2"))})
     own = proxy.proxy(tmp_path).set_index("experiment").loc["rivals"]

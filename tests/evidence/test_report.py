@@ -301,6 +301,7 @@ def test_costs_are_summed_over_the_trainings_that_results_name(tmp_path):
     found = cost.cost(tmp_path)
     assert (found.trainings, found.recorded) == (6, 5) and found.hours == pytest.approx(6516 / 3600)
     said = cost.sentences(found, {})
+    assert "1 other classifier, of results that are not here or have been replaced, took 2500000.0 hours" in said[0]
     assert "1.8 hours" in said[0] and "5 of 6" in said[0] and said[1] == "Trained on: Some CPU."
     assert said[2] == "Dates of the trainings: 2026-01-02 to 2026-01-04 (UTC)."
     assert json.loads(json.dumps(found.record()))["dates"] == ["2026-01-02", "2026-01-04"]
