@@ -152,11 +152,10 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
         raise ConfigError(why)
     teachers = {name: stand_in_run(profile, name) for name, teacher in profile.teachers.items() if teacher.stand_in}
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
-    engines.run([*teachers.values(), *runs], store=store, title=profile.name)
-    for name, run in teachers.items():
-        if why := store.diverged(run):
-            raise ConfigError(f"experiments.yaml: profiles.{profile.name}.teachers.{name}.stand_in: it diverged "
-                              f"({why}); give it a smaller lr_scale")
+    try:
+        engines.run([*teachers.values(), *runs], store=store, title=profile.name)
+    finally:  # their students only say that they need them
+        _check_teachers(profile, teachers, store)
     described = profile.model_dump(mode="json", exclude={"base"})
     write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)
@@ -166,6 +165,13 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
         places.write_csv(correct(experiment, store), places.correct_file(profile.name, experiment.name))
         # Last what says which settings all are of: killed before, it is measured again.
         places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
+
+
+def _check_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:
+    for name, run in teachers.items():
+        if why := store.diverged(run):
+            raise ConfigError(f"experiments.yaml: profiles.{profile.name}.teachers.{name}.stand_in: it diverged "
+                              f"({why}); give it a smaller lr_scale")
 
 
 def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:
@@ -206,14 +212,9 @@ def _accuracies(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, floa
 
 
 def _teachers_lacking(profile: Profile) -> str:
-    path = places.teachers_file(profile.name)
-    if not path.exists():
-        return "does not exist"
-    found = places.read_csv(path)
     names = [name for name, teacher in profile.teachers.items() if teacher.stand_in]
-    wanted = {(name, _teacher_settings(profile, name)) for name in names}
-    there = set(zip(found["stands_in_for"], found.get(places.SETTINGS, [None] * len(found)), strict=True))
-    return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
+    wanted = [(name, _teacher_settings(profile, name)) for name in names]
+    return places.lacking(places.teachers_file(profile.name), wanted, ("stands_in_for", places.SETTINGS))
 
 
 def _teacher_settings(profile: Profile, name: str) -> str:

@@ -60,12 +60,9 @@ def read(profile_name: str) -> pd.DataFrame:
 
 
 def _lacking(profile_name: str) -> str:
-    path = places.runs_file(profile_name, "complexity")
-    if not path.exists():
-        return "does not exist"
-    there = set(places.read_csv(path)[COLUMNS[:-1]].itertuples(index=False, name=None))
-    wanted = {(*row, quantity) for row in _rows() for quantity, _ in _quantities(row[0])}
-    return "" if there == wanted else "does not hold every network of Tables 9 and 10"
+    wanted = [(*row, quantity) for row in _rows() for quantity, _ in _quantities(row[0])]
+    return places.lacking(places.runs_file(profile_name, "complexity"), wanted, COLUMNS[:-1],
+                          "every network of Tables 9 and 10")
 
 
 def _rows() -> list[tuple[str, str, str, int]]:

@@ -72,11 +72,8 @@ def measured(profile_name: str) -> tuple[Scale, pd.DataFrame]:
 
 def lacking(profile_name: str) -> str:
     """Why the file is not what params.yaml and experiments.yaml ask for; empty where it is."""
-    if not (path := places.detector_rates_file(profile_name)).exists():
-        return "does not exist"
-    there = set(places.read_csv(path)[["backbone", places.SETTINGS]].itertuples(index=False, name=None))
-    wanted = {(run.arch, detectors.settings(run)) for run in trials(profile_name)}
-    return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
+    wanted = [(run.arch, detectors.settings(run)) for run in trials(profile_name)]
+    return places.lacking(places.detector_rates_file(profile_name), wanted, ("backbone", places.SETTINGS))
 
 
 def results(wanted: list[DetectorRun], store: Store) -> pd.DataFrame:

@@ -68,7 +68,12 @@ def read(profile_name: str) -> pd.DataFrame:
 def _lacking(path: Path) -> str:
     if not path.exists():
         return "does not exist"
-    missing = [network for _, times in places.read_csv(path).groupby(["engine", "threads"])
+    from ghostlib.deploy.latency import ENGINES
+
+    timed = places.read_csv(path)
+    if absent := [engine for engine in ENGINES if engine not in set(timed["engine"])]:
+        return f"lacks {', '.join(absent)}"
+    missing = [network for _, times in timed.groupby(["engine", "threads"])
                for network in set(_networks()) - set(times["network"])]
     return f"lacks {', '.join(sorted(set(missing)))}" if missing else ""
 

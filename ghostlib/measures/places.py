@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,20 +106,23 @@ def scale_of(profile: Profile) -> dict[str, Any]:
     return {**profile.model_copy(update={"device": "cpu"}).decides_results, "device": profile.device}
 
 
-def lacking(path: Path, wanted: Collection[tuple[str, str, str]]) -> str:
-    """Why a file of runs is not what the settings ask for; empty where it is.
+def lacking(path: Path, wanted: Iterable[tuple[Hashable, ...]], columns: Sequence[str] = ("row", "column", SETTINGS),
+            asked: str = "what params.yaml and experiments.yaml ask for") -> str:
+    """Why a measured file is not what is asked for; empty where it is.
 
     Args:
-        path: as `runs_file` gives it.
-        wanted: (row, column, settings) of everything that must be in it; nothing else may be.
+        path: of the file.
+        wanted: of everything that must be in it what `columns` hold; nothing else may be.
+        columns: that tell.
+        asked: what is wanted, in words.
     """
     if not path.exists():
         return "does not exist"
     found = read_csv(path)
-    if SETTINGS not in found:
-        return f"has no column {SETTINGS!r}: an older version wrote it"
-    there = set(found[["row", "column", SETTINGS]].itertuples(index=False, name=None))
-    return "" if there == set(wanted) else "does not hold what params.yaml and experiments.yaml ask for"
+    if absent := [column for column in columns if column not in found]:
+        return f"has no column {absent[0]!r}"
+    there = set(found[list(columns)].itertuples(index=False, name=None))
+    return "" if there == set(wanted) else f"does not hold {asked}"
 
 
 def undiverged(results: pd.DataFrame, by: Sequence[str] = ("row", "column")) -> pd.DataFrame:
@@ -139,10 +142,18 @@ def announce(path: Path, why: str) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A measured file, its labels as text."""
+    """A measured file, its labels as text.
+
+    Raises:
+        ValueError: it is torn; the message names it.
+    """
     import pandas as pd
 
-    return pd.read_csv(path, dtype=_TEXT)
+    try:
+        return pd.read_csv(path, dtype=_TEXT)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is torn ({error}); take it from git, or remove it: what is in the run store is "
+                         "written again, the rest measured") from error
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -101,10 +101,9 @@ def lacking(profile: Profile, params: dict[str, Any]) -> str:
     path = places.rates_file(profile.name)
     if absent := [file for file in (path, places.rates_curves_file(profile.name)) if not file.exists()]:
         return "does not exist" if path in absent else f"is there without {absent[0].name}"
-    found = places.read_csv(path)
-    wanted = {(kind, settings_of(recipe, profile, seed)) for kind, recipe, seed in _grid(profile, params, found)}
-    there = set(found[["kind", places.SETTINGS]].itertuples(index=False, name=None))
-    return "" if there == wanted else "does not hold what params.yaml and experiments.yaml ask for"
+    wanted = ((kind, settings_of(recipe, profile, seed))
+              for kind, recipe, seed in _grid(profile, params, places.read_csv(path)))
+    return places.lacking(path, wanted, ("kind", places.SETTINGS))
 
 
 def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recipe]:

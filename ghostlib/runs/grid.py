@@ -97,7 +97,8 @@ class Grid:
             lost = [other for other in job.requires if other.key in self.failures or other.key in self.diverged
                     or self.store.diverged(other) is not None]
             if lost:
-                self.failures[job.key] = f"    it requires {name(lost[0])}, which failed"
+                why = "" if lost[0].key in self.failures else ", as it diverged; give that a smaller lr_scale"
+                self.failures[job.key] = f"    it requires {name(lost[0])}, which failed{why}"
                 self._leave_out(job)
 
     def _leave_out(self, job: Job) -> None:

@@ -169,6 +169,7 @@ def test_a_teacher_that_diverged_is_named_with_a_remedy(repository, params, monk
     def diverge(jobs, store=None, **options):
         for job in jobs:
             write_atomic(store.folder(job) / "diverged.txt", "the loss is nan")
+        raise engines.GridError("3 of 5 runs failed: it requires ...")  # its students
 
     monkeypatch.setattr(engines, "run", diverge)
     with pytest.raises(ConfigError, match=r"profiles\.tiny\.teachers\.\w+\.stand_in: it diverged \(the loss is nan\); "

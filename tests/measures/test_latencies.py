@@ -42,6 +42,13 @@ def test_a_file_that_lacks_a_network_is_timed_again(timed, capsys):
     assert "lacks mobileone_s1: measuring" in capsys.readouterr().err
 
 
+def test_a_file_that_lacks_an_engine_is_timed_again(timed, capsys):
+    times = latencies.read("digits")
+    places.write_csv(times[times["engine"] == "PyTorch"], places.runs_file("digits", "latency"))
+    assert latencies.read("digits").equals(times) and len(timed) == 4
+    assert "lacks ONNX Runtime, OpenVINO: measuring" in capsys.readouterr().err
+
+
 def test_a_session_takes_the_next_letter_of_its_day(timed):
     for _ in range(2):
         latencies.session()

@@ -21,9 +21,16 @@ def test_a_file_that_holds_exactly_what_is_wanted_lacks_nothing(tmp_path):
         assert places.lacking(path, other) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
-def test_a_file_of_an_older_version_is_no_answer(tmp_path):
+def test_a_file_without_a_column_is_no_answer(tmp_path):
     places.write_csv(pd.DataFrame({"row": ["a"], "column": ["b"]}), tmp_path / "old.csv")
-    assert "an older version" in places.lacking(tmp_path / "old.csv", WANTED)
+    assert places.lacking(tmp_path / "old.csv", WANTED) == "has no column 'settings'"
+
+
+@pytest.mark.parametrize("content", [b"", b"row,column\na,b\na,b,c\n", b"row,column\n\xff,b\n"])
+def test_a_torn_file_is_named_with_a_remedy(content, tmp_path):
+    (tmp_path / "table_1.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"table_1\.csv is torn \(.+\); take it from git, or remove it"):
+        places.lacking(tmp_path / "table_1.csv", WANTED)
 
 
 def test_a_cell_of_which_a_seed_diverged_has_no_results():

@@ -174,7 +174,8 @@ def test_what_requires_a_run_that_diverged_in_an_earlier_command_fails_and_does_
     store.folder(student.teacher_run).mkdir(parents=True)
     (store.folder(student.teacher_run) / "diverged.txt").write_text("the loss is nan")
     monkeypatch.setattr(local, "_Child", None)  # nothing is started
-    with pytest.raises(engines.GridError, match=f"it requires run {student.teacher_run.key}, stand-in for weak"):
+    with pytest.raises(engines.GridError, match=f"it requires run {student.teacher_run.key}, stand-in for weak, which "
+                                                "failed, as it diverged; give that a smaller lr_scale"):
         engines.run([student], workers=1, store=store)
 
 
