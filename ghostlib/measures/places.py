@@ -152,8 +152,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=_TEXT)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is torn ({error}); take it from git, or remove it: what is in the run store is "
-                         "written again, the rest measured") from error
+        raise ValueError(f"{path} is torn ({str(error).strip()}); take it from git, or remove it: what is in the run "
+                         "store is written again, the rest measured") from error
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -147,8 +147,11 @@ def scored(rows: Collection[str], images: Images | None = None) -> pd.DataFrame:
 def measure(profile_name: str) -> None:
     """Scores every row with public weights, where ImageNet is; writes what is scored into runs/published.csv.
 
-    Without ImageNet, or without a row's weights, it says so on stderr and leaves the row out.
+    Without ImageNet, or without a row's weights, it says so on stderr and leaves the row as it is on file, if it is: it
+    may have been scored on another machine.
     """
+    import pandas as pd
+
     from ghostlib.training.images import DataError
 
     rows = find_rows()
@@ -159,7 +162,12 @@ def measure(profile_name: str) -> None:
         _say(score(images, rows, device=_device(), workers=workers()))
     except (FileNotFoundError, DataError) as error:
         _say([f"published weights are not scored: {error}"])
-    places.write_csv(scored(rows), places.runs_file(profile_name, "published"))
+    path, found, sources = places.runs_file(profile_name, "published"), scored(rows), pretrained.sources()
+    if path.exists() and not (filed := _read(path)).empty:
+        same = filed["weights"] == filed["row"].map(lambda row: sources[row].name if row in sources else None)
+        found = pd.concat([found, filed[same & ~filed["row"].isin(found["row"])]])
+        found = found.sort_values("row", key=lambda of: of.map([*sources].index))
+    places.write_csv(found, path)
 
 
 def read(profile_name: str) -> pd.DataFrame:
@@ -239,9 +247,7 @@ def _kept() -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, dtype={places.SETTINGS: str, "data": str})
+    return places.read_csv(path)
 
 
 def _short(images: Images) -> str:

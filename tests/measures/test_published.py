@@ -305,4 +305,11 @@ def test_the_stage_scores_where_all_images_are_and_shows_what_was_scored_where_t
     monkeypatch.setenv("IMAGENET_DIR", "nowhere")
     published.measure("fashion")
     assert published.read("fashion").equals(first)
+    monkeypatch.setenv("GHOSTLIB_RUNS", "another machine's")
+    published.measure("digits")
+    assert published.read("digits").equals(first), "what was scored elsewhere stays"
+    filed = places.runs_file("digits", "published")
+    filed.write_text(filed.read_text().replace(first["weights"].item(), "others"))
+    published.measure("digits")
+    assert published.read("digits").empty
     assert places.runs_file("fashion", "published").read_text().startswith("row,weights,settings,data,images,top1,top5")
