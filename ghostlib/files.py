@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +47,19 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; what is at {path} is new and whole, but a power cut may bring "
                                    "back what was there before", str(path)) from error
+
+
+def read_json(path: Path) -> Any:
+    """A file's content.
+
+    Raises:
+        ValueError: it is torn; the message names it.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is torn ({error}); take it from git, or have the stage that makes it do so again: "
+                         "`dvc repro --force`") from error
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

@@ -5,7 +5,6 @@ They say what the verdicts say, which report.json holds (`ghostlib verdicts PROF
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ghostlib.evidence.claim_tables import CAUSES, TITLES
 from ghostlib.evidence.quantities import number, weakness, with_interval
+from ghostlib.files import read_json
 from ghostlib.measures import places
 from ghostlib.paper import claims, exhibits, numbers
 
@@ -59,7 +59,7 @@ def _path(profile_name: str) -> Path:
 def _report(profile_name: str) -> dict[str, Any]:
     """What is judged; empty if nothing is."""
     path = _path(profile_name)
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _paragraphs(notebook: str, report: dict[str, Any]) -> Iterator[str]:

@@ -33,7 +33,7 @@ def figure(name: str, comparison: pd.DataFrame, title: str, machine: str, profil
         machine: the processor that our latencies were measured on.
         profile: the name of the profile that our accuracies were measured at.
     """
-    return _draw(comparison, title, panels(name, set(comparison["quantity"]), machine, profile))
+    return _draw(comparison, title, panels(name, comparison, machine, profile))
 
 
 def _draw(comparison: pd.DataFrame, title: str, shown: Sequence[Panel]) -> Figure:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ghostlib.exhibits.comparison import WEIGHTS_TOP1
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, TOP1
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WITH = "+ ours"  # ends what a row is called that the strategy trained
 # Family -> the rows that belong to it; the group in parentheses is what a point is called.
@@ -38,12 +41,12 @@ class Panel:
     y_label: str = "top-1 on ImageNet, published (%)"
 
 
-def panels(name: str, quantities: Collection[str], machine: str, profile: str) -> list[Panel]:
-    """The panels of `figure_1` or `figure_5`.
+def panels(name: str, compared: pd.DataFrame, machine: str, profile: str) -> list[Panel]:
+    """The panels of `figure_1` or `figure_5` that have a point.
 
     Args:
         name: of the figure.
-        quantities: those that Table 9 has; the panel of public weights is there where any were scored.
+        compared: Table 9 as `comparison.compare` gives it.
         machine: the processor that our latencies were measured on.
         profile: the name of the profile that our accuracies were measured at.
     """
@@ -61,7 +64,10 @@ def panels(name: str, quantities: Collection[str], machine: str, profile: str) -
                     f"top-1 at profile {profile} (%)")
     scored = Panel("Both measured here, published weights", (x, "measured"), (WEIGHTS_TOP1, "measured"), ours,
                    "top-1 on ImageNet, measured here (%)")
-    return [*first, trained, *([scored] if WEIGHTS_TOP1 in quantities else [])]
+    there = {source: {quantity: set(of["row"]) for quantity, of in compared.dropna(subset=source).groupby("quantity")}
+             for source in ("paper", "measured")}
+    return [panel for panel in (*first, trained, scored)
+            if set.intersection(*(there[source].get(quantity, set()) for quantity, source in (panel.x, panel.y)))]
 
 
 def family(row: str) -> tuple[str, str]:

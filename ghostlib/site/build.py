@@ -40,9 +40,10 @@ def build(profile_folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: the profile has no results at all.
+        ValueError: one of its files is torn; the site is as it was.
     """
     results = Results(Path(profile_folder))
-    site = results.folder / "site"
+    final, site = results.folder / "site", results.folder / ".site.tmp"
     shutil.rmtree(site, ignore_errors=True)
     for name in ("style.css", "site.js", "charts.js"):
         write_atomic(site / name, resources.files(__package__).joinpath(name).read_bytes())
@@ -62,12 +63,17 @@ def build(profile_folder: Path) -> Path:
 
     for page in order[1:]:
         source = results.folder / page.source
-        body = markup.report(source, page.title) if source.suffix == ".md" else notebooks.body(
-            source, page.title, shown, site / "notebooks")
+        try:
+            body = markup.report(source, page.title) if source.suffix == ".md" else notebooks.body(
+                source, page.title, shown, site / "notebooks")
+        except ValueError as error:
+            raise ValueError(f"{source} cannot be shown ({error}); take it from git, or execute it again") from error
         write(page, "page.html.j2", body=body, sections=markup.sections(body))
     write(order[0], "index.html.j2", chapters=chapters.in_order(), report=results.report, pictures=shown, charts=drawn,
           files={kind: results.files(kind) for kind in ("tables", "figures", "runs", "notebooks")})
-    return site / "index.html"
+    shutil.rmtree(final, ignore_errors=True)
+    site.rename(final)
+    return final / "index.html"
 
 
 def _environment(results: Results, order: list[Page]) -> jinja2.Environment:
@@ -75,11 +81,6 @@ def _environment(results: Results, order: list[Page]) -> jinja2.Environment:
     def table(name: str) -> markup.Table | None:
         path = results.folder / "tables" / f"{name}.json"
         return markup.table(path) if path.exists() else None
-
-    def document(name: str) -> str:
-        """The address of a table's Markdown file, where an older version wrote that alone."""
-        path = results.folder / "tables" / f"{name}.md"
-        return f"../tables/{path.name}" if path.exists() else ""
 
     def data(article: Article) -> list[str]:
         """The addresses of the CSV files behind an exhibit."""
@@ -94,7 +95,7 @@ def _environment(results: Results, order: list[Page]) -> jinja2.Environment:
         "pages": order, "notebook_pages": {page.source[len("notebooks/"):-len(".ipynb")]: page for page in order
                                            if page.source.endswith(".ipynb")},
         "paper_address": pages.PAPER, "authors_address": pages.AUTHORS,
-        "table": table, "document": document, "data": data}
+        "table": table, "data": data}
     environment.filters |= {"label": label, "quantity": _quantity, "code": _code}
     return environment
 

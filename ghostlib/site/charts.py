@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from ghostlib.exhibits.comparison import RIVAL, WEIGHTS_TOP1
 from ghostlib.exhibits.panels import WITH, Panel, family, panels
 from ghostlib.exhibits.style import FAMILIES
+from ghostlib.measures import places
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1
 
 SOURCE = "table_9"  # whose CSV file, as `comparison.compare` gives it, the figures draw
@@ -41,9 +42,10 @@ def figure(name: str, folder: Path, machine: str) -> dict[str, Any] | None:
     path = folder / "tables" / f"{SOURCE}.csv"
     if name not in ("figure_1", "figure_5") or not path.exists():
         return None
-    compared = pd.read_csv(path)
-    shown = panels(name, set(compared["quantity"]), machine, folder.resolve().name)
-    rows = _rows(compared, shown)
+    compared = places.read_csv(path)
+    profile = folder.resolve().name
+    shown = panels(name, compared, machine, profile)
+    rows = _rows(compared, shown, profile)
     return {"rows": rows.astype(object).where(rows.notna(), None).to_dict("records"),
             "families": [{"name": name, "light": mark.color, "dark": _lighter(mark.color),
                           "shape": _SHAPES[mark.marker]} for name, mark in FAMILIES.items()],
@@ -59,7 +61,7 @@ def library() -> str:
     return f"(() => {{{vl_convert.javascript_bundle(vl_version=version)}}})();\n"  # its names are not the page's
 
 
-def _rows(compared: pd.DataFrame, shown: list[Panel]) -> pd.DataFrame:
+def _rows(compared: pd.DataFrame, shown: list[Panel], profile: str) -> pd.DataFrame:
     """A row a network: its family, what to call it, the panels' values, and as texts what the pointer tells."""
     values = compared.set_index(["row", "quantity"]).reindex(columns=["paper", "measured", "low", "high"])
     names = list(compared["row"].unique())
@@ -74,11 +76,13 @@ def _rows(compared: pd.DataFrame, shown: list[Panel]) -> pd.DataFrame:
     for quantity, (column, form) in _TOLD.items():
         if quantity in compared["quantity"].to_numpy():
             both = values.xs(quantity, level="quantity").reindex(names).itertuples()
-            rows[column] = [_told(form, paper=row.paper, ours=row.measured) for row in both]
+            theirs, ours = {TOP1: ("paper, ImageNet", f"here, {profile}"), CPU: ("paper, i7-8700", "here")}.get(
+                quantity, ("paper", f"here, {profile}" if quantity == RIVAL else "here"))
+            rows[column] = [_told(form, {theirs: row.paper, ours: row.measured}) for row in both]
     return rows.reset_index(drop=True)
 
 
-def _told(form: str, **values: float) -> str:
+def _told(form: str, values: Mapping[str, float]) -> str:
     return " · ".join(f"{whose} {form.format(value)}" for whose, value in values.items() if pd.notna(value)) or "—"
 
 

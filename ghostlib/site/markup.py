@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup, escape
 
+from ghostlib.files import read_json
 from ghostlib.site.pictures import PHOTOGRAPHS
 
 _HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
@@ -39,7 +39,7 @@ class Table(NamedTuple):
 
 def table(path: Path) -> Table:
     """A table as `tables.write_document` writes it into a JSON file."""
-    content = json.loads(path.read_bytes())
+    content = read_json(path)
     groups = groupby(content["columns"], lambda levels: levels[0])
     upper = [(above, [below for _, below in group]) for above, group in groups]
     header = [[("", 1), *((above, len(below)) for above, below in upper)]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ghostlib.evidence.verdict import Verdict
+from ghostlib.files import read_json
 from ghostlib.paper import claims
 
 
@@ -31,14 +31,15 @@ class Results:
                                     f"make repro PROFILE={self.folder.name}")
 
     def files(self, kind: str, suffix: str = "") -> list[Path]:
-        """The files of `tables`, `figures`, `notebooks` or `runs`, in a fixed order."""
-        return sorted((path for path in self.folder.glob(f"{kind}/*{suffix}") if path.is_file()), key=_natural)
+        """The files of `tables`, `figures`, `notebooks` or `runs`, in a fixed order; none that is half written."""
+        found = (path for path in self.folder.glob(f"{kind}/[!.]*{suffix}") if path.is_file())
+        return sorted(found, key=_natural)
 
     @cached_property
     def report(self) -> Mapping[str, Any]:
         """report.json, as `evidence.record` writes it; empty if there is none."""
         path = self.folder / "report.json"
-        return json.loads(path.read_bytes()) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     @cached_property
     def claims(self) -> list[dict[str, Any]]:

@@ -96,6 +96,14 @@ def test_public_weights_have_a_panel_of_their_own_where_any_were_scored(compared
     assert sorted(y for _, y in points_of(panels[-1])) == [72.2, 72.9, 78.2]
 
 
+@pytest.mark.parametrize(("draw", "titles"), [
+    (figure_1, ["The paper", "Latency measured here, accuracy as published"]),
+    (figure_5, ["The paper", "Counted here, accuracy as published", "The paper (no phone was measured here)"])])
+def test_where_every_training_diverged_there_is_no_panel_of_them(compared, draw, titles):
+    none = compared.assign(measured=compared["measured"].mask(compared["quantity"] == numbers.TOP1))
+    assert [axis.get_title(loc="left") for axis in panels_of(draw(none))] == titles
+
+
 def test_a_latency_measured_here_has_a_whisker_and_the_paper_s_has_none(compared):
     paper, timed, trained = panels_of(figure_1(compared))
     whiskers = [[segment for lines in axis.collections if isinstance(lines, LineCollection)
