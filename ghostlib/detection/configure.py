@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError, hint, short
+from ghostlib.detection import rehearsal
 from ghostlib.detection.scale import Scale
 from ghostlib.models import catalog
 
@@ -17,8 +18,8 @@ CONFIGS = Path(__file__).parents[1] / "mmdet" / "configs"
 CLASSIFIER_WEIGHTS = "ema.safetensors"
 _WHERE = "experiments.yaml: detection.scales.<profile>"
 # What MMEngine takes and no configuration in the folder states.
-_UNSTATED = {"optim_wrapper": ("accumulative_counts", "constructor", "paramwise_cfg"),
-             "train_cfg": ("dynamic_intervals", "val_begin"),
+_UNSTATED = {"optim_wrapper": ("accumulative_counts", "paramwise_cfg"),
+             "train_cfg": ("dynamic_intervals",),
              "train_dataloader": ("drop_last", "pin_memory", "prefetch_factor"),
              "val_dataloader": ("pin_memory", "prefetch_factor"), "test_dataloader": ("pin_memory", "prefetch_factor")}
 
@@ -64,17 +65,18 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
 
 
 def check(scale: Scale) -> None:
-    """Whether the configurations of Table 10 can be changed to a scale; nothing is built or read for it.
+    """Whether the configurations of Table 10 can be changed to a scale, and trained by; no data is read for it.
 
     Raises:
-        ConfigError: see `configure`.
+        ConfigError: see `configure` and `rehearsal.rehearse`.
     """
     from mmengine.config import Config
 
     of_sides = {side: arch for arch, side in catalog.backbones().values()}  # whatever the backbone, they differ no more
     for side, arch in of_sides.items():
         file = config_file(arch, side)
-        _change(Config.fromfile(file), scale, file)
+        _change(config := Config.fromfile(file), scale, file)
+        rehearsal.rehearse(config, f"{_WHERE}.options")
 
 
 def _change(config: Config, scale: Scale, file: Path) -> None:
@@ -95,7 +97,10 @@ def _change(config: Config, scale: Scale, file: Path) -> None:
 def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ...], file: Path) -> None:
     """Refuses a change of what a configuration does not state, and a number's to true or false."""
     key, *rest = keys
-    told = f"{_WHERE}.options: {'.'.join((*path, *keys))} = {short(value)}"
+    name = ".".join((*path, *keys))
+    told = f"{_WHERE}.options: {name} = {short(value)}"
+    if ours := [one for one in rehearsal.OURS if f"{name}.".startswith(f"{one}.")]:
+        raise ConfigError(f"{told}: remove it; the training sets {ours[0]} itself")
     if isinstance(section, list):  # MMEngine counts its items by their keys
         known = [str(i) for i in range(len(section))]
     elif hasattr(section, "keys"):
@@ -108,6 +113,8 @@ def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ..
     stated = section[int(key)] if isinstance(section, list) else section.get(key)
     if isinstance(value, bool) and isinstance(stated, int | float) and not isinstance(stated, bool):
         raise ConfigError(f"{told}: true and false are no numbers, and {file.name} has {stated!r} there")
+    if isinstance(value, str) and isinstance(stated, int | float):
+        raise ConfigError(f"{told}: that is no number, and {file.name} has {stated!r} there")
     if rest:
         _check_option(stated, rest, value, (*path, key), file)
     elif isinstance(value, dict) and isinstance(stated, dict) and not value.get("_delete_"):

@@ -123,8 +123,20 @@ def test_the_check_before_any_measurement_looks_at_detection_too(change, told, m
     ({"options": {"train_cfg": {"max_epoch": 3}}}, "train_cfg.max_epoch = 3: .*did you mean 'max_epochs'"),
     ({"options": {"train_cfg.max_epochs": True}}, "max_epochs = True: true and false are no numbers, and .* has 30"),
     ({"options": {"train_cfg.max_epochs.a": 1}}, "has no 'a' in train_cfg.max_epochs"),
-    ({"options": {"train_pipeline.99.type": "x"}}, "has no '99' in train_pipeline")], ids=str)
-def test_a_scale_that_no_configuration_can_be_changed_to_is_refused_before_anything_is_built(change, told):
+    ({"options": {"train_pipeline.99.type": "x"}}, "has no '99' in train_pipeline"),
+    ({"options": {"train_cfg.max_epochs": "ten"}}, "max_epochs = 'ten': that is no number, and .* has 30 there"),
+    ({"options": {"resume": True}}, "resume = True: remove it; the training sets resume itself"),
+    ({"options": {"default_hooks.checkpoint.interval": 2}}, "remove it; the training sets default_hooks.checkpoint"),
+    ({"options": {"train_dataloader": {"batch_size": 0}}}, "batch_size = 0 must be a whole number from 1 on"),
+    ({"options": {"optim_wrapper.optimizer": {"_delete_": True, "type": "AdamW", "weight_decy": 1}}},
+     "options: optim_wrapper cannot be built: .*weight_decy"),
+    ({"options": {"optim_wrapper.paramwise_cfg": {"custom_key": {}}}}, "paramwise_cfg: unknown key 'custom_key'; did"),
+    ({"options": {"optim_wrapper.paramwise_cfg": {"custom_keys": {"backbone": {"lr_mul": 1}}}}},
+     "custom_keys.backbone: unknown key 'lr_mul'; did you mean 'lr_mult'"),
+    ({"options": {"param_scheduler": [{"type": "LinerLR"}]}}, "param_scheduler.0 cannot be built: LinerLR is not in"),
+    ({"options": {"param_scheduler": [{"type": "LinearLR", "start_facter": 1}]}}, "param_scheduler.0 .*start_facter")],
+    ids=str)
+def test_a_scale_that_no_configuration_can_be_changed_to_is_refused_before_anything_is_trained(change, told):
     with pytest.raises(ConfigError, match=rf"^experiments.yaml: detection.scales.<profile>\..*{told}"):
         check(Scale(scale="small", **change))
 
