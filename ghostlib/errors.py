@@ -118,9 +118,14 @@ def check_sockets(arguments: Sequence[str]) -> None:
                          "as /tmp")
 
 
+# What `ghostlib measure` begins anew.
+_AT_ONCE = {"counts", "latencies", "bottleneck"}
+
+
 def _next(arguments: Sequence[str]) -> str:
     """What whoever interrupted a command may do."""
-    if not {*arguments[:1]} & {"measure", "train"} and "--published" not in arguments:
+    trains = arguments[:1] == ["train"] or arguments[:1] == ["measure"] and not _AT_ONCE.intersection(arguments)
+    if not trains and "--published" not in arguments:
         return ""
     return f": {'without --fresh ' if '--fresh' in arguments else ''}the same command goes on from the last state"
 

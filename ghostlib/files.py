@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+_DAY = 86_400  # seconds
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -47,6 +51,17 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; what is at {path} is new and whole, but a power cut may bring "
                                    "back what was there before", str(path)) from error
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Removes the folders in a folder whose names match and that nobody has touched for a day: a killed command's.
+
+    Whether its process lives is not asked, as it may be another machine's.
+    """
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # another command sweeps, too
+            if time.time() - path.stat().st_ctime > _DAY:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

@@ -115,13 +115,29 @@ def enter_repository() -> Path:
 
 
 def _refresh(scratch: Path) -> None:
-    """Copies from results/ what a notebook may read and what is not there or is older."""
+    """Copies from results/ what a notebook may read and what is not there or is older; removes copies of what is gone.
+
+    What was copied is a folder of its own beside the scratch, of empty files as old as the copies: a file that a
+    notebook wrote since is no copy, and stays.
+    """
+    copied = scratch.with_name(f"{scratch.name}.copied")
     for path in places.RESULTS.rglob("*"):
         copy = scratch / path.relative_to(places.RESULTS)
         is_old = not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime
         if path.is_file() and is_old and not _NEVER_READ.intersection(path.parts):
-            copy.parent.mkdir(parents=True, exist_ok=True)
+            mark = copied / path.relative_to(places.RESULTS)
+            for target in (copy, mark):
+                target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
+            mark.touch()
+            shutil.copystat(copy, mark)
+    for mark in [path for path in copied.rglob("*") if path.is_file()]:
+        name = mark.relative_to(copied)
+        if not (places.RESULTS / name).exists():
+            copy = scratch / name
+            if copy.exists() and copy.stat().st_mtime == mark.stat().st_mtime:
+                copy.unlink()
+            mark.unlink()
 
 
 def _is_markdown(output: Any) -> bool:
@@ -133,7 +149,10 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
     if not notebook.exists():
         raise NotebookError(f"{notebook} does not exist")
-    known = papermill.inspect_notebook(notebook)
+    try:
+        known = papermill.inspect_notebook(notebook)
+    except ValueError as error:
+        raise NotebookError(f"{notebook} cannot be read as a notebook of Python's: {error}") from error
     if unknown := set(parameters) - set(known):
         raise NotebookError(f"{notebook} has no parameter {', '.join(map(repr, sorted(unknown)))}; it has: "
                             f"{', '.join(known) or 'none'}")

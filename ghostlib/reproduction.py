@@ -22,7 +22,8 @@ ROOT_HELP = "Run it in the repository's root."
 @app.command(epilog=ROOT_HELP)
 def measure(what: Annotated[What, typer.Argument(metavar="WHAT", help=", ".join(name.value for name in What))],
             profile: Profile) -> None:
-    """Train, count or time what a profile's tables and figures show, into results/PROFILE; go on where it stopped."""
+    """Train, count or time what a profile's tables and figures show, into results/PROFILE; trainings go on where they
+    stopped."""
     check_settings(profile)  # an unknown profile would get a folder of results
     importlib.import_module(f"ghostlib.measures.{what.value}").measure(profile)
 
@@ -65,7 +66,10 @@ def execute(notebook: Annotated[Path, typer.Argument(help="the notebook")],
         name, found, value = text.partition("=")
         if not found:
             raise typer.BadParameter(f"-p {text} has no value; write -p {text}=VALUE")
-        parameters[name] = yaml.safe_load(value)
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"-p {text}: {value!r} is no YAML; write a text in quotes ({error})") from error
     notebooks.execute(notebook, output, parameters)
 
 
@@ -102,7 +106,9 @@ def readme(profile: Profile = "fashion") -> None:
     path = Path("README.md")
     text = path.read_text(encoding="utf-8")
     for name in ("answer", "summary"):
-        text = insert(text, name, (places.folder(profile) / f"{name}.md").read_text(encoding="utf-8"))
+        if not (source := places.folder(profile) / f"{name}.md").exists():
+            raise FileNotFoundError(f"{source} does not exist; `ghostlib verdicts {profile}` writes it")
+        text = insert(text, name, source.read_text(encoding="utf-8"))
     write_atomic(path, text)
 
 
@@ -125,7 +131,7 @@ def plan(profile: Annotated[str | None, typer.Argument(help="a profile; by defau
     check_settings(name := profile or params["profile"])
     planned, costs = planning.make(name, params, store), None
     lacking = [*filter(None, [planned.missing]), *missing.of_trainings(planned.profile, planned.left)]
-    if not untimed and not missing.device(planned.profile):
+    if not untimed and not missing.device(planned.profile) and not missing.batches(planned.left):
         costs = estimate.costs_of(planned.left, planned.finished, planned.splits and planned.splits.train)
         lacking += missing.disk(store.root, sum(estimate.bytes_left(planned.left, costs)))
     typer.echo(planning.text(planned, costs, lacking, price))

@@ -175,6 +175,11 @@ def test_a_mistake_ends_with_words_and_not_with_a_traceback(arguments, message, 
     assert message in ended(monkeypatch, *arguments)
 
 
+def test_a_parameter_that_is_no_yaml_is_named():
+    told = CliRunner().invoke(cli.app, ["execute", "a.ipynb", "b.ipynb", "-p", "profile={"])
+    assert told.exit_code == 2 and "-p profile={: '{' is no YAML; write" in " ".join(told.output.split())
+
+
 @pytest.mark.parametrize("device", ["foo", "meta", *([] if torch.backends.mps.is_available() else ["mps"])])
 def test_a_device_that_is_not_there_is_an_error_that_says_so(device):
     with pytest.raises(ValueError, match=f"--device {device}: PyTorch cannot compute on it here .*use --device cpu"):

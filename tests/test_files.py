@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ghostlib.files import save_weights, write_atomic
+from ghostlib.files import read_json, save_weights, sweep, write_atomic
 
 
 @contextmanager
@@ -67,6 +68,23 @@ def test_the_old_content_is_there_until_the_new_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", watched)
     write_atomic(path, b"new")
     assert seen == [(b"new", b"old")] and path.read_bytes() == b"new"
+
+
+def test_what_a_killed_command_left_is_swept_after_a_day(tmp_path, monkeypatch):
+    for name in (".a.1.tmp", ".b.1.removed", "c.tmp"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    sweep(tmp_path, ".*.tmp")
+    assert len(list(tmp_path.iterdir())) == 3, "it may be of a process that lives"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100_000)
+    sweep(tmp_path, ".*.tmp")
+    assert {path.name for path in tmp_path.iterdir()} == {".b.1.removed", "c.tmp"}
+
+
+def test_a_torn_file_of_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"a\.json is torn \(.*\); take it from git"):
+        read_json(tmp_path / "a.json")
 
 
 def test_a_module_that_a_network_shares_is_written_under_each_of_its_names(tmp_path):

@@ -148,6 +148,20 @@ def test_by_hand_what_was_measured_stays_until_the_results_are_newer(repository,
         assert copy.read_text() == text
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_by_hand_what_the_results_hold_no_longer_goes_unless_it_was_measured_there(edited, repository, monkeypatch):
+    notebooks.enter_repository()
+    copy = places.runs_file("digits", "table_1")
+    if edited:
+        copy.write_text("by hand")
+        os.utime(copy, (1, 1))
+    Path("results/digits/runs/table_1.csv").unlink()
+    for _ in range(2):
+        monkeypatch.delenv(places.FOLDER)
+        notebooks.enter_repository()
+        assert copy.exists() == edited
+
+
 def test_where_the_environment_names_a_folder_nothing_is_copied(repository, monkeypatch):
     monkeypatch.setenv(places.FOLDER, "results")
     notebooks.enter_repository()

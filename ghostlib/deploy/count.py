@@ -19,9 +19,6 @@ from ghostlib.machine import require
 from ghostlib.models.flow import example_for
 from ghostlib.models.reparam import reparameterize
 
-# Table 9's values and ours may differ by this share before a reason is owed.
-TOLERANCE = 0.02
-
 
 @dataclass(frozen=True)
 class Complexity:

@@ -57,7 +57,7 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
     if classifier is not None:
         config.model.backbone.weights = str(classifier / CLASSIFIER_WEIGHTS)
     if scale.resize != 1:
-        _resize(config, scale.resize)
+        _resize(config, scale)
     if scenes is not None:
         _put_scenes(config, scenes, scale.part or "val")
     _change(config, scale, file)
@@ -122,19 +122,16 @@ def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ..
             _check_option(stated, [str(name)], inner, (*path, key), file)
 
 
-def _resize(config: Config, factor: float) -> None:
-    """Multiplies every resolution, rounded to multiples of 32 px (the coarsest stride), and every anchor."""
-    def side(length: float) -> int:
-        return max(1, round(length * factor / 32)) * 32
-
+def _resize(config: Config, scale: Scale) -> None:
+    """Brings every resolution and every anchor to a scale."""
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         for transform in _innermost(loader.dataset).pipeline:
             if "scale" in transform:
-                scale = transform["scale"]
-                transform["scale"] = ([tuple(map(side, one)) for one in scale] if isinstance(scale[0], (list, tuple))
-                                      else tuple(map(side, scale)))
+                sides = transform["scale"]
+                transform["scale"] = ([tuple(map(scale.side, one)) for one in sides]
+                                      if isinstance(sides[0], (list, tuple)) else tuple(map(scale.side, sides)))
     anchors = config.model.bbox_head.anchor_generator
-    anchors.base_sizes = [[(width * factor, height * factor) for width, height in level]
+    anchors.base_sizes = [[(width * scale.resize, height * scale.resize) for width, height in level]
                           for level in anchors.base_sizes]
 
 

@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 from ghostlib.config import Config, ConfigError, check_keys, mapping
 from ghostlib.detection.layout import Layout
 from ghostlib.models import catalog
-from ghostlib.training.profile import Factor, Profile, Tune
+from ghostlib.training.profile import Factor, Profile, Tune, load_params, load_profile
 from ghostlib.training.recipe import Recipe
+
+_STRIDE = 32  # px
 
 
 class Scale(Config):
@@ -36,6 +38,10 @@ class Scale(Config):
     def at(self, lr: float) -> Scale:
         """The same with another learning rate, evaluated on the scenes that rates are chosen on."""
         return self.model_copy(update={"lr": lr, "part": "tune"})
+
+    def side(self, length: float) -> int:
+        """A resolution (px) resized, a multiple of the detectors' coarsest stride."""
+        return max(1, round(length * self.resize / _STRIDE)) * _STRIDE
 
     def seeds_of(self, profile: Profile) -> tuple[int, ...]:
         """The seeds of the detectors that are reported."""
@@ -71,6 +77,12 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
         raise ConfigError(f"{where}: tune.seeds shares {', '.join(map(str, sorted(shared)))} with those of the "
                           "detectors; a rate is chosen with seeds that measure nothing else")
     return scale
+
+
+def scale_of(profile_name: str) -> Scale:
+    """The same by the profile's name, of the experiments.yaml of the working directory."""
+    params = load_params()
+    return load_scale(load_profile(profile_name, params), params)
 
 
 def read_scales(params: dict[str, Any]) -> dict[str, Any]:

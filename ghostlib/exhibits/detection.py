@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghostlib.detection.scale import load_scale
+from ghostlib.detection.scale import scale_of
 from ghostlib.exhibits.story import Story
 from ghostlib.exhibits.style import STYLE, abridged
 from ghostlib.exhibits.summarise import over_seeds, text
@@ -23,9 +23,7 @@ from ghostlib.measures.places import undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import MACS, MAP
-from ghostlib.training.profile import load_params, load_profile
 
-_STRIDE = 32  # the detectors' coarsest; a resized side is a multiple of it
 _BEFORE = f"{UNTRAINED}AP50"
 _SCORE = 0.1  # from which on a detection is drawn: what so few steps of training make rarely scores 0.5
 _OVERLAP = 0.5  # above which two boxes are taken for the same object, as AP50 takes them
@@ -34,8 +32,7 @@ _DETAILS = ["AP50", "AP75", "AP small", "AP medium", "AP large"]
 
 def load_story(profile_name: str) -> Story:
     """Table 10's words, at the scale of the profile's detectors."""
-    params = load_params()
-    scale = load_scale(load_profile(profile_name, params), params).scale
+    scale = scale_of(profile_name).scale
     story = Story.load("table_10", profile_name)
     return replace(story, scale=scale, notes=tuple(notes(scale, story.notes[1:])))
 
@@ -77,10 +74,9 @@ def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.Da
 
 def sides_here(profile_name: str) -> dict[str, str]:
     """The columns of `by_resolution` -> what to call them where the profile's images are smaller than the paper's."""
-    params = load_params()
-    resize = load_scale(load_profile(profile_name, params), params).resize
-    sides = sorted({side for _, side in catalog.backbones().values()}) if resize != 1 else []
-    return {f"{side} px": f"{side} px, here {_STRIDE * max(1, round(side * resize / _STRIDE))}" for side in sides}
+    scale = scale_of(profile_name)
+    sides = sorted({side for _, side in catalog.backbones().values()}) if scale.resize != 1 else []
+    return {f"{side} px": f"{side} px, here {scale.side(side)}" for side in sides}
 
 
 def by_resolution(frame: pd.DataFrame) -> pd.DataFrame:
@@ -95,8 +91,7 @@ def rate(profile_name: str) -> str:
 
     One sentence where the rate is given. See `measures.detector_rates` for how it is chosen, and for errors.
     """
-    params, trained = load_params(), detector_rates.read(profile_name)
-    scale = load_scale(load_profile(profile_name, params), params)
+    trained, scale = detector_rates.read(profile_name), scale_of(profile_name)
     if scale.tune is None:
         return f"{detector_rates.given(profile_name)} REPRODUCIBILITY.md says how it came about."
     shown = detector_rates.table(trained, scale)

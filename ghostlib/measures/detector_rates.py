@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from ghostlib.config import ConfigError
 from ghostlib.detection.run import DetectorRun, trials
-from ghostlib.detection.scale import Scale, load_scale
+from ghostlib.detection.scale import Scale, scale_of
 from ghostlib.measures import detectors, places
-from ghostlib.training.profile import load_params, load_profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +59,7 @@ def measured(profile_name: str) -> tuple[Scale, pd.DataFrame]:
     """
     import pandas as pd
 
-    params = load_params()
-    scale = load_scale(load_profile(profile_name, params), params)
+    scale = scale_of(profile_name)
     if scale.tune is None:
         return scale, pd.DataFrame(columns=COLUMNS)
     if why := lacking(profile_name):

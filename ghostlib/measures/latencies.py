@@ -12,8 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import yaml
-
+from ghostlib.config import ConfigError, check_keys, read_yaml
 from ghostlib.measures import places
 from ghostlib.models import catalog
 
@@ -84,8 +83,8 @@ def _networks() -> list[str]:
 
 def _rounds() -> int:
     """Read here and not by `load_params`: how a training is configured is nothing that times depend on."""
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) or {}
-    rounds = params.get("latency", {}).get("rounds")
-    if not isinstance(rounds, int) or rounds < 2:
-        raise ValueError(f"params.yaml: latency.rounds = {rounds!r} must be a whole number from 2 on")
+    settings = (read_yaml(Path("params.yaml")) or {}).get("latency") or {}
+    check_keys(settings, ["rounds"], "params.yaml: latency")
+    if not isinstance(rounds := settings.get("rounds"), int) or rounds < 2:
+        raise ConfigError(f"params.yaml: latency.rounds = {rounds!r} must be a whole number from 2 on")
     return rounds

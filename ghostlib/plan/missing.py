@@ -55,8 +55,15 @@ def _downloaded(profile: Profile) -> str | None:
 
 def of_trainings(profile: Profile, left: Sequence[Training]) -> list[str]:
     """What else than images is missing for trainings that are left, a sentence each, with its remedy."""
-    return [*device(profile), *_rates(profile, left), *_teachers(profile, left),
+    return [*device(profile), *batches(left), *_rates(profile, left), *_teachers(profile, left),
             *_detection(training.job for training in left)]
+
+
+def batches(left: Sequence[Training]) -> list[str]:
+    """Whether every classifier has a batch of images: without one it has no step to take, or to time."""
+    short = dict.fromkeys((one.sizes.train, one.wanted.classifier.recipe.batch_size) for one in left if not one.steps)
+    return [f"images: {train} training images are less than one batch of {batch}; lower batch_size or raise "
+            "train_images in experiments.yaml" for train, batch in short]
 
 
 def disk(folder: Path, wanted: int) -> list[str]:

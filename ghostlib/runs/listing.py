@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ghostlib.files import sweep
 from ghostlib.runs.store import STATES, Store, StoreError
 
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -65,7 +66,9 @@ def stored(store: Store) -> list[Stored]:
 
 def remove(runs: Iterable[Stored]) -> list[Stored]:
     """Removes whole folders; returns those that stay, because a process trains them now."""
-    kept = []
+    runs, kept = list(runs), []
+    for root in {run.folder.parent for run in runs}:
+        sweep(root, ".*.removed")
     for run in runs:
         with _unlocked(run.folder) as ours:
             if not ours:
@@ -90,6 +93,7 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
     found = list(_folders(folder))
     if not found:
         raise StoreError(f"{folder} holds no runs; name the folder of a store, such as another copy's .runs")
+    sweep(store.root, ".*.adopted")
     copied, here, refused = [], [], []
     for theirs in found:
         target = store.root / theirs.name

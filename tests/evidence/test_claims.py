@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from ghostlib.config import ConfigError
-from ghostlib.deploy.count import TOLERANCE
 from ghostlib.evidence import evidence
 from ghostlib.experiments import Experiment
 from ghostlib.measures import pretrained
@@ -85,10 +84,6 @@ def test_every_row_with_public_weights_is_in_one_claim_about_them_with_those_of_
     assert sorted(row for rows in claimed.values() for row in rows) == sorted(sources)
     others = set(claimed["weights-of-others"])
     assert others == {row for row, source in sources.items() if not source.authors}
-
-
-def test_the_tolerance_is_the_one_that_counts_are_flagged_by():
-    assert RULE.tolerance == TOLERANCE
 
 
 @pytest.mark.parametrize(("change", "message"), [

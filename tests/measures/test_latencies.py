@@ -67,3 +67,9 @@ def test_a_missing_or_impossible_number_of_rounds_is_an_error_that_names_the_key
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ValueError, match="params.yaml: latency.rounds = "):
         latencies.measure("digits")
+
+
+def test_an_unknown_key_of_the_latencies_is_an_error_that_names_it(timed, tmp_path):
+    (tmp_path / "params.yaml").write_text("latency: {rounds: 8, call: 12}\n")
+    with pytest.raises(ValueError, match="params.yaml: latency: unknown key 'call'"):
+        latencies.measure("digits")

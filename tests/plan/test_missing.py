@@ -28,7 +28,7 @@ def imagenet(monkeypatch, tmp_path):
 
 
 def trainings(profile: str) -> list[Training]:
-    return [Training(key, one, Sizes(1, 1, 1)) for key, one in wanted(profile, PARAMS).items()]
+    return [Training(key, one, Sizes(4096, 1, 1)) for key, one in wanted(profile, PARAMS).items()]
 
 
 def test_imagenet_is_looked_for_and_not_read(imagenet, tmp_path, monkeypatch):
@@ -86,6 +86,14 @@ def test_weights_coco_and_mmdetection_are_missing_until_they_are_there(imagenet,
     (tmp_path / "data" / "coco" / "val2017").mkdir()
     assert missing.of_trainings(imagenet, left) == []
     assert missing.of_trainings(imagenet, []) == []
+
+
+def test_a_batch_that_is_larger_than_the_data_is_told():
+    left = [Training(one.key, one.wanted, Sizes(9, 1, 1)) for one in trainings("digits")]
+    assert missing.batches(left) == [
+        "images: 9 training images are less than one batch of 32; lower batch_size or raise train_images in "
+        "experiments.yaml"]
+    assert missing.batches(trainings("digits")) == []
 
 
 @pytest.mark.parametrize(("module", "find", "command"), [
