@@ -210,9 +210,9 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
 @app.command(epilog="A value is in YAML: --set epochs=100 image_size=160 crop_scale=[0.5,1] teacher=null. Killed, the "
                     "same command goes on.")
-def train(network: Annotated[str, typer.Argument(help="a network of `ghostlib zoo` (for GhostNetV3 ghostnetv2_...), "
-                                                 "timm or torchvision (timm/NAME, torchvision/NAME), or "
-                                                 "module:function, called with num_classes")],
+def train(network: Annotated[str, typer.Argument(help="a network of `ghostlib zoo` (a GhostNetV3 is ghostnetv2_... "
+                                                 "trained with branches), timm or torchvision (timm/NAME, "
+                                                 "torchvision/NAME), or module:function, called with num_classes")],
           data: Annotated[Path, typer.Argument(help="images in one folder a class; a folder with train/ and val/ that "
                                                "hold such; or tar shards of WebDataset's form")],
           more: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --set")] = None,

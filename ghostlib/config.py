@@ -90,13 +90,13 @@ def mapping(values: Any, where: str) -> dict[str, Any]:
 
 
 def check_keys(values: dict[str, Any], known: Iterable[str], where: str) -> None:
-    """Refuses unknown keys and keys without a value.
+    """Refuses unknown keys, keys without a value, and what has no keys.
 
     Raises:
         ConfigError: it names the first of them.
     """
     known = list(known)
-    for key, value in values.items():
+    for key, value in mapping(values, where).items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}; {hint(key, known)}")
         if value is None:

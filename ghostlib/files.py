@@ -73,8 +73,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is torn ({error}); take it from git, or have the stage that makes it do so again: "
-                         "`dvc repro --force`") from error
+        raise ValueError(f"{path} is torn ({error}); take it from git, or run `dvc repro`, whose stage writes it "
+                         "again") from error
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

@@ -117,18 +117,20 @@ def enter_repository() -> Path:
 def _refresh(scratch: Path) -> None:
     """Copies from results/ what a notebook may read and what is not there or is older; removes copies of what is gone.
 
-    What was copied is a folder of its own beside the scratch, of empty files as old as the copies: a file that a
-    notebook wrote since is no copy, and stays.
+    Beside the scratch lies a folder of empty files, each as old as a copy: a file that a notebook wrote since is none,
+    and stays.
     """
     copied = scratch.with_name(f"{scratch.name}.copied")
     for path in places.RESULTS.rglob("*"):
-        copy = scratch / path.relative_to(places.RESULTS)
-        is_old = not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime
-        if path.is_file() and is_old and not _NEVER_READ.intersection(path.parts):
-            mark = copied / path.relative_to(places.RESULTS)
-            for target in (copy, mark):
-                target.parent.mkdir(parents=True, exist_ok=True)
+        name = path.relative_to(places.RESULTS)
+        if not path.is_file() or any(part in _NEVER_READ or part.startswith(".") for part in name.parts):
+            continue
+        copy, mark, time = scratch / name, copied / name, path.stat().st_mtime
+        for target in (copy, mark):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists() or copy.stat().st_mtime < time:
             shutil.copy2(path, copy)
+        if copy.stat().st_mtime == time:
             mark.touch()
             shutil.copystat(copy, mark)
     for mark in [path for path in copied.rglob("*") if path.is_file()]:

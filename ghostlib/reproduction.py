@@ -213,7 +213,7 @@ def check_settings(name: str) -> None:
     Raises:
         ConfigError: something in them cannot be meant; the message says where.
     """
-    from ghostlib.detection.configure import check
+    from ghostlib.detection.rehearsal import check
     from ghostlib.detection.run import runs
     from ghostlib.detection.scale import read_scales
     from ghostlib.measures import rates

@@ -120,7 +120,7 @@ def repository(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, "")  # so that it is as before afterwards, whatever sets it
         monkeypatch.delenv(variable)
     (tmp_path / "params.yaml").touch()
-    for path in ("runs/table_1.csv", "notebooks/table_1.ipynb", "site/index.html"):
+    for path in ("runs/table_1.csv", "notebooks/table_1.ipynb", "site/index.html", ".site.tmp/index.html"):
         (tmp_path / "results/digits" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "results/digits" / path).write_text("committed")
     monkeypatch.chdir(tmp_path / "results/digits/notebooks")
@@ -152,6 +152,8 @@ def test_by_hand_what_was_measured_stays_until_the_results_are_newer(repository,
 def test_by_hand_what_the_results_hold_no_longer_goes_unless_it_was_measured_there(edited, repository, monkeypatch):
     notebooks.enter_repository()
     copy = places.runs_file("digits", "table_1")
+    assert copy.exists() and (Path("results/digits/.site.tmp/index.html").exists(), (
+        places.folder("digits") / ".site.tmp").exists()) == (True, False)
     if edited:
         copy.write_text("by hand")
         os.utime(copy, (1, 1))

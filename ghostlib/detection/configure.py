@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError, hint, short
-from ghostlib.detection import rehearsal
 from ghostlib.detection.scale import Scale
 from ghostlib.models import catalog
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).parents[1] / "mmdet" / "configs"
 # The weights of a classifier that its detector starts from: the averaged ones, which the classifier's accuracy is of.
 CLASSIFIER_WEIGHTS = "ema.safetensors"
-_WHERE = "experiments.yaml: detection.scales.<profile>"
+WHERE = "experiments.yaml: detection.scales.<profile>"
 # What MMEngine takes and no configuration in the folder states.
 _UNSTATED = {"optim_wrapper": ("accumulative_counts", "paramwise_cfg"),
              "train_cfg": ("dynamic_intervals",),
              "train_dataloader": ("drop_last", "pin_memory", "prefetch_factor"),
              "val_dataloader": ("pin_memory", "prefetch_factor"), "test_dataloader": ("pin_memory", "prefetch_factor")}
+
+# What `loop.train` sets itself, whatever a configuration says.
+_OURS = ("work_dir", "log_level", "randomness", "resume", "load_from", "visualizer", "optim_wrapper.constructor",
+         "train_cfg.val_begin", "default_hooks.checkpoint", "val_evaluator.outfile_prefix")
 
 
 def config_file(arch: str, side: int) -> Path:
@@ -60,36 +64,21 @@ def configure(file: Path, scale: Scale, arch: str, width_scale: float, scenes: P
         _resize(config, scale)
     if scenes is not None:
         _put_scenes(config, scenes, scale.part or "val")
-    _change(config, scale, file)
+    change(config, scale, file)
     return config
 
 
-def check(scale: Scale) -> None:
-    """Whether the configurations of Table 10 can be changed to a scale, and trained by; no data is read for it.
-
-    Raises:
-        ConfigError: see `configure` and `rehearsal.rehearse`.
-    """
-    from mmengine.config import Config
-
-    of_sides = {side: arch for arch, side in catalog.backbones().values()}  # whatever the backbone, they differ no more
-    for side, arch in of_sides.items():
-        file = config_file(arch, side)
-        _change(config := Config.fromfile(file), scale, file)
-        rehearsal.rehearse(config, f"{_WHERE}.options")
-
-
-def _change(config: Config, scale: Scale, file: Path) -> None:
-    """Leaves out what the scale leaves out and sets its options."""
+def change(config: Config, scale: Scale, file: Path) -> None:
+    """Leaves out what the scale leaves out and sets its options; see `configure` for errors."""
     images = _innermost(config.train_dataloader.dataset)
     present = [transform["type"] for transform in images.pipeline]
     if unknown := [name for name in scale.without if name not in present]:
-        raise ConfigError(f"{_WHERE}.without = {unknown[0]!r} is none of the transforms in {file.name}; "
+        raise ConfigError(f"{WHERE}.without = {unknown[0]!r} is none of the transforms in {file.name}; "
                           f"{hint(unknown[0], present)}")
     images.pipeline = [transform for transform in images.pipeline if transform["type"] not in scale.without]
     for option, value in scale.options.items():
         _check_option(config, option.split("."), value, (), file)
-    config.merge_from_dict(scale.options)
+    config.merge_from_dict(copy.deepcopy(scale.options))  # it takes `_delete_` out
     if scale.lr is not None:
         config.optim_wrapper.optimizer.lr = scale.lr
 
@@ -98,8 +87,8 @@ def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ..
     """Refuses a change of what a configuration does not state, and a number's to true or false."""
     key, *rest = keys
     name = ".".join((*path, *keys))
-    told = f"{_WHERE}.options: {name} = {short(value)}"
-    if ours := [one for one in rehearsal.OURS if f"{name}.".startswith(f"{one}.")]:
+    told = f"{WHERE}.options: {name} = {short(value)}"
+    if ours := [one for one in _OURS if f"{name}.".startswith(f"{one}.")]:
         raise ConfigError(f"{told}: remove it; the training sets {ours[0]} itself")
     if isinstance(section, list):  # MMEngine counts its items by their keys
         known = [str(i) for i in range(len(section))]
@@ -111,10 +100,12 @@ def _check_option(section: Any, keys: list[str], value: Any, path: tuple[str, ..
         raise ConfigError(f"{told}: {file.name} has no {key!r}{' in ' + '.'.join(path) if path else ''}; "
                           f"{hint(key, known)}")
     stated = section[int(key)] if isinstance(section, list) else section.get(key)
-    if isinstance(value, bool) and isinstance(stated, int | float) and not isinstance(stated, bool):
-        raise ConfigError(f"{told}: true and false are no numbers, and {file.name} has {stated!r} there")
-    if isinstance(value, str) and isinstance(stated, int | float):
-        raise ConfigError(f"{told}: that is no number, and {file.name} has {stated!r} there")
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        if isinstance(value, bool):
+            raise ConfigError(f"{told}: true and false are no numbers, and {file.name} has {stated!r} there")
+        if isinstance(value, str):
+            raise ConfigError(f"{told}: that is a text, and {file.name} has the number {stated!r} there; 1e-3 is a "
+                              "text in YAML, 0.001 and 1.0e-3 are numbers")
     if rest:
         _check_option(stated, rest, value, (*path, key), file)
     elif isinstance(value, dict) and isinstance(stated, dict) and not value.get("_delete_"):

@@ -4,51 +4,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ghostlib.config import ConfigError, check_keys, short
+from ghostlib.config import ConfigError, check_keys, mapping, short
+from ghostlib.detection.configure import WHERE, change, config_file
+from ghostlib.models import catalog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmengine.config import Config
     from torch.optim import Optimizer
 
-# What `loop.train` sets itself, whatever a configuration says.
-OURS = ("work_dir", "log_level", "randomness", "resume", "load_from", "visualizer", "optim_wrapper.constructor",
-        "train_cfg.val_begin", "default_hooks.checkpoint", "val_evaluator.outfile_prefix")
+    from ghostlib.detection.scale import Scale
+
 # What MMEngine's DefaultOptimWrapperConstructor asks for; it passes over everything else.
 _PARAMWISE = ("custom_keys", "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult",
               "flat_decay_mult", "dcn_offset_lr_mult", "bypass_duplicate")
 
 
-def rehearse(config: Config, where: str) -> None:
-    """Builds the optimiser and the schedule of a configuration once, for a convolution of one weight.
-
-    Args:
-        config: the detector's, changed to a scale.
-        where: what an error names as the place of these changes.
+def check(scale: Scale) -> None:
+    """Whether the configurations of Table 10 can be changed to a scale, and trained by; no data is read for it.
 
     Raises:
-        ConfigError: MMEngine or PyTorch refuses something, or would pass over it.
+        ConfigError: see `configure.configure`; or MMEngine or PyTorch refuses something, or would pass over it.
     """
-    for name, number in {"train_cfg.max_epochs": config.train_cfg.max_epochs,
-                         "train_dataloader.batch_size": config.train_dataloader.batch_size}.items():
-        if not isinstance(number, int) or number < 1:
-            raise ConfigError(f"{where}: {name} = {short(number)} must be a whole number from 1 on")
+    from mmengine.config import Config
+
+    of_sides = {side: arch for arch, side in catalog.backbones().values()}  # whatever the backbone, they differ no more
+    for side, arch in of_sides.items():
+        file = config_file(arch, side)
+        change(config := Config.fromfile(file), scale, file)
+        _rehearse(config, f"{WHERE}.options")
+
+
+def _rehearse(config: Config, where: str) -> None:
+    """Builds the optimiser and the schedule of a configuration once, for a convolution of one weight."""
+    _check_whole(config, where, "train_cfg", "max_epochs", 1)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        _check_whole(config, where, loader, "batch_size", 1)
+        _check_whole(config, where, loader, "num_workers", 0)
     optimizer = _build(lambda: _optimizer(config), f"{where}: optim_wrapper")
-    paramwise = config.optim_wrapper.get("paramwise_cfg") or {}
-    check_keys(paramwise, _PARAMWISE, f"{where}: optim_wrapper.paramwise_cfg")
-    for part, settings in paramwise.get("custom_keys", {}).items():
-        check_keys(settings, ("lr_mult", "decay_mult", *optimizer.defaults),
-                   f"{where}: optim_wrapper.paramwise_cfg.custom_keys.{part}")
+    paramwise, place = config.optim_wrapper.get("paramwise_cfg") or {}, f"{where}: optim_wrapper.paramwise_cfg"
+    check_keys(paramwise, _PARAMWISE, place)
+    for part, settings in mapping(paramwise.get("custom_keys", {}), f"{place}.custom_keys").items():
+        check_keys(settings, ("lr_mult", "decay_mult", *optimizer.defaults), f"{place}.custom_keys.{part}")
     schedules = config.get("param_scheduler") or []
     for number, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
         _build(lambda schedule=schedule: _schedule(schedule, optimizer), f"{where}: param_scheduler.{number}")
+
+
+def _check_whole(config: Config, where: str, section: str, key: str, least: int) -> None:
+    number = mapping(config.get(section), f"{where}: {section}").get(key)
+    if not isinstance(number, int) or number < least:
+        raise ConfigError(f"{where}: {section}.{key} = {short(number)} must be a whole number from {least} on")
 
 
 def _optimizer(config: Config) -> Optimizer:
     from mmengine.optim import build_optim_wrapper
     from torch import nn
 
-    wrapper = {name: value for name, value in config.optim_wrapper.to_dict().items()
-               if name not in ("constructor", "paramwise_cfg")}
+    # Mixed precision wants the device that will train, which need not be this one.
+    wrapper = {"type": "OptimWrapper", "optimizer": config.optim_wrapper.to_dict().get("optimizer")}
     return build_optim_wrapper(nn.Conv2d(1, 1, 1, bias=False), wrapper).optimizer
 
 
@@ -58,7 +73,7 @@ def _schedule(schedule: Any, optimizer: Optimizer) -> Any:
     return PARAM_SCHEDULERS.build(schedule, default_args={"optimizer": optimizer, "epoch_length": 10})
 
 
-def _build(build: Any, where: str) -> Any:
+def _build(build: Callable[[], Any], where: str) -> Any:
     try:
         return build()
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -56,13 +56,14 @@ def cost(folder: str | Path) -> Cost:
     files = {path.stem: places.read_csv(path) for path in sorted(folder.glob("costs/*.csv"))}
     kept = [rows[rows["run"].isin(named)] if kind == "classifiers" else rows for kind, rows in files.items()]
     rows = pd.concat(kept).drop_duplicates("run") if kept else pd.DataFrame(columns=["run"])
-    if rows.empty:
-        return Cost(len(named), 0, 0.0)
     classifiers = files.get("classifiers", rows[:0])
     others = classifiers[~classifiers["run"].isin(rows["run"])]
+    other_hours = float(others["seconds"].sum() / 3600) if len(others) else 0.0
+    if rows.empty:
+        return Cost(len(named), 0, 0.0, len(others), other_hours)
     days = sorted(rows["date"].dropna().astype(str))
     return Cost(len(named | set(rows["run"])), len(rows), float(rows["seconds"].sum() / 3600),
-                len(others), float(others["seconds"].sum() / 3600),
+                len(others), other_hours,
                 tuple(sorted(rows["device"].dropna().unique())), tuple(dict.fromkeys((*days[:1], *days[-1:]))))
 
 
@@ -75,12 +76,12 @@ def sentences(cost: Cost, machine: Mapping[str, str]) -> Sequence[str]:
 def _trainings(cost: Cost) -> list[str]:
     if not cost.trainings:
         return ["Training: none."]
-    if not cost.recorded:
-        return [_NOT_RECORDED]
-    number = (f"{cost.trainings}" if cost.recorded == cost.trainings else
-               f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
     others = (f" {counted(cost.others, 'other classifier')}, of results that are not here or have been replaced, "
               f"took {cost.other_hours:.1f} hours." if cost.others else "")
+    if not cost.recorded:
+        return [_NOT_RECORDED + others]
+    number = (f"{cost.trainings}" if cost.recorded == cost.trainings else
+               f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
     return [f"Training: {cost.hours:.1f} hours, the sum over the trainings behind these results ({number}), several of "
             f"which run at a time; of an interrupted training, only the time after it was resumed.{others}",
             f"Trained on: {', '.join(cost.devices)}.",

@@ -48,7 +48,7 @@ def _obstacles(seeds: int, agreement: float, full: float, rule: Rule) -> list[st
     elif math.isnan(agreement):
         obstacles.append("the seeds give no order to compare with that of other seeds")
     elif agreement < rule.reliability:
-        obstacles.append(f"seeds agree with other seeds by ρ = {number(agreement, 'ρ')} only")
+        obstacles.append(f"half the seeds agree with the other half by ρ = {number(agreement, 'ρ')} only")
     if full >= 0.5:
         obstacles.append(f"{full:.0%} of the cells reach {rule.ceiling:g} %")
     return obstacles
@@ -59,4 +59,4 @@ def _sentence(obstacles: list[str], agreement: float, rho: float) -> str:
         return f"It cannot rank the cells: {', and '.join(obstacles)}."
     theirs = ("the paper prints no values to compare with" if math.isnan(rho) else
               f"the paper's order by ρ = {number(rho, 'ρ')}")
-    return f"It ranks the cells: seeds agree with other seeds by ρ = {number(agreement, 'ρ')}, {theirs}."
+    return f"It ranks the cells: half the seeds agree with the other half by ρ = {number(agreement, 'ρ')}, {theirs}."

@@ -97,8 +97,9 @@ class Report(Findings):
             "## How the verdicts are made", made,
             "## The scale itself", "Whether the trainings can rank the cells of an experiment at all, and how their "
             "order agrees with the paper's. They can where one half of the seeds orders the cells as the other half "
-            f"does, by a mean ρ of {rule.reliability:g} or more over all halves. An order is less than a difference: "
-            f"neighbours in it need not be told apart. A cell of {rule.ceiling:g} % or more is at the ceiling.",
+            f"does, by a mean ρ of {rule.reliability:g} or more over all halves. Cells that can be "
+            "ranked on the whole may still be neighbours whose difference is open. A cell of "
+            f"{rule.ceiling:g} % or more is at the ceiling.",
             markdown(proxy_table(self.proxy)), self.closing)) + "\n"
 
     @property

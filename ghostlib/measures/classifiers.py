@@ -154,8 +154,10 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
     runs, store = [run for experiment in experiments for _, run in experiment.runs()], Store()
     try:
         engines.run([*teachers.values(), *runs], store=store, title=profile.name)
-    finally:  # their students only say that they need them
-        _check_teachers(profile, teachers, store)
+    except engines.GridError as error:  # students only say that they need their teacher
+        _check_teachers(profile, teachers, store, f"\n\n{error}")
+        raise
+    _check_teachers(profile, teachers, store)
     described = profile.model_dump(mode="json", exclude={"base"})
     write_atomic(places.profile_file(profile.name), json.dumps(described, indent=1, ensure_ascii=False))
     _write_teachers(profile, teachers, store)
@@ -167,11 +169,11 @@ def _measure(profile: Profile, experiments: list[Experiment]) -> None:
         places.write_csv(results(experiment, store), places.runs_file(profile.name, experiment.name))
 
 
-def _check_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:
+def _check_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store, others: str = "") -> None:
     for name, run in teachers.items():
         if why := store.diverged(run):
             raise ConfigError(f"experiments.yaml: profiles.{profile.name}.teachers.{name}.stand_in: it diverged "
-                              f"({why}); give it a smaller lr_scale")
+                              f"({why}); give it a smaller lr_scale{others}")
 
 
 def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store: Store) -> None:

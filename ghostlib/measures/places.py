@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Hashable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,15 +146,18 @@ def read_csv(path: Path) -> pd.DataFrame:
     """A measured file, its labels as text.
 
     Raises:
-        ValueError: it is torn; the message names it.
+        ValueError: it is torn, by a copy that broke off, say; the message names it.
     """
     import pandas as pd
 
+    content = path.read_bytes()
     try:
-        return pd.read_csv(path, dtype=_TEXT)
+        if content and not content.endswith(b"\n"):
+            raise pd.errors.ParserError("its last line is not whole")
+        return pd.read_csv(BytesIO(content), dtype=_TEXT)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is torn ({str(error).strip()}); take it from git, or remove it: what is in the run "
-                         "store is written again, the rest measured") from error
+        raise ValueError(f"{path} is torn ({str(error).strip()}); take it from git or from where it was copied. If it "
+                         "is removed, what it holds has to be measured again") from error
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

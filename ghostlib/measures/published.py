@@ -165,7 +165,8 @@ def measure(profile_name: str) -> None:
     path, found, sources = places.runs_file(profile_name, "published"), scored(rows), pretrained.sources()
     if path.exists() and not (filed := _read(path)).empty:
         same = filed["weights"] == filed["row"].map(lambda row: sources[row].name if row in sources else None)
-        found = pd.concat([found, filed[same & ~filed["row"].isin(found["row"])]])
+        kept = filed[same & ~filed["row"].isin(found["row"])]
+        found = pd.concat([found, kept]) if len(found) else kept  # nothing has no types
         found = found.sort_values("row", key=lambda of: of.map([*sources].index))
     places.write_csv(found, path)
 

@@ -90,7 +90,7 @@ def _rates(profile: Profile, left: Sequence[Training]) -> list[str]:
     kinds = {kind_of(one.wanted.classifier.recipe) for one in left
              if one.wanted.part in ("tables and figures", "backbones")}
     scales = [one.job.scale for one in left if one.wanted.part == "detectors"]
-    told = [frozen.lacking(profile, kinds) or _outdated(profile),
+    told = [frozen.lacking(profile, kinds) or (_outdated(profile) if kinds else ""),
             *(frozen.lacking_detectors(scale, profile.name) or _outdated_detectors(scale, profile.name)
               for scale in scales[:1])]
     return list(filter(None, told))
@@ -98,8 +98,10 @@ def _rates(profile: Profile, left: Sequence[Training]) -> list[str]:
 
 def _outdated(profile: Profile) -> str:
     """Whether the trainings on file that the profile's rates were chosen by are of other settings than now's."""
-    file = places.rates_file(profile.name)
-    if profile.tune is None or not file.exists() or not (why := rates.lacking(profile, load_params())):
+    file, curves = places.rates_file(profile.name), places.rates_curves_file(profile.name)
+    if profile.tune is None or not (file.exists() and curves.exists()):
+        return ""
+    if not (why := rates.lacking(profile, load_params())):
         return ""
     return (f"{file} {why}, so the rates were chosen with other settings; run `ghostlib measure rates {profile.name}`, "
             f"then `ghostlib rates {profile.name} --freeze`")

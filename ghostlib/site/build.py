@@ -45,6 +45,16 @@ def build(profile_folder: Path) -> Path:
     results = Results(Path(profile_folder))
     final, site = results.folder / "site", results.folder / ".site.tmp"
     shutil.rmtree(site, ignore_errors=True)
+    try:
+        _write(results, site)
+        shutil.rmtree(final, ignore_errors=True)
+        site.rename(final)
+    finally:
+        shutil.rmtree(site, ignore_errors=True)
+    return final / "index.html"
+
+
+def _write(results: Results, site: Path) -> None:
     for name in ("style.css", "site.js", "charts.js"):
         write_atomic(site / name, resources.files(__package__).joinpath(name).read_bytes())
     order, shown = pages.in_order(results), pictures.find(results)
@@ -67,13 +77,11 @@ def build(profile_folder: Path) -> Path:
             body = markup.report(source, page.title) if source.suffix == ".md" else notebooks.body(
                 source, page.title, shown, site / "notebooks")
         except ValueError as error:
-            raise ValueError(f"{source} cannot be shown ({error}); take it from git, or execute it again") from error
+            raise ValueError(f"{source} cannot be shown ({error}); take it from git, or run `dvc repro`, whose stage "
+                             "writes it again") from error
         write(page, "page.html.j2", body=body, sections=markup.sections(body))
     write(order[0], "index.html.j2", chapters=chapters.in_order(), report=results.report, pictures=shown, charts=drawn,
           files={kind: results.files(kind) for kind in ("tables", "figures", "runs", "notebooks")})
-    shutil.rmtree(final, ignore_errors=True)
-    site.rename(final)
-    return final / "index.html"
 
 
 def _environment(results: Results, order: list[Page]) -> jinja2.Environment:

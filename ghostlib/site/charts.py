@@ -73,17 +73,18 @@ def _rows(compared: pd.DataFrame, shown: list[Panel], profile: str) -> pd.DataFr
         rows[_column(quantity, source)] = values[source].xs(quantity, level="quantity").reindex(names)
     for name in ("low", "high"):  # of our latencies, where the table has them
         rows[name] = values[name].xs(CPU, level="quantity").reindex(names)
+    here = f"here ({profile})"
     for quantity, (column, form) in _TOLD.items():
         if quantity in compared["quantity"].to_numpy():
             both = values.xs(quantity, level="quantity").reindex(names).itertuples()
-            theirs, ours = {TOP1: ("paper, ImageNet", f"here, {profile}"), CPU: ("paper, i7-8700", "here")}.get(
-                quantity, ("paper", f"here, {profile}" if quantity == RIVAL else "here"))
+            theirs, ours = {TOP1: ("paper (ImageNet)", here), RIVAL: ("paper", here),
+                            CPU: ("paper (i7-8700)", "here")}.get(quantity, ("paper", "here"))
             rows[column] = [_told(form, {theirs: row.paper, ours: row.measured}) for row in both]
     return rows.reset_index(drop=True)
 
 
 def _told(form: str, values: Mapping[str, float]) -> str:
-    return " · ".join(f"{whose} {form.format(value)}" for whose, value in values.items() if pd.notna(value)) or "—"
+    return " · ".join(f"{whose}: {form.format(value)}" for whose, value in values.items() if pd.notna(value)) or "—"
 
 
 def _column(quantity: str, source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from ghostlib.config import ConfigError
 from ghostlib.detection import run as detection
 from ghostlib.detection import scale as scales
 from ghostlib.detection import scenes
-from ghostlib.detection.configure import check, config_file, configure
+from ghostlib.detection.configure import config_file, configure
+from ghostlib.detection.rehearsal import check
 from ghostlib.detection.scale import Scale
 from ghostlib.paper import numbers
 from ghostlib.reproduction import check_settings
@@ -124,7 +126,11 @@ def test_the_check_before_any_measurement_looks_at_detection_too(change, told, m
     ({"options": {"train_cfg.max_epochs": True}}, "max_epochs = True: true and false are no numbers, and .* has 30"),
     ({"options": {"train_cfg.max_epochs.a": 1}}, "has no 'a' in train_cfg.max_epochs"),
     ({"options": {"train_pipeline.99.type": "x"}}, "has no '99' in train_pipeline"),
-    ({"options": {"train_cfg.max_epochs": "ten"}}, "max_epochs = 'ten': that is no number, and .* has 30 there"),
+    ({"options": {"train_cfg.max_epochs": "ten"}}, "= 'ten': that is a text, and .* the number 30 there; 1e-3 is"),
+    ({"options": {"train_cfg": None}}, "options: train_cfg holds nothing"),
+    ({"options": {"val_dataloader.num_workers": -1}}, "val_dataloader.num_workers = -1 must be a whole number from 0"),
+    ({"options": {"optim_wrapper.paramwise_cfg": {"custom_keys": {"backbone": 0.1}}}}, "backbone holds 0.1, where"),
+    ({"options": {"optim_wrapper.paramwise_cfg": {"custom_keys": ["backbone"]}}}, "custom_keys holds .*where keys"),
     ({"options": {"resume": True}}, "resume = True: remove it; the training sets resume itself"),
     ({"options": {"default_hooks.checkpoint.interval": 2}}, "remove it; the training sets default_hooks.checkpoint"),
     ({"options": {"train_dataloader": {"batch_size": 0}}}, "batch_size = 0 must be a whole number from 1 on"),
@@ -139,6 +145,15 @@ def test_the_check_before_any_measurement_looks_at_detection_too(change, told, m
 def test_a_scale_that_no_configuration_can_be_changed_to_is_refused_before_anything_is_trained(change, told):
     with pytest.raises(ConfigError, match=rf"^experiments.yaml: detection.scales.<profile>\..*{told}"):
         check(Scale(scale="small", **change))
+
+
+@pytest.mark.parametrize("options", [
+    {"optim_wrapper.type": "AmpOptimWrapper"},  # of a GPU, which need not be here
+    {"optim_wrapper": {"optimizer": {"_delete_": True, "type": "AdamW", "lr": 0.1, "fused": True}}}])
+def test_a_scale_may_ask_for_another_device_and_replace_a_part_and_stays_as_it_is(options):
+    scale = Scale(scale="small", options=copy.deepcopy(options))
+    check(scale)
+    assert scale.options == options
 
 
 @pytest.mark.parametrize("profile", PARAMS["detection"]["scales"])

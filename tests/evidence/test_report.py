@@ -308,7 +308,12 @@ def test_costs_are_summed_over_the_trainings_that_results_name(tmp_path):
 
 
 def test_costs_that_were_not_recorded_are_not_invented(tmp_path):
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / "classifiers.csv").write_text(
+        "run,kind,seconds,device,date\nb,classifier,7200,A CPU,2026-01-01\n")
     assert cost.sentences(cost.cost(tmp_path), {})[0] == "Training: none."
     (tmp_path / "runs").mkdir()
     pd.DataFrame({"run": ["a"]}).to_csv(tmp_path / "runs" / "table_6.csv", index=False)
-    assert cost.sentences(cost.cost(tmp_path), {})[0] == "The trainings' costs were not recorded."
+    told = cost.sentences(cost.cost(tmp_path), {})[0]
+    assert told == ("The trainings' costs were not recorded. 1 other classifier, of results that are not here or have "
+                    "been replaced, took 2.0 hours.")

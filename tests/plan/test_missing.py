@@ -107,9 +107,11 @@ def test_rates_that_were_chosen_with_other_settings_are_told(module, find, comma
     monkeypatch.setattr(module, "lacking", lambda *_: "holds others")
     assert not any("other settings" in told for told in missing.of_trainings(fashion, left)), "nothing is on file"
     find("fashion").parent.mkdir(parents=True)
-    find("fashion").touch()
+    for file in (find("fashion"), places.rates_curves_file("fashion")):
+        file.touch()
     told, = [told for told in missing.of_trainings(fashion, left) if "other settings" in told]
     assert told.startswith(f"{find('fashion')} holds others, so the ") and f"`ghostlib {command}`" in told
+    assert not any("other settings" in told for told in missing.of_trainings(fashion, [])), "nothing is left"
     monkeypatch.setattr(module, "lacking", lambda *_: "")
     assert not any("other settings" in told for told in missing.of_trainings(fashion, left))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import pytest
 from filelock import FileLock
@@ -94,6 +95,21 @@ def test_whole_folders_are_removed_but_none_that_is_being_trained(store):
         assert runs[theirs].state == TRAINING
         assert remove([runs[ours], runs[theirs]]) == [runs[theirs]]
         assert sorted(os.listdir(store.root)) == [theirs, other]
+
+
+@pytest.mark.parametrize(("left", "sweeps"), [
+    (f".{'0' * 16}.9.removed", lambda store: remove(stored(store))),
+    (f".{'0' * 16}.9.adopted", lambda store: adopt(store.root, store))])
+def test_what_a_killed_command_left_is_swept_by_the_next_of_its_kind(left, sweeps, store, monkeypatch):
+    finished(store, 1)
+    (store.root / left).mkdir()
+    sweeps(store)
+    assert (store.root / left).exists(), "its process may live"
+    finished(store, 2)
+    later = time.time() + 100_000
+    monkeypatch.setattr(time, "time", lambda: later)
+    sweeps(store)
+    assert not (store.root / left).exists()
 
 
 def test_finished_runs_of_another_store_are_copied_and_none_is_replaced(store, tmp_path):

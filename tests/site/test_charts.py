@@ -33,9 +33,9 @@ def test_an_exhibit_that_is_no_landscape_has_no_chart_and_none_has_one_without_t
 
 def test_a_network_tells_its_numbers_the_paper_s_and_ours_and_of_what(folder):
     rows = {row["title"]: row for row in charts.figure("figure_1", folder, "")["rows"]}
-    assert rows["GhostNetV3 1.0×"]["cpu"] == "paper, i7-8700 7.8 · here 10.1"
-    assert rows["GhostNetV3 1.0×"]["top1"].startswith("paper, ImageNet 77.1 · here, tiny ")
-    assert rows["MobileOne-S1"]["top1"] == "paper, ImageNet 75.9" and rows["MobileOne-S1"]["top1_measured"] is None
+    assert rows["GhostNetV3 1.0×"]["cpu"] == "paper (i7-8700): 7.8 · here: 10.1"
+    assert rows["GhostNetV3 1.0×"]["top1"].startswith("paper (ImageNet): 77.1 · here (tiny): ")
+    assert rows["MobileOne-S1"]["top1"] == "paper (ImageNet): 75.9" and rows["MobileOne-S1"]["top1_measured"] is None
     assert rows["MobileNetV2 1.0× + ours"]["family"] == "MobileNet"
     assert rows["MobileNetV2 1.0× + ours"]["outline"] == "GhostNetV3"
 
