@@ -327,7 +327,7 @@ def test_what_branches_cost_in_short_trainings_is_judged_by_both_remedies_and_to
     assert row["comparison"] == "w/ ReP, BN rates ÷ B over w/ ReP (rate × 1)"
     told = row["reason"].partition("Over the network that is trained alike without branches, the difference is ")[2]
     assert told.startswith("−1.90 [") and "] (neither), +1.03 [" in told and "] (γ), −0.97 [" in told
-    assert "1 of the 3 intervals lies above zero." in told
+    assert "1 of the 3 intervals lies above zero, 2 below it." in told
     pd.read_csv(tmp_path / "runs" / "causes.csv").head(0).to_csv(tmp_path / "runs" / "causes.csv", index=False)
     row = verdict(tmp_path, "branch-normalisations-cost")  # as a profile that does not run it writes it
     assert row["verdict"] == "not attempted" and "leaves out the experiment causes" in row["reason"]
