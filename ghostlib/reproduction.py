@@ -171,6 +171,9 @@ def runs(profile: Annotated[str | None, typer.Argument(help="only what this prof
                           "by the settings, images, libraries, code or device of now they are others": others}.items():
             if keys:
                 typer.echo(f"{len(keys)} left out: {why}.")
+        if elsewhere := restored.trained_elsewhere(restore, taken):
+            typer.echo(f"They were trained on {elsewhere}. What is trained here, teachers too, ends in other bits: a "
+                       "table of both compares machines. An empty store (GHOSTLIB_RUNS=FOLDER) trains it whole.")
     found = listing.stored(store)
     asked = wanted.askers(found, params)
     if profile:

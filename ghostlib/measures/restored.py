@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ghostlib import machine
 from ghostlib.experiments import STEPS_METRIC, Experiment
 from ghostlib.measures import places, rates
 from ghostlib.training.bits import unpacked
@@ -71,11 +72,10 @@ def restore(profile_name: str, store: Store) -> Restored:
     if not written:
         raise FileNotFoundError(f"{folder} holds no results of classifiers")
     runs, known, averages = {}, {}, {}
-    for one in written:
-        if one.key in _keys(one.run):
-            runs.setdefault(one.key, one.run)
-            averages.setdefault(one.key, set()).update(one.averages)
-            known[one.key] = None if one.metrics is None else _merged(known.get(one.key) or {}, one.metrics)
+    for one in _of_one_machine(one for one in written if one.key in _keys(one.run)):
+        runs.setdefault(one.key, one.run)
+        averages.setdefault(one.key, set()).update(one.averages)
+        known[one.key] = None if one.metrics is None else _merged(known.get(one.key) or {}, one.metrics)
     costs, wanted = _costs(profile_name), _wanted_weights(profile_name, params, runs.values())
     result = Restored([], [], sorted({one.key for one in written} - runs.keys()))
     for key, run in runs.items():
@@ -86,6 +86,27 @@ def restore(profile_name: str, store: Store) -> Restored:
         elif store.take(run, known[key], costs.get(key, {}), str(folder)):
             result.taken.append(key)
     return result
+
+
+def trained_elsewhere(profile_name: str, keys: Iterable[str]) -> str:
+    """On which devices other than this machine's a profile's classifiers were trained, as far as it is written."""
+    profile, costs = load_profile(profile_name, load_params()), _costs(profile_name)
+    devices = {costs[key]["device"] for key in keys if key in costs} - {machine.device_name(profile.device_type)}
+    return ", ".join(sorted(devices))
+
+
+def _of_one_machine(written: Iterable[_Written]) -> Iterator[_Written]:
+    """Without what contradicts the rest.
+
+    A cell that stands in several tables may have been trained for some of them on another kind of processor, under the
+    same key and to other bits, which its learning curve shows. What most of them tell stays.
+    """
+    of_key: dict[str, dict[str, list[_Written]]] = {}
+    for one in written:
+        curve = "diverged" if one.metrics is None else str(one.metrics.get("history", ""))
+        of_key.setdefault(one.key, {}).setdefault(curve, []).append(one)
+    for trainings in of_key.values():
+        yield from max(trainings.values(), key=len)
 
 
 def _keys(run: ClassifierRun) -> list[str]:

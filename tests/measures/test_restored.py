@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from ghostlib import cli
+from ghostlib import cli, machine
 from ghostlib.config import ConfigError
 from ghostlib.experiments import Experiment
 from ghostlib.measures import classifiers, places, rates, restored
@@ -135,6 +135,20 @@ def test_files_of_two_trainings_are_left_out(written, lacking, old, new):
     assert run.key in restored.restore("tiny", store := Store()).left_out and not store.finished(run)
 
 
+@pytest.mark.parametrize("odd", ["decays", "again", "once more"])
+def test_of_a_cell_that_was_trained_on_two_machines_what_most_tables_tell_is_taken(written, params, odd):
+    """One key, and other bits: here the learning curve shows it."""
+    for name in ("again", "once more"):
+        params["experiments"][name] = params["experiments"]["decays"]
+        for find in (places.runs_file, places.curves_file, places.correct_file):
+            find("tiny", name).write_text(find("tiny", "decays").read_text().replace("decays,", f"{name},"))
+    file = places.curves_file("tiny", odd)
+    file.write_text(file.read_text().replace("1.5000", "1.6000"))
+    write_params(".", params)
+    restored.restore("tiny", store := Store())
+    assert [store.metrics(run)["history"][-1]["val_loss"] for run in runs("decays")] == 4 * [1.5]
+
+
 def test_a_result_of_other_settings_is_not_restored(written, params):
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
     write_params(".", params)
@@ -176,7 +190,14 @@ def test_the_command_says_how_many(written):
 
     told = invoke("--restore", "tiny")
     assert "4 runs restored from results/tiny, without their weights.\n2 left out: their weights" in told
-    assert "0 runs restored" in invoke("--restore", "tiny")
+    assert "They were trained on a CPU. What is trained here" in told
+    again = invoke("--restore", "tiny")
+    assert "0 runs restored" in again and "trained on" not in again
+
+
+def test_of_this_machine_it_does_not_say_so(written, monkeypatch):
+    monkeypatch.setattr(machine, "cpu_name", lambda: "a CPU")
+    assert not restored.trained_elsewhere("tiny", restored.restore("tiny", Store()).taken)
 
 
 def test_without_results_or_a_profile_the_error_says_so(written, params):
