@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -71,19 +72,22 @@ def restore(profile_name: str, store: Store) -> Restored:
     written += _trials(rates.trials(profile, params, rates.known(profile)), profile_name)
     if not written:
         raise FileNotFoundError(f"{folder} holds no results of classifiers")
-    runs, known, averages = {}, {}, {}
-    for one in _of_one_machine(one for one in written if one.key in _keys(one.run)):
-        runs.setdefault(one.key, one.run)
-        averages.setdefault(one.key, set()).update(one.averages)
-        known[one.key] = None if one.metrics is None else _merged(known.get(one.key) or {}, one.metrics)
-    costs, wanted = _costs(profile_name), _wanted_weights(profile_name, params, runs.values())
-    result = Restored([], [], sorted({one.key for one in written} - runs.keys()))
-    for key, run in runs.items():
+    of_run: dict[str, list[_Written]] = {}
+    for one in written:
+        if one.key in _keys(one.run):
+            of_run.setdefault(one.run.key, []).append(one)
+    used = [one for ones in of_run.values() for one in ones]
+    costs, wanted = _costs(profile_name), _wanted_weights(profile_name, params, [one.run for one in used])
+    result = Restored([], [], sorted({one.key for one in written} - {one.key for one in used}))
+    for ones in map(_of_one_machine, of_run.values()):
+        key, run, metrics, _ = ones[0]
         if store.finished(run):
             continue
-        if run.key in wanted or not _whole(known[key], averages[key]):
+        if metrics is not None:
+            metrics = functools.reduce(_merged, (one.metrics for one in ones))
+        if run.key in wanted or not _whole(metrics, set().union(*(one.averages for one in ones))):
             result.left_out.append(key)
-        elif store.take(run, known[key], costs.get(key, {}), str(folder)):
+        elif store.take(run, metrics, costs.get(key, {}), str(folder)):
             result.taken.append(key)
     return result
 
@@ -95,18 +99,16 @@ def trained_elsewhere(profile_name: str, keys: Iterable[str]) -> str:
     return ", ".join(sorted(devices))
 
 
-def _of_one_machine(written: Iterable[_Written]) -> Iterator[_Written]:
-    """Without what contradicts the rest.
+def _of_one_machine(written: Iterable[_Written]) -> list[_Written]:
+    """What most tables tell of a run.
 
-    A cell that stands in several tables may have been trained for some of them on another kind of processor, under the
-    same key and to other bits, which its learning curve shows. What most of them tell stays.
+    Some of them may have it from another kind of processor, to other bits, which its learning curve shows.
     """
-    of_key: dict[str, dict[str, list[_Written]]] = {}
+    by_curve: dict[str, list[_Written]] = {}
     for one in written:
         curve = "diverged" if one.metrics is None else str(one.metrics.get("history", ""))
-        of_key.setdefault(one.key, {}).setdefault(curve, []).append(one)
-    for trainings in of_key.values():
-        yield from max(trainings.values(), key=len)
+        by_curve.setdefault(curve, []).append(one)
+    return max(by_curve.values(), key=len)
 
 
 def _keys(run: ClassifierRun) -> list[str]:
