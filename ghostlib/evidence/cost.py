@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from ghostlib.evidence import measured
 from ghostlib.evidence.quantities import counted
 from ghostlib.measures import places
+from ghostlib.paper import claims, exhibits, numbers
 
 _NOT_RECORDED = "The trainings' costs were not recorded."
 
@@ -26,7 +27,7 @@ class Cost:
         hours: the sum over the recorded trainings.
         others: how many other classifiers are recorded: of results that are here no longer, or not yet.
         other_hours: the sum over these.
-        devices: what they were trained on.
+        devices: what they were trained on, and which tables' and figures' trainings each did.
         dates: the first and the last day (UTC).
     """
 
@@ -35,7 +36,7 @@ class Cost:
     hours: float
     others: int = 0
     other_hours: float = 0.0
-    devices: tuple[str, ...] = ()
+    devices: dict[str, list[str]] = field(default_factory=dict)
     dates: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def cost(folder: str | Path) -> Cost:
     trainings by which learning rates were chosen.
     """
     folder = Path(folder)
-    named = measured.runs(measured.read(folder))
+    results = measured.read(folder)
+    named = measured.runs(results)
     if (teachers := folder / "teachers.csv").exists():
         named |= set(places.read_csv(teachers)["run"])
     files = {path.stem: places.read_csv(path) for path in sorted(folder.glob("costs/*.csv"))}
@@ -64,7 +66,15 @@ def cost(folder: str | Path) -> Cost:
     days = sorted(rows["date"].dropna().astype(str))
     return Cost(len(named | set(rows["run"])), len(rows), float(rows["seconds"].sum() / 3600),
                 len(others), other_hours,
-                tuple(sorted(rows["device"].dropna().unique())), tuple(dict.fromkeys((*days[:1], *days[-1:]))))
+                _devices(rows, results), tuple(dict.fromkeys((*days[:1], *days[-1:]))))
+
+
+def _devices(rows: pd.DataFrame, results: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """The labels of the experiments by what their trainings ran on, in the paper's order."""
+    of = {device: set(trained["run"]) for device, trained in rows.groupby("device")}
+    return {device: [exhibits.label(name) for name in (*numbers.load(), *claims.OWN)
+                     if name in results and runs & measured.runs({name: results[name]})]
+            for device, runs in of.items()}
 
 
 def sentences(cost: Cost, machine: Mapping[str, str]) -> Sequence[str]:
@@ -82,7 +92,9 @@ def _trainings(cost: Cost) -> list[str]:
         return [_NOT_RECORDED + others]
     number = (f"{cost.trainings}" if cost.recorded == cost.trainings else
                f"{cost.recorded} of {cost.trainings}, as the others' costs were not recorded")
+    devices = [f"{name} ({', '.join(of)})" if of and len(cost.devices) > 1 else name
+               for name, of in cost.devices.items()]
     return [f"Training: {cost.hours:.1f} hours, the sum over the trainings behind these results ({number}), several of "
             f"which run at a time; of an interrupted training, only the time after it was resumed.{others}",
-            f"Trained on: {', '.join(cost.devices)}.",
+            f"Trained on: {'; '.join(devices)}.",
             f"Dates of the trainings: {' to '.join(cost.dates)} (UTC)."]

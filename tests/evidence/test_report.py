@@ -307,6 +307,17 @@ def test_costs_are_summed_over_the_trainings_that_results_name(tmp_path):
     assert json.loads(json.dumps(found.record()))["dates"] == ["2026-01-02", "2026-01-04"]
 
 
+def test_of_several_devices_the_report_says_what_each_trained(tmp_path):
+    for folder in ("runs", "costs"):
+        (tmp_path / folder).mkdir()
+    for name, runs in {"table_6": ["a", "b"], "table_1": ["b"], "rivals": ["c"]}.items():
+        pd.DataFrame({"run": runs}).to_csv(tmp_path / "runs" / f"{name}.csv", index=False)
+    pd.DataFrame([("a", "classifier", 1.0, "One", "2026-01-03"), ("b", "classifier", 1.0, "Two", "2026-01-03"),
+                  ("c", "classifier", 1.0, "One", "2026-01-03")], columns=["run", "kind", "seconds", "device", "date"]
+                 ).to_csv(tmp_path / "costs" / "classifiers.csv", index=False)
+    assert "Trained on: One (Table 6, Rivals); Two (Table 1, Table 6)." in cost.sentences(cost.cost(tmp_path), {})
+
+
 def test_costs_that_were_not_recorded_are_not_invented(tmp_path):
     (tmp_path / "costs").mkdir()
     (tmp_path / "costs" / "classifiers.csv").write_text(
