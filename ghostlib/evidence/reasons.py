@@ -95,11 +95,11 @@ def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str
         return ""  # nothing is called significant
     # All comparisons confirm a claim, one contradicts it.
     backing = decided if deciding["verdict"] == Verdict.CONFIRMED else decided.loc[[deciding.name]]
-    p = backing["p_holm"].max()
+    p, alone = backing["p_holm"].max(), backing["p"].max()
     backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
-    word = "Significant, p" if backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED) else "p"
+    word = "Significant, sign" if backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED) else "Sign"
     decides = not backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED)
-    return (f"{word} = {p:.2g} after Holm's correction"
+    return (f"{word}-flip p = {alone:.2g}, {p:.2g} after Holm's correction"
             f"{', not significant; the intervals, which decide, are not corrected over all claims' * decides}.")
 
 

@@ -24,8 +24,8 @@ _WORDS = {Verdict.EXACT: "held", Verdict.CONFIRMED: "held", Verdict.CONTRADICTED
 def answer(found: Findings) -> str:
     """answer.md: how many claims held, failed and are open, at which scale and how sure that is, and the main ones.
 
-    Of the open claims it names those that were measured with as many seeds as can decide one. Of those that were not
-    attempted it says how many could be.
+    Of the open claims it names those that were measured with as many seeds or sessions as can decide one. Of those that
+    were not attempted it says how many could be.
     """
     own = (found.claims["claimed_by"] == "us").sum()
     words = found.claims["verdict"].map(_WORDS)
@@ -112,8 +112,10 @@ def _few(row: Any) -> str:
 
 
 def _left_open(row: Any) -> bool:
-    """Whether a claim is open although it was measured with as many seeds as can decide it."""
-    return row.verdict == Verdict.INCONCLUSIVE and row.seeds >= claims.load()[0].significant_seeds
+    """Whether a claim is open although it was measured with as many seeds or sessions as can decide it."""
+    rule = claims.load()[0]
+    return row.verdict == Verdict.INCONCLUSIVE and (row.seeds >= rule.significant_seeds
+                                                    or row.sessions >= rule.latency_sessions)
 
 
 def _main(judged: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +140,7 @@ def beside(row: Any) -> str:
     """What stands beside a claim: the paper's number and ours and, where it held, what must be known of it.
 
     Beside an open claim stands the interval, too, and how many of several comparisons hold, or nothing if it was
-    measured with too few seeds to decide it.
+    measured with too few seeds or sessions to decide it.
 
     Args:
         row: of `Findings.claims`.

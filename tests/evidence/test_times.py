@@ -32,7 +32,7 @@ def test_the_paper_s_own_times_confirm_its_claims(tmp_path):
     judged = verdicts.judge(evidence.evidence(tmp_path)).set_index("id")
     timed = judged[(judged["experiment"] == "latency") & ~judged.index.str.startswith("latency-mobile-")].drop(
         ["latency-mobile", "latency-ranks"])
-    assert len(timed) == 6 and set(timed["verdict"]) == {"confirmed"} and set(timed["sessions"]) == {5}
+    assert len(timed) == 7 and set(timed["verdict"]) == {"confirmed"} and set(timed["sessions"]) == {5}
     assert "ONNX Runtime, 1 thread: " in timed.loc["latency-mobileone", "reason"]
 
 
@@ -154,7 +154,7 @@ def test_an_untimed_network_is_not_attempted(tmp_path):
     write_times(tmp_path)
     for path in [tmp_path / "runs" / "latency.csv", *(tmp_path.parent / "sessions").glob("*.csv")]:
         pd.read_csv(path).query("network != 'fbnetc_100'").to_csv(path, index=False)
-    row = verdict(tmp_path, "latency-searched")
+    row = verdict(tmp_path, "latency-fbnet")
     assert row["verdict"] == "not attempted" and "FBNet-C" in row["comparison"] and "lists it" in row["reason"]
     assert "37 networks" in verdict(tmp_path, "latency-ranks")["reason"]
 

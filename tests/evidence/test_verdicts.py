@@ -418,8 +418,8 @@ def test_holm_corrects_for_the_comparisons_of_all_claims(tmp_path):
 
 
 @pytest.mark.parametrize(("seeds", "said"), [
-    (5, "lies above zero."), (6, "p = 0.094 after Holm"),
-    (8, "Significant, p = 0.023 after")])
+    (5, "lies above zero."), (6, "Sign-flip p = 0.031, 0.094 after Holm"),
+    (8, "Significant, sign-flip p = 0.0078, 0.023 after")])
 def test_significant_needs_six_seeds_and_a_small_corrected_p(tmp_path, seeds, said):
     write(tmp_path, "table_6", large_gain(seeds))
     row = verdict(tmp_path, "cosine-beats-step")
