@@ -152,7 +152,8 @@ def beside(row: Any) -> str:
     if row.verdict != Verdict.EXACT:
         paper = f"paper {number(row.paper, row.unit)}, " if pd.notna(row.paper) else ""
         unit = f" {row.unit}" * row.unit.startswith("points")
-        what = f"time of {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
+        of = "order by" if row.unit == "ρ" else "time of"
+        what = f"{of} {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
         ours = with_interval(row.ours, row.low, row.high, row.unit) if undecided else number(row.ours, row.unit)
         numbers = f"{what}: {paper}here {ours}{unit}"
     return "; ".join(filter(None, [", but ".join(filter(None, [numbers, row.but])), row.part * undecided]))

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ghostlib.runs.store import Store
 
 
-# Earlier code that trained to the same bits as the code of now, but for branches under another optimiser than LAMB:
-# the gradients of a site's β shared memory on a CPU, which only who clips them in place notices.
-_SAME_BITS = ("547ad1da84696017",)
+# Earlier code that trained to the same bits as the code of now.
+_SAME_BITS = ("1950832fd5556c8e",)
+# The same but for branches under another optimiser than LAMB: the gradients of a site's β shared memory on a CPU, which
+# only who clips them in place notices.
+_SAME_BITS_OF_LAMB = ("547ad1da84696017",)
 
 
 class Restored(NamedTuple):
@@ -113,8 +115,8 @@ def _of_one_machine(written: Iterable[_Written]) -> list[_Written]:
 
 def _keys(run: ClassifierRun) -> list[str]:
     """Those of the trainings that end in the run's bits: its own, and those by earlier code."""
-    same = _SAME_BITS if run.recipe.optimizer == "lamb" or not run.recipe.branches else ()
-    return [run.key, *(replace(run, code=code).key for code in same)]
+    of_lamb = _SAME_BITS_OF_LAMB if run.recipe.optimizer == "lamb" or not run.recipe.branches else ()
+    return [run.key, *(replace(run, code=code).key for code in (*_SAME_BITS, *of_lamb))]
 
 
 def _cells(experiment: Experiment) -> Iterator[_Written]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,16 +69,17 @@ def answer_in_training(model: nn.Module, example: Any) -> Any:
         return None
 
 
-def difference(model: nn.Module, example: Any, evaluating: Any, training: Any) -> str:
+def difference(model: nn.Module, new: Collection[nn.Module], example: Any, evaluating: Any, training: Any) -> str:
     """How a network with its sites' first branches alone differs from what it was; empty where that is rounding.
 
     Args:
         model: with its `RepConv`s.
+        new: those that are to be judged; others, which had their branches before, keep them.
         example: what it is run on.
         evaluating: what it answered before in evaluation mode, seen by a `Flow`.
         training: the same for training mode; None to compare nothing there.
     """
-    sites = {module: name for name, module in model.named_modules() if isinstance(module, RepConv)}
+    sites = {module: name for name, module in model.named_modules() if isinstance(module, RepConv) and module in new}
     for site in sites:
         site.forward = site.branches[0].forward
     try:

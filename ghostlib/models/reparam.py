@@ -86,7 +86,7 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
         originals = _replace(model, replaced)
         different = "it was interrupted"
         try:
-            different = difference(model, example, found.answer, training)
+            different = difference(model, replaced.values(), example, found.answer, training)
         finally:
             if different:
                 for parent, name, original in originals:

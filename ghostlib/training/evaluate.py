@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ghostlib.models.reparam import reparameterize
 from ghostlib.training.bits import packed
 from ghostlib.training.views import on_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Hits:
@@ -46,6 +48,8 @@ class Hits:
         """Adds what other processes have taken in, in their order: theirs are the images before and after these."""
         if accelerator.num_processes == 1:
             return
+        from accelerate.utils import gather_object  # not there where networks are only scored
+
         first = {name: torch.cat(batches).cpu() if batches else torch.zeros(0, dtype=torch.bool)
                  for name, batches in self.first.items()}
         own = self.images, first, {name: sums.cpu() for name, sums in self.sums.items()}

@@ -33,7 +33,7 @@ def class_folders(root: Path) -> tuple[Images, Images]:
 
 
 def folder_images(root: Path) -> tuple[Images, list[str]]:
-    """The images under root/<class>/, and the classes' names in the order of their labels; hidden folders are none.
+    """The images under root/<class>/, and the classes' names in the order of their labels; what is hidden is none.
 
     The digest is of the files' names and sizes: reading 150 GB at every start would cost an hour.
 
@@ -41,11 +41,14 @@ def folder_images(root: Path) -> tuple[Images, list[str]]:
         DataError: the folder is absent or not sorted into classes, or a class in it is empty.
     """
     from torchvision.datasets import ImageFolder
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, has_file_allowed_extension
+
+    def shown(path: str) -> bool:  # not what Jupyter copies into .ipynb_checkpoints, nor macOS's ._ files
+        return f"{os.sep}." not in path.removeprefix(str(root))
 
     class Visible(ImageFolder):
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-            names = [name for name in find_classes(directory)[0] if not name.startswith(".")]  # as Jupyter makes
+            names = [name for name in find_classes(directory)[0] if not name.startswith(".")]
             return names, {name: label for label, name in enumerate(names)}
 
     if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
@@ -56,9 +59,10 @@ def folder_images(root: Path) -> tuple[Images, list[str]]:
             f"torchvision.datasets.ImageNet({str(root.parent)!r}, 'val') makes the folders, in place of this one, from "
             "ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz beside it")
     try:
-        folder = Visible(str(root))
+        folder = Visible(str(root), is_valid_file=lambda path: shown(path) and has_file_allowed_extension(
+            path, IMG_EXTENSIONS))
     except FileNotFoundError as error:
-        raise DataError(f"{root}: {error}") from error
+        raise DataError(f"{root}: {str(error).strip()} Images end with {', '.join(IMG_EXTENSIONS)}") from error
     paths = tuple(path for path, _ in folder.samples)
     listing = "\n".join(f"{Path(path).relative_to(root).as_posix()} {os.path.getsize(path)}" for path in paths)
     digest = hashlib.sha256(listing.encode()).hexdigest()

@@ -217,11 +217,11 @@ def test_results_of_earlier_code_are_restored_where_their_bits_are_the_same(writ
         text = text.replace(key, then)
     file.write_text(text)
     assert set(restored.restore("tiny", Store()).others) == set(earlier.values())
-    monkeypatch.setattr(restored, "_SAME_BITS", ("earlier",))
+    monkeypatch.setattr(restored, "_SAME_BITS_OF_LAMB", ("earlier",))
     wanted = runs("decays")[-1]
     monkeypatch.setattr(restored, "_wanted_weights", lambda *_: {wanted.key})
     taken, left_out, _ = restored.restore("tiny", store := Store())
     assert {key for key in earlier.values() if key not in taken} == {earlier[wanted.key]} <= set(left_out)
     assert store.finished(run) and not store.finished(wanted), "its weights are wanted, whichever code it was"
     other = replace(run, recipe=run.recipe.model_copy(update={"optimizer": "rmsproptf", "branches": 3}))
-    assert restored._keys(other) == [other.key]
+    assert restored._keys(other) == [other.key, *(replace(other, code=code).key for code in restored._SAME_BITS)]

@@ -469,6 +469,21 @@ def test_only_ghostnets_have_modules_left_alone_by_default():
     assert set(repconvs(add_branches(make(), exclude=GHOSTNET_EXCLUDE))) == set(default)
 
 
+def test_a_network_whose_backbone_has_branches_gets_them_in_its_head_too():
+    """As a detector made of `zoo.features` and layers of one's own; those of the backbone stay as they are."""
+    backbone = GhostNet(GHOST_STAGES, CLASSES, width=0.5, drop_rate=0, version="v2")
+    head = nn.Sequential(nn.Conv2d(CLASSES, 8, 1, bias=False), nn.BatchNorm2d(8))
+    network = nn.ModuleDict({"backbone": add_branches(backbone, 2), "head": head})
+    network.forward = lambda x: network["head"](network["backbone"](x)[:, :, None, None])
+    before = [site for site in network.modules() if isinstance(site, RepConv)]
+    add_branches(network, 3, example_input=views_of(33))
+    after = [site for site in network.modules() if isinstance(site, RepConv)]
+    assert after[:-1] == before and after[-1] is network["head"][0] and len(after[-1].branches) == 3
+    unsettle(network, views_of(33))
+    expected = network(views := views_of(33))
+    torch.testing.assert_close(reparameterize(network)(views), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_branch_is_not_itself_a_site():
     network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     add_branches(network, exclude=["2"])

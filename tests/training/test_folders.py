@@ -65,6 +65,17 @@ def test_a_hidden_folder_is_no_class(root):
     assert set(train.labels) == set(val.labels) == {0, 1}
 
 
+def test_hidden_files_and_folders_in_a_class_hold_no_images(root):
+    """Jupyter's copies would be trained and validated on; macOS's ._ files are no images."""
+    before = folder_images(root / "train")[0]
+    name = next((root / "train").iterdir())
+    (name / ".ipynb_checkpoints").mkdir()
+    for copy in (name / ".ipynb_checkpoints" / "0-checkpoint.png", name / "._0.png"):
+        copy.write_bytes(next(name.glob("*.png")).read_bytes())
+    after = folder_images(root / "train")[0]
+    assert after.digest == before.digest and len(after) == len(before)
+
+
 def test_every_file_is_read_once_and_again_only_if_it_changes(root, read, tmp_path):
     parts, cache = class_folders(root), tmp_path / "runs" / "whole.npy"
     check_whole(parts, cache)
