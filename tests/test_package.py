@@ -159,6 +159,7 @@ def test_the_extra_for_the_command_line_is_all_that_a_network_needs_to_be_listed
         done = CliRunner().invoke(cli.app, arguments)
         assert done.exit_code == 0 and told in done.output, done.output
     others = sorted(REPRODUCTION - {"pydantic", "typer"})
-    done = python(f"import sys; sys.modules.update(dict.fromkeys({others})); from ghostlib.__main__ import main; main()",
+    done = python(f"import sys; sys.modules.update(dict.fromkeys({others}))\n"
+                  "from ghostlib.__main__ import main; main()",
                   "evaluate", "ghostnetv3_050", "folded.safetensors", "images")
     assert done.returncode == 0 and "on 2 images of 2 classes: top1 50.00 %" in done.stdout, done.stderr

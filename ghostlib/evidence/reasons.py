@@ -97,8 +97,8 @@ def _significance(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str
     backing = decided if deciding["verdict"] == Verdict.CONFIRMED else decided.loc[[deciding.name]]
     p, alone = backing["p_holm"].max(), backing["p"].max()
     backed = p < rule.alpha and backing["seeds"].min() >= rule.significant_seeds
-    word = "Significant, sign" if backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED) else "Sign"
-    decides = not backed and deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED)
+    decided_by_it = deciding["verdict"] in (Verdict.CONFIRMED, Verdict.CONTRADICTED)
+    word, decides = "Significant, sign" if backed and decided_by_it else "Sign", decided_by_it and not backed
     return (f"{word}-flip p = {alone:.2g}, {p:.2g} after Holm's correction"
             f"{', not significant; the intervals, which decide, are not corrected over all claims' * decides}.")
 

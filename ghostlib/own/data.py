@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ghostlib.own import shards
 from ghostlib.training.datasets import Splits
@@ -14,8 +17,9 @@ from ghostlib.training.folders import check_whole, folder_images
 from ghostlib.training.images import DataError, FileReader, Images
 from ghostlib.training.randomness import permutation
 
-# What the parts of a data set are called.
-NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+# What the parts of a data set are called, whatever the case, alone or among other words (seg_train, imagenet-val-003).
+NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev", "eval"),
+         "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ def load(path: Path, share: float, seed: int) -> Data:
     """The images of a folder or of shards.
 
     Args:
-        path: a folder of one folder a class; one with train/ and val/ (valid/, test/) that are such folders or hold
-            shards; one of shards, whose names may begin with train, val and test; or one shard.
+        path: a folder of one folder a class; one with train/ and val/ or test/, see `NAMES`, that are such folders or
+            hold shards; one of shards, whose names may hold these words; or one shard.
         share: of the images of each class to hold out where there is no part for validation.
         seed: of what is held out.
 
     Raises:
-        DataError: there are no such images, fewer than two classes, or the parts differ in their classes.
+        DataError: there are no such images, fewer than two classes, or the parts differ in their classes; or beside
+            the parts there are images of which nothing tells what they are for.
     """
     parts = _parts(path)
     classes = parts["train"][1]
@@ -101,14 +106,47 @@ def _parts(path: Path) -> dict[str, tuple[Images, list[str]]]:
         return {"train": shards.load([path])}
     if not path.is_dir():
         raise DataError(f"{path.resolve()} does not exist; name a folder of images, of one folder a class, or a shard")
-    folders = {part: path / name for part, names in NAMES.items() for name in names if (path / name).is_dir()}
-    if "train" in folders:
-        return {part: _images(folder) for part, folder in folders.items()}
-    tars = sorted(path.glob("*.tar"))
-    named = {part: [tar for tar in tars if tar.name.startswith(names)] for part, names in NAMES.items()}
-    if named["train"]:
-        return {part: shards.load(found) for part, found in named.items() if found}
+    if folders := _sorted([folder for folder in sorted(path.iterdir()) if _holds_images(folder)]):
+        return {part: _images(folder) for part, (folder,) in folders.items()}
+    if tars := _sorted(sorted(path.glob("*.tar"))):
+        return {part: shards.load(found) for part, found in tars.items()}
     return {"train": _images(path)}
+
+
+def _sorted(found: Sequence[Path]) -> dict[str, list[Path]]:
+    """Folders or shards by the part that their names tell; nothing where no name tells what to train on.
+
+    Raises:
+        DataError: some name tells of no part, or of several, or two folders of the same.
+    """
+    of = {path: [part for part, names in NAMES.items() if set(names) & set(_words(path))] for path in found}
+    parts = {part: [path for path in found if part in of[path]] for part in NAMES}
+    # A class may be called train: its folder holds images.
+    if not any(path.is_file() or _holds_folders(path) for path in parts["train"]):
+        return {}
+    told = ", ".join(f"{' or '.join(names)} ({part})" for part, names in NAMES.items())
+    for path, known in of.items():
+        if len(known) != 1 or (path.is_dir() and len(parts[known[0]]) > 1):
+            raise DataError(f"{path}: is it to train on, to validate or to test? Beside {parts['train'][0].name} its "
+                            f"name must tell by one of these words, each part once: {told}. Rename it, or move it away")
+    return {part: paths for part, paths in parts.items() if paths}
+
+
+def _words(path: Path) -> list[str]:
+    """Those in a name, in small letters: of IN1k-val_003.tar in, k, val, tar."""
+    return re.findall("[a-z]+", path.name.lower())
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether a folder holds an image or a shard, however deep."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    return any(Path(name).suffix.lower() in (".tar", *IMG_EXTENSIONS)
+               for _, _, names in os.walk(folder, followlinks=True) for name in names)
+
+
+def _holds_folders(folder: Path) -> bool:
+    return any(path.is_dir() or path.suffix == ".tar" for path in folder.iterdir())
 
 
 def _images(folder: Path) -> tuple[Images, list[str]]:

@@ -65,8 +65,9 @@ class Source:
             ValueError: there are no weights to begin with, or whoever builds it refuses the arguments.
         """
         if pretrained and self.kind != "timm":
-            raise ValueError(f"pretrained = true: {self} has no weights to begin with; name a network of timm's that "
-                             "has (timm.list_models(pretrained=True)), as timm/NAME")
+            raise ValueError(f"pretrained = true: of {self} no weights can be fetched; name a network of timm's that "
+                             "has some (timm.list_models(pretrained=True)), as timm/NAME. Of a function that returns a "
+                             "trained network --set preserve=true keeps what it computes")
         if dropout:
             options = {"drop_rate" if self.kind == "timm" else "dropout": dropout, **options}
         try:
@@ -77,7 +78,9 @@ class Source:
             if self.kind == "torchvision":
                 return torchvision_models.get_model(self.name, weights=None, num_classes=num_classes, **options)
             return _function(self.name)(num_classes=num_classes, **options)
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:  # the latter where timm has no such weights
+            if self.kind == "function" and isinstance(error, RuntimeError):
+                raise  # of one's own network the traceback says more
             raise ValueError(f"{self} cannot be built with num_classes = {num_classes} and options = {options}: "
                              f"{error}") from error
 
@@ -141,8 +144,8 @@ def add_branches(network: nn.Module, recipe: Any, image_size: int, exclude: Sequ
             what to do.
     """
     if preserve and recipe.branch_gamma == "shared":
-        raise ValueError("pretrained = true keeps the function of the weights, and branch_gamma = shared changes it; "
-                         "leave one out")
+        raise ValueError("pretrained = true and preserve = true keep the function of the weights, and branch_gamma = "
+                         "shared changes it; leave one out")
     try:
         reparam.add_branches(network, recipe.branches, recipe.scale, recipe.skip, exclude, inside=inside,
                              preserve=preserve, example_input=example(image_size))

@@ -26,6 +26,7 @@ from ghostlib.training.build import build_scheduler
 from ghostlib.training.datasets import Splits
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import PAPER_BATCH, scaled_decay
+from ghostlib.training.views import MEAN, STD
 
 FILE = "plan.json"
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -106,11 +107,11 @@ class Plan:
         nothing = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.recipe.effective_lr)
         return build_scheduler(self.recipe, nothing, self.steps)
 
-    def claim(self) -> None:
-        """Writes into the folder what is trained there.
+    def check_folder(self) -> None:
+        """Sees that nothing else is trained in the folder.
 
         Raises:
-            ConfigError: something else is; the message says in what it differs.
+            ConfigError: something is; the message says in what it differs.
         """
         file = self.folder / FILE
         if file.exists():
@@ -119,7 +120,10 @@ class Plan:
                          for key in sorted(other.keys() | own.keys()) if other.get(key) != own.get(key)]:
                 raise ConfigError("\n".join([f"{self.folder} holds another training:", *lines, "Name another folder "
                                              "with --out, or begin here again with --fresh"]))
-        write_atomic(file, json.dumps(self.decides, indent=1))
+
+    def claim(self) -> None:
+        """Writes into the folder what is trained there."""
+        write_atomic(self.folder / FILE, json.dumps(self.decides, indent=1))
         settings = yaml.safe_dump(self.recipe.model_dump(mode="json", exclude={"network"}), sort_keys=False)
         write_atomic(self.folder / "recipe.yaml", f"# What --recipe takes.\n{settings}")
 
@@ -141,7 +145,7 @@ class Plan:
         share = self.averaged_share
         return [
             ("network", f"{self.source}{options}: {deployed:.2f} M parameters{branches}"
-                        f"{'; pretrained' if recipe.pretrained else ''}"),
+                        f"{self._begins_with(network)}"),
             ("images", f"{self.place}: {len(splits.train)} to train on, {len(splits.val)}{held} for validation"
                        f"{tested}"),
             ("classes", f"{len(self.classes)}: {known}"),
@@ -159,6 +163,15 @@ class Plan:
             ("device", f"{self.device} ({device_name(self.device)}), "
                        f"{_PRECISIONS[recipe.precision]}"),
             ("out", str(self.folder))]
+
+    def _begins_with(self, network: nn.Module) -> str:
+        """What is to be known of the function that the training begins with."""
+        if not self.recipe.pretrained:
+            return "; it begins with the function of the network that was built" * bool(self.recipe.preserve)
+        expected = getattr(network, "pretrained_cfg", None) or {}
+        mean, std = (tuple(expected.get(name) or ours) for name, ours in (("mean", MEAN), ("std", STD)))
+        other = f", which expects images normalised with mean {mean} and deviation {std}, and gets them with ImageNet's"
+        return "; pretrained" + other * ((mean, std) != (tuple(MEAN), tuple(STD)))
 
 
 def _short(value: Any) -> str:

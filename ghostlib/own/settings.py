@@ -37,9 +37,16 @@ class Settings(Recipe):
                                 "on an accelerator, and none on a CPU. They change no result")
     options: dict[str, Any] = Field({}, description="arguments of whatever builds the network, e.g. {width: 0.5}")
     pretrained: bool = Field(False, description="begin with the weights that timm downloads, and with their function")
+    preserve: bool | None = Field(None, description="branches begin with the function that the network is built with; "
+                                  "null for where it is pretrained")
     exclude: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
         None, description="convolutions or modules that get no branches, as shell patterns")
     inside: bool = Field(False, description="branches inside blocks that fold themselves (MobileOne's), too")
+
+    @property
+    def keeps_function(self) -> bool:
+        """Whether the branches leave what the network computes as it is when the training begins."""
+        return self.pretrained if self.preserve is None else self.preserve
 
 
 def parse(source: Source, layers: dict[str, dict[str, Any]], train_images: int) -> Settings:

@@ -45,6 +45,7 @@ def _find(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
         network = load(file)
         identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         return distill.stand_in(network), identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
+    text = text.removeprefix("timm/")  # as the network's name has it
     if not timm.is_model(text):
         raise ValueError(f"teacher = {text!r} is neither a folder or file of an earlier `ghostlib train` nor a network "
                          "of timm's; train one (`ghostlib train resnet50 DATA --set branches=0 --out teacher`) and "

@@ -70,8 +70,9 @@ def _train(plan: Plan, trained: nn.Module, teacher: Any, rows: list[tuple[str, s
     if processes.is_main_process:  # it reads all images once, for which the others wait
         if fresh:
             remove(plan.folder)
-        plan.claim()
+        plan.check_folder()
         data.check(plan.data, plan.folder / WHOLE)
+        plan.claim()
     processes.wait_for_everyone()
     show(tabulate(rows, tablefmt="plain"))
     file = plan.folder / RESULTS
@@ -122,7 +123,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None, device: str,
             ) -> tuple[Plan, nn.Module, Any, list[tuple[str, str]]]:
     """The plan, the network in its training form, its teacher or None, and the plan's rows; nothing is written."""
-    source = network.find(name)
+    source, device = network.find(name), device_of(device)
     asked = settings.parse(source, layers, train_images=settings.LARGEST_BATCH * settings.LEAST_STEPS)
     images = data.load(place, asked.held_out, asked.seed)
     recipe = settings.parse(source, layers, len(images.splits.train))
@@ -132,7 +133,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
-    plan = Plan(source, recipe, images, place, device_of(device), identity,
+    plan = Plan(source, recipe, images, place, device, identity,
                 folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
     if plan.folder.resolve().is_relative_to(place.resolve()) and not (place / "train").is_dir():
         raise ConfigError(f"{plan.folder} lies in {place}, where it would be taken for a class the next time; name "
@@ -142,13 +143,20 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     network.check(built, len(images.classes), recipe.image_size)
     deployed_millions = network.millions(built)
     if recipe.branches:
-        network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.pretrained)
+        network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.keeps_function)
     trial.check(built, recipe.image_size, world_size(), recipe.sync_batchnorm)
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
 
 
 def device_of(wanted: str) -> str:
-    """The device that "auto" stands for: a GPU where PyTorch sees one."""
+    """The device that "auto" stands for: a GPU where PyTorch sees one.
+
+    Raises:
+        ConfigError: it is one of several GPUs, or nothing that trains.
+    """
+    if wanted not in ("auto", "cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {wanted}: a training takes auto, cpu, cuda or mps; the environment variable "
+                          "CUDA_VISIBLE_DEVICES says which GPU, e.g. CUDA_VISIBLE_DEVICES=1")
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

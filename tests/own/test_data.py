@@ -39,6 +39,42 @@ def test_parts_are_known_by_their_names(tmp_path, names, held_out, tested):
     assert len(found.splits.test) == (2 if held_out else 2 * (1 + len(names)))
 
 
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("train", "dev"), ("seg_train", "seg_test")])
+def test_parts_are_known_in_any_case_and_among_other_words(tmp_path, names):
+    for number, name in enumerate(names):
+        folder(tmp_path / name, images=2 + number, seed=1000 * number)
+    (tmp_path / "annotations").mkdir()
+    found = data.load(tmp_path, 0.5, 0)
+    assert found.classes == ["a", "b"] and not found.held_out
+    assert (len(found.splits.train), len(found.splits.test)) == (4, 6)
+
+
+@pytest.mark.parametrize("train", ["train", "bullet_train"])
+def test_a_class_may_be_called_train(tmp_path, train):
+    folder(tmp_path, "ab").joinpath("a").rename(tmp_path / train)
+    assert data.load(tmp_path, 0.5, 0).classes == ["b", train]
+
+
+@pytest.mark.parametrize("name", ["seg_pred", "trainval", "train-val", "training"])
+def test_images_of_which_nothing_tells_what_they_are_for_are_not_passed_over(tmp_path, name):
+    for part in ("train", "test", name):
+        folder(tmp_path / part)
+    with pytest.raises(DataError, match=f"({name}|train): is it to train on, to validate or to test.*Rename it"):
+        data.load(tmp_path, 0.5, 0)
+
+
+@pytest.mark.parametrize(("names", "parts"), [
+    (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"), (8, 4)), (("train0.tar", "eval0.tar"), (8, 4))])
+def test_shards_are_known_by_a_word_of_their_names(tmp_path, names, parts):
+    for name, count in zip(names, (4, 2), strict=True):
+        shard(tmp_path / name, samples(["cat", "dog"], count))
+    found = data.load(tmp_path, 0.2, 0)
+    assert (len(found.splits.train), len(found.splits.val)) == parts and not found.held_out
+    shard(tmp_path / "more.tar", samples(["cat", "dog"]))
+    with pytest.raises(DataError, match=r"more\.tar: is it to train on"):
+        data.load(tmp_path, 0.2, 0)
+
+
 @pytest.mark.parametrize("ending", ["cls", "json"])
 def test_shards_are_read_by_number(tmp_path, ending):
     images, names = shards.load([shard(tmp_path / f"{i}.tar", samples(["0", "1"], ending=ending)) for i in range(2)])

@@ -37,7 +37,7 @@ def test_branches_that_keep_a_function_cannot_begin_with_a_smaller_gamma(elsewhe
     from ghostlib.training.recipe import Recipe
 
     built = network.find("net:network").build(3, {}, 40)
-    with pytest.raises(ValueError, match="pretrained = true keeps .* branch_gamma = shared changes it; leave one out"):
+    with pytest.raises(ValueError, match="keep the function .* branch_gamma = shared changes it; leave one out"):
         network.add_branches(built, Recipe(branches=2, branch_gamma="shared"), 40, preserve=True)
     assert not network.sites(built)
 
@@ -74,8 +74,10 @@ def test_what_is_no_classifier_of_such_images_is_refused(elsewhere, text, option
 def test_wrong_options_and_absent_weights_are_refused(elsewhere):
     with pytest.raises(ValueError, match=r"net:network cannot be built .* options = {'depth': 3}"):
         network.find("net:network").build(3, {"depth": 3})
-    with pytest.raises(ValueError, match="net:network has no weights to begin with; name a network of timm's"):
+    with pytest.raises(ValueError, match="of net:network no weights can be fetched; .* --set preserve=true keeps"):
         network.find("net:network").build(3, {}, pretrained=True)
+    with pytest.raises(ValueError, match="timm/mobilenetv2_075 cannot be built .*: No pretrained weights exist"):
+        network.find("timm/mobilenetv2_075").build(3, {}, pretrained=True)
 
 
 def test_a_network_without_sites_is_refused_with_what_trains_it(elsewhere):

@@ -22,6 +22,7 @@ from ghostlib import cli
 from ghostlib.config import ConfigError
 from ghostlib.own import train as own
 from ghostlib.own import weights
+from ghostlib.own.network import find
 from ghostlib.training import checkpoint
 from tests.own.conftest import SIDE, TINY, folder
 
@@ -187,6 +188,7 @@ def test_a_teacher_of_an_earlier_training_teaches(elsewhere, images):
 
 @pytest.mark.parametrize(("teacher", "told"), [
     ("resnet18.a1_in1k", "knows 1000 classes, the images have 2; train one on your images .*pretrained=true"),
+    ("timm/resnet18.a1_in1k", "knows 1000 classes, the images have 2; train one on your images .*timm/resnet18"),
     ("no_such", "neither a folder or file of an earlier `ghostlib train` nor"),
     ("images", "holds no model.safetensors"),
     ("net.py", "says nothing of the network")])
@@ -307,6 +309,34 @@ def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkey
     assert torch.allclose(network.eval()(image), theirs(image), atol=1e-4)
 
 
+@pytest.mark.parametrize("preserve", [None, True])
+def test_a_network_of_one_s_own_keeps_its_function_where_asked(elsewhere, images, preserve):
+    _, trained, _, rows = own.prepare(NET, images, {"--set": {**TINY, "preserve": preserve}}, None, "cpu")
+    torch.manual_seed(0)  # of the recipe, as `prepare` sets it
+    plain = find(NET).build(2, {})
+    image = torch.randn(1, 3, SIDE, SIDE)
+    assert torch.allclose(trained.eval()(image), plain.eval()(image), atol=1e-5) == bool(preserve)
+    assert ("begins with the function" in dict(rows)["network"]) == bool(preserve)
+
+
+@pytest.mark.parametrize(("name", "other"), [("mobilenetv3_small_050", False), ("mobilevit_xxs", True)])
+def test_weights_that_expect_other_images_are_told_in_the_plan(elsewhere, images, monkeypatch, name, other):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **options: create(name, **options))
+    told = dict(own.prepare(f"timm/{name}", images, {"--set": {**TINY, "pretrained": True, "image_size": 64}}, None,
+                            "cpu")[3])["network"]
+    assert "; pretrained" in told and ("expects images normalised with mean (0.0, 0.0, 0.0)" in told) == other
+
+
+def test_an_image_that_cannot_be_read_is_taken_away_and_the_same_command_trains(elsewhere, images):
+    (images / "a" / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="1 of 13 images cannot be read"):
+        train(images, elsewhere / "out")
+    (images / "a" / "bad.jpg").unlink()
+    train(images, elsewhere / "out")
+    assert (elsewhere / "out" / "results.json").exists()
+
+
 def test_all_images_that_cannot_be_read_are_named_before_anything_is_trained(elsewhere, images):
     for name in ("a/1.jpg", "b/2.jpg"):
         (images / name).write_bytes(b"no image")
@@ -322,6 +352,7 @@ def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
 
 @pytest.mark.parametrize(("arguments", "told"), [
     (["--set", "epoch=3"], "^error: --set: unknown key 'epoch'; did you mean 'epochs'?"),
+    (["--device", "cpu:0"], "^error: --device cpu:0: a training takes auto, cpu, cuda or mps; .*CUDA_VISIBLE_DEVICES"),
     (["--device", "tpu"], "^error: --device tpu: PyTorch cannot compute on it here")])
 def test_a_mistake_ends_with_words(elsewhere, images, monkeypatch, arguments, told):
     monkeypatch.setattr(sys, "argv", ["ghostlib", "train", NET, "images", *arguments])
