@@ -161,6 +161,8 @@ def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = Fa
         ValueError: as for `open_network`.
     """
     network, report = open_network(name, source, ema=ema, **options)
+    if fold and not has_branches(network.state_dict()) and not is_folded(source, ema=ema):
+        add_branches(network, 1, scale=False, skip=False)  # of a plain network, too, normalisations fold away
     save(reparameterize(network) if fold else network, target)
     return report
 
@@ -218,13 +220,16 @@ def _in_our_names(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     from timm.models import clean_state_dict
 
     layout, renamed = "", {}
-    for name, tensor in clean_state_dict(state).items():  # without the prefix of a network wrapped for DDP
+    state = clean_state_dict(state)  # without the prefix of a network wrapped for DDP
+    sites = {name.partition("branches.")[0] for name in state if "branches." in name}
+    for name, tensor in state.items():
         if name.endswith(("total_ops", "total_params")):  # left in the authors' files by a counter of operations
             continue
         if "_rpr_" in name:
             layout = "the authors' V3, " if ".bn." in name else layout or "timm's V3, "
             for theirs, ours in _V3_NAMES.items():
                 name = name.replace(theirs, ours)
-        name = _OLD_SCALE.sub("scale.", name)
+        if (old := _OLD_SCALE.search(name)) and name[:old.start()] in sites:  # and no layer of one's own
+            name = _OLD_SCALE.sub("scale.", name)
         renamed[name] = tensor
     return layout, renamed

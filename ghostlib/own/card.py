@@ -70,9 +70,11 @@ def config(plan: Plan, name: str) -> dict[str, Any]:
 
     That is `timm.create_model("local-dir:FOLDER", pretrained=True)`; without `pretrained` weights are random.
     """
-    side = plan.recipe.image_size
+    side, known = plan.recipe.image_size, timm.get_pretrained_cfg(name)
+    # The names of the layers that a network of other classes or channels begins afresh.
+    layers = {key: getattr(known, key) for key in ("classifier", "first_conv") if getattr(known, key, None)}
     return {"architecture": name.partition(".")[0], "num_classes": len(plan.classes), "model_args": plan.recipe.options,
-            "pretrained_cfg": {"input_size": [3, side, side], "mean": list(MEAN), "std": list(STD),
+            "pretrained_cfg": {**layers, "input_size": [3, side, side], "mean": list(MEAN), "std": list(STD),
                                "interpolation": "bicubic", "crop_pct": plan.recipe.crop_pct,
                                "num_classes": len(plan.classes), "label_names": plan.classes}}
 
@@ -108,9 +110,16 @@ On the {len(plan.splits.test)} {part} images: top-1 {scores["top1"]:.2f} %, top-
 
 ```python
 {lines}
+network.eval()
 ```
 
 Images: RGB, resized to {round(side / plan.recipe.crop_pct)} px (bicubic), the middle {side} × {side} px, normalised
-with mean {tuple(MEAN)} and standard deviation {tuple(STD)}.
+with mean {tuple(MEAN)} and standard deviation {tuple(STD)}:
+
+```python
+from timm.data import create_transform
+transform = create_transform({side}, crop_pct={plan.recipe.crop_pct}, interpolation="bicubic")
+```
+
 Output i is the class in line i + 1 of classes.txt.
 """

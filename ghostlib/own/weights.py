@@ -43,8 +43,8 @@ def save_model(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
 def load(place: str | Path) -> nn.Module:
     """The network that `ghostlib train` left in a folder, or its model.safetensors, in evaluation mode.
 
-    Images are to be normalised with ImageNet's mean and standard deviation, as in training. Warns where the module of a
-    function that builds the network has changed since.
+    Its `pretrained_cfg` says how images were scored: `timm.data.create_transform(**timm.data.resolve_model_data_config(
+    network))` does the same. Warns where the module of a function that builds the network has changed since.
 
     Raises:
         ValueError: the file is of nothing that `ghostlib train` wrote, or of a network that is built otherwise now.
@@ -64,6 +64,10 @@ def load(place: str | Path) -> nn.Module:
         raise ValueError(f"{file} does not fit the network that {source} builds now ({told}); bring back the code that "
                          "it was trained with") from error
     network.classes = card["label_names"]
+    names = {name: value for name, value in (getattr(network, "pretrained_cfg", None) or {}).items()
+             if name in ("classifier", "first_conv")}
+    network.pretrained_cfg = {**names, **_images(card), "num_classes": len(card["label_names"]),
+                              "label_names": card["label_names"]}
     return network.eval()
 
 
@@ -118,6 +122,11 @@ def evaluated_as(file: Path, classes: list[str]) -> dict[str, Any]:
     card = read_card(file)
     if card["label_names"] != classes:
         raise ValueError(f"{file} knows the classes {some(card['label_names'])}, the images have {some(classes)}")
+    return _images(card)
+
+
+def _images(card: dict[str, Any]) -> dict[str, Any]:
+    """How images were scored, in timm's words."""
     crop = {"crop_pct": card["crop_pct"]} if "crop_pct" in card else {}  # older files have none
     return {"input_size": (3, card["image_size"], card["image_size"]), "interpolation": "bicubic",
             "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **crop}

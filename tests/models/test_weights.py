@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -531,6 +532,31 @@ def test_a_network_opens_in_the_form_of_its_file(form, tmp_path):
     assert report.complete and opened.state_dict().keys() == trained.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(opened.eval()(views), trained.eval()(views))
+
+
+@pytest.mark.parametrize("branches", [0, 2])
+def test_a_layer_of_one_s_own_may_be_called_pointwise(tmp_path, branches):
+    """As depth-wise separable blocks often have it."""
+    def make():
+        pointwise = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 1, bias=False), norm=nn.BatchNorm2d(4)))
+        network = nn.Sequential(OrderedDict(pointwise=pointwise))
+        return add_branches(network, branches, example_input=torch.randn(2, 3, 8, 8)) if branches else network
+
+    weights.save(network := make(), tmp_path / "own.safetensors")
+    assert weights.load(other := make(), tmp_path / "own.safetensors").complete
+    image = torch.randn(1, 3, 8, 8)
+    assert torch.equal(other.eval()(image), network.eval()(image))
+
+
+@pytest.mark.parametrize("name", ["ghostnetv2_050", "mobilenetv2_100"])
+def test_plain_weights_are_folded_where_it_is_asked_for(tmp_path, name):
+    weights.save(network := zoo.create(name, 3, 0.25), tmp_path / "plain.safetensors")
+    weights.convert(name, tmp_path / "plain.safetensors", tmp_path / "folded.safetensors", fold=True, num_classes=3,
+                    width=0.25)
+    assert weights.is_folded(tmp_path / "folded.safetensors") and not weights.is_folded(tmp_path / "plain.safetensors")
+    folded, _ = weights.open_network(name, tmp_path / "folded.safetensors", num_classes=3, width=0.25)
+    image = torch.randn(1, 3, 40, 40)
+    assert torch.allclose(folded.eval()(image), network.eval()(image), atol=1e-4)
 
 
 def test_files_of_the_first_version_which_called_the_branch_pointwise_are_read(tmp_path):

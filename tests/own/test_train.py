@@ -109,10 +109,13 @@ def test_the_line_of_the_model_card_loads_the_network(elsewhere, images, name, o
     image = torch.randn(1, 3, SIDE, SIDE)
     answer = scope["network"].eval()(image)
     assert torch.equal(answer, weights.load(elsewhere / "out")(image))
+    known = timm.data.resolve_model_data_config(weights.load(elsewhere / "out"))
+    assert (known["input_size"], known["crop_pct"], known["interpolation"]) == ((3, SIDE, SIDE), 0.875, "bicubic")
     card = (elsewhere / "out" / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---\n")[1])
     by_timm = "timm." in lines and "ghostlib_" not in lines
     assert head["library_name"] == ("timm" if by_timm else "ghostlib") and head["datasets"] == ["images"]
+    assert f'create_transform({SIDE}, crop_pct=0.875, interpolation="bicubic")' in card
     assert lines in card and (elsewhere / "out" / "config.json").exists() == by_timm
     if by_timm:
         described = json.loads((elsewhere / "out" / "config.json").read_text())
@@ -127,6 +130,8 @@ def test_timm_loads_the_folder_by_itself(elsewhere, images, name):
     image = torch.randn(1, 3, SIDE, SIDE)
     assert torch.equal(network(image), weights.load(elsewhere / "out")(image))
     assert network.pretrained_cfg["input_size"] == [3, SIDE, SIDE]
+    for other in ({"num_classes": 0}, {"num_classes": 5}, {"in_chans": 1}):
+        timm.create_model(f"local-dir:{elsewhere / 'out'}", pretrained=True, **other)
 
 
 class Killed(BaseException):
