@@ -139,8 +139,8 @@ def export(name: Name,
 @app.command()
 def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; `ghostlib zoo` lists them")] = None,
              weights_file: Annotated[Path | None, typer.Argument(metavar="WEIGHTS", help="the file to score")] = None,
-             folder: Annotated[Path | None, typer.Argument(help="images in one folder a class, as ImageNet's val")]
-             = None,
+             folder: Annotated[Path | None, typer.Argument(help="images in one folder a class, as ImageNet's val, or "
+                                                           "tar shards of them")] = None,
              ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
              width: Width = None,
              batch_size: Annotated[int, typer.Option(min=1)] = 64,
@@ -183,13 +183,13 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
 
     from ghostlib.models import weights
     from ghostlib.models.reparam import reparameterize
+    from ghostlib.own import data as own_data
     from ghostlib.own import weights as own
     from ghostlib.training.evaluate import evaluate as score
-    from ghostlib.training.folders import folder_images
     from ghostlib.training.views import Views
 
     _check_device(device)
-    images, classes = folder_images(folder)
+    images, classes = own_data.one_part(folder)
     how: dict[str, Any] = {}
     if own.card_for(name, weights_file, ema, width):
         how, network = own.evaluated_as(weights_file, classes), own.load(weights_file)

@@ -102,15 +102,15 @@ def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) ->
 
 def _parts(path: Path) -> dict[str, tuple[Images, list[str]]]:
     """"train" and what there is of "val" and "test" -> images and the names of their classes."""
-    if path.is_file():
-        return {"train": shards.load([path])}
-    if not path.is_dir():
+    if not path.exists():
         raise DataError(f"{path.resolve()} does not exist; name a folder of images, of one folder a class, or a shard")
+    if path.is_file():
+        return {"train": one_part(path)}
     if folders := _sorted([folder for folder in sorted(path.iterdir()) if _holds_images(folder)]):
-        return {part: _images(folder) for part, (folder,) in folders.items()}
+        return {part: one_part(folder) for part, (folder,) in folders.items()}
     if tars := _sorted(sorted(path.glob("*.tar"))):
         return {part: shards.load(found) for part, found in tars.items()}
-    return {"train": _images(path)}
+    return {"train": one_part(path)}
 
 
 def _sorted(found: Sequence[Path]) -> dict[str, list[Path]]:
@@ -149,7 +149,14 @@ def _holds_folders(folder: Path) -> bool:
     return any(path.is_dir() or path.suffix == ".tar" for path in folder.iterdir())
 
 
-def _images(folder: Path) -> tuple[Images, list[str]]:
+def one_part(folder: Path) -> tuple[Images, list[str]]:
+    """The images of one folder a class or of shards, all of them, and the classes' names by label.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    if folder.is_file():
+        return shards.load([folder])
     if tars := sorted(folder.glob("*.tar")):
         return shards.load(tars)
     try:

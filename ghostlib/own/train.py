@@ -26,8 +26,10 @@ from ghostlib.own.plan import FILE, Plan
 from ghostlib.own.teacher import load_teacher
 from ghostlib.runs.shared import joined
 from ghostlib.training import loop
+from ghostlib.training.split import largest_pass
 
 RESULTS = "results.json"
+_LEAST_PASS = 8  # images of one
 WHOLE = "whole-images.npy"  # which files were read once, before anything was trained
 # All that a training writes, which --fresh removes.
 WRITTEN = (FILE, RESULTS, WHOLE, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv",
@@ -130,6 +132,8 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     if recipe.batch_size > (number := len(images.splits.train)):
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
+    if device == "cpu" and recipe.pass_images is None:
+        _check_passes(recipe.batch_size // world_size())
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
@@ -146,6 +150,20 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
         network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.keeps_function)
     trial.check(built, recipe.image_size, world_size(), recipe.sync_batchnorm)
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
+
+
+def _check_passes(share: int) -> None:
+    """Refuses a process's part of a batch that a CPU takes only in passes of a few images.
+
+    Raises:
+        ConfigError: these are all that batch normalisation would see.
+    """
+    size = largest_pass(share, loop.CPU_PASS)
+    if size < min(share, _LEAST_PASS):
+        near = round(share / loop.CPU_PASS) * loop.CPU_PASS * world_size()
+        raise ConfigError(f"batch_size: a CPU takes at most {loop.CPU_PASS} images at a time, in equal passes, which "
+                          f"for {share} are of {size}, too few for batch normalisation; give --set batch_size={near}, "
+                          f"or pass_images={share}")
 
 
 def device_of(wanted: str) -> str:

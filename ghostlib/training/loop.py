@@ -22,7 +22,7 @@ from ghostlib.training.split import Split, largest_pass
 from ghostlib.training.views import Batches, eval_loader, on_device, train_loader
 
 # A CPU that runs out of memory is told by being killed; so many images of 224 px take a few GiB.
-_CPU_PASS = 64
+CPU_PASS = 64
 
 
 def train(network: nn.Module, run: Run, folder: Path, teacher: Teacher | None = None,
@@ -107,7 +107,7 @@ def _in_passes(split: Split, arms: list[Arm], accelerator: Accelerator) -> Split
 
     most = arms[0].run.profile.pass_images if arms else None
     if most is None and accelerator.device.type == "cpu":
-        most = _CPU_PASS
+        most = CPU_PASS
     recipe, profile = (arms[0].run.recipe, arms[0].run.profile) if arms else (None, None)
     if most is None and split.processes > 1 and profile and profile.sync_batchnorm:
         raise ValueError("with sync_batchnorm no process can try by itself how many images its memory holds: set "

@@ -24,7 +24,8 @@ from ghostlib.own import train as own
 from ghostlib.own import weights
 from ghostlib.own.network import find
 from ghostlib.training import checkpoint
-from tests.own.conftest import SIDE, TINY, folder
+from tests.own.conftest import SIDE, TINY, folder, shard
+from tests.own.test_data import samples
 
 NET = "net:network"
 
@@ -299,6 +300,15 @@ def test_evaluate_gives_what_the_training_gave(elsewhere, images, name, given):
         CliRunner().invoke(cli.app, [*command, "--ema"], catch_exceptions=False)
 
 
+def test_evaluate_takes_shards_too(elsewhere, images):
+    shard(elsewhere / "shards" / "train-0.tar", samples(["a", "b"], 6))
+    shard(elsewhere / "shards" / "val-0.tar", samples(["a", "b"], 2))
+    top1 = train(elsewhere / "shards", elsewhere / "out", branches=0)["top1"]
+    done = CliRunner().invoke(cli.app, ["evaluate", NET, "out/model.safetensors", "shards/val-0.tar"],
+                              catch_exceptions=False)
+    assert f"{NET} on 4 images of 2 classes: top1 {top1:.2f} %" in done.stdout
+
+
 def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):
     create = timm.create_model
 
@@ -353,6 +363,14 @@ def test_all_images_that_cannot_be_read_are_named_before_anything_is_trained(els
 def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
     with pytest.raises(ValueError, match="batch_size = 16: .* has 8 images to train on.*--set batch_size=2"):
         train(images, elsewhere / "out", batch_size=16)
+
+
+def test_a_batch_that_a_cpu_takes_in_passes_of_a_few_images_is_refused(elsewhere, tmp_path):
+    many = folder(tmp_path / "many", images=100)
+    with pytest.raises(ValueError, match="for 127 are of 1, too few .*; give --set batch_size=128, or pass_images=127"):
+        train(many, elsewhere / "out", batch_size=127)
+    for allowed in ({"batch_size": 72}, {"batch_size": 127, "pass_images": 127}, {"batch_size": 7}):
+        own.prepare(NET, many, {"--set": {**TINY, **allowed}}, None, "cpu")
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
