@@ -102,7 +102,7 @@ def trained_elsewhere(profile_name: str, keys: Iterable[str]) -> str:
 
 
 def _of_one_machine(written: Iterable[_Written]) -> list[_Written]:
-    """What most tables tell of a run.
+    """What most tables tell of a run, of as many the first; those whose files disagree tell nothing.
 
     Some of them may have it from another kind of processor, to other bits, which its learning curve shows.
     """
@@ -110,7 +110,7 @@ def _of_one_machine(written: Iterable[_Written]) -> list[_Written]:
     for one in written:
         curve = "diverged" if one.metrics is None else str(one.metrics.get("history", ""))
         by_curve.setdefault(curve, []).append(one)
-    return max(by_curve.values(), key=len)
+    return max(by_curve.items(), key=lambda told: (told[0] != "", len(told[1])))[1]
 
 
 def _keys(run: ClassifierRun) -> list[str]:

@@ -158,12 +158,15 @@ def convert(name: str, source: str | Path, target: str | Path, *, ema: bool = Fa
         options: of `zoo.create`.
 
     Raises:
-        ValueError: as for `open_network`.
+        ValueError: as for `open_network`, or there is nothing to fold.
     """
     network, report = open_network(name, source, ema=ema, **options)
-    if fold and not has_branches(network.state_dict()) and not is_folded(source, ema=ema):
-        add_branches(network, 1, scale=False, skip=False)  # of a plain network, too, normalisations fold away
-    save(reparameterize(network) if fold else network, target)
+    if fold:
+        names = network.state_dict().keys()
+        if reparameterize(network).state_dict().keys() == names and not is_folded(source, ema=ema):
+            found = f"{source} has no branches, so there is nothing to fold."
+            raise WeightsError(f"{found} Convert it without fold.", f"{found} Leave out --fold.")
+    save(network, target)
     return report
 
 

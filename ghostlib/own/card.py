@@ -113,7 +113,7 @@ On the {len(plan.splits.test)} {part} images: top-1 {scores["top1"]:.2f} %, top-
 network.eval()
 ```
 
-Images: RGB, resized to {round(side / plan.recipe.crop_pct)} px (bicubic), the middle {side} × {side} px, normalised
+Images: RGB, resized to {int(side / plan.recipe.crop_pct)} px (bicubic), the middle {side} × {side} px, normalised
 with mean {tuple(MEAN)} and standard deviation {tuple(STD)}:
 
 ```python

@@ -32,6 +32,7 @@ class Data:
         held_out: whether the validation images are a share of the training images.
         tested: whether there is a test part by itself.
         parts: the images as they were found, before any were held out.
+        named: whether folders or shards were parts by their names, and not classes.
     """
 
     splits: Splits
@@ -39,6 +40,7 @@ class Data:
     held_out: bool
     tested: bool
     parts: tuple[Images, ...] = ()
+    named: bool = False
 
 
 def load(path: Path, share: float, seed: int) -> Data:
@@ -54,7 +56,7 @@ def load(path: Path, share: float, seed: int) -> Data:
         DataError: there are no such images, fewer than two classes, or the parts differ in their classes; or beside
             the parts there are images of which nothing tells what they are for.
     """
-    parts = _parts(path)
+    parts, named = _parts(path)
     classes = parts["train"][1]
     for name, (_, others) in parts.items():
         if others != classes:
@@ -69,7 +71,7 @@ def load(path: Path, share: float, seed: int) -> Data:
         images["train"], images["val"] = hold_out(images["train"], share, seed, classes)
     val = images.get("val", images.get("test"))
     splits = Splits(images["train"], val, images.get("test", val), len(classes))
-    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found)
+    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found, named)
 
 
 def check(images: Data, cache: Path) -> None:
@@ -100,53 +102,21 @@ def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) ->
     return images.subset(sorted(rest)), images.subset(sorted(held))
 
 
-def _parts(path: Path) -> dict[str, tuple[Images, list[str]]]:
-    """"train" and what there is of "val" and "test" -> images and the names of their classes."""
+def _parts(path: Path) -> tuple[dict[str, tuple[Images, list[str]]], bool]:
+    """"train" and what there is of "val" and "test" -> images and the names of their classes; whether names told so."""
     if not path.exists():
         raise DataError(f"{path.resolve()} does not exist; name a folder of images, of one folder a class, or a shard")
     if path.is_file():
-        return {"train": one_part(path)}
-    if folders := _sorted([folder for folder in sorted(path.iterdir()) if _holds_images(folder)]):
-        return {part: one_part(folder) for part, (folder,) in folders.items()}
-    if tars := _sorted(sorted(path.glob("*.tar"))):
-        return {part: shards.load(found) for part, found in tars.items()}
-    return {"train": one_part(path)}
-
-
-def _sorted(found: Sequence[Path]) -> dict[str, list[Path]]:
-    """Folders or shards by the part that their names tell; nothing where no name tells what to train on.
-
-    Raises:
-        DataError: some name tells of no part, or of several, or two folders of the same.
-    """
-    of = {path: [part for part, names in NAMES.items() if set(names) & set(_words(path))] for path in found}
-    parts = {part: [path for path in found if part in of[path]] for part in NAMES}
-    # A class may be called train: its folder holds images.
-    if not any(path.is_file() or _holds_folders(path) for path in parts["train"]):
-        return {}
-    told = ", ".join(f"{' or '.join(names)} ({part})" for part, names in NAMES.items())
-    for path, known in of.items():
-        if len(known) != 1 or (path.is_dir() and len(parts[known[0]]) > 1):
-            raise DataError(f"{path}: is it to train on, to validate or to test? Beside {parts['train'][0].name} its "
-                            f"name must tell by one of these words, each part once: {told}. Rename it, or move it away")
-    return {part: paths for part, paths in parts.items() if paths}
-
-
-def _words(path: Path) -> list[str]:
-    """Those in a name, in small letters: of IN1k-val_003.tar in, k, val, tar."""
-    return re.findall("[a-z]+", path.name.lower())
-
-
-def _holds_images(folder: Path) -> bool:
-    """Whether a folder holds an image or a shard, however deep."""
-    if folder.name.startswith(".") or not folder.is_dir():
-        return False
-    return any(Path(name).suffix.lower() in (".tar", *IMG_EXTENSIONS)
-               for _, _, names in os.walk(folder, followlinks=True) for name in names)
-
-
-def _holds_folders(folder: Path) -> bool:
-    return any(path.is_dir() or path.suffix == ".tar" for path in folder.iterdir())
+        return {"train": one_part(path)}, False
+    for found in ([folder for folder in _shown(path) if folder.is_dir()], _tars(path)):
+        if parts := _by_name(found):
+            return {part: shards.load(paths) if paths[0].is_file() else one_part(paths[0])
+                    for part, paths in parts.items()}, True
+    try:
+        return {"train": one_part(path)}, False
+    except DataError as error:
+        raise DataError(f"{error}\nOf {path} each folder is a class and must hold images; or name a folder with train/ "
+                        "and val/ that are such folders, or with shards, *.tar") from error
 
 
 def one_part(folder: Path) -> tuple[Images, list[str]]:
@@ -155,12 +125,63 @@ def one_part(folder: Path) -> tuple[Images, list[str]]:
     Raises:
         DataError: there are no such images.
     """
-    if folder.is_file():
-        return shards.load([folder])
-    if tars := sorted(folder.glob("*.tar")):
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist")
+    if tars := [folder] if folder.is_file() else _tars(folder):
         return shards.load(tars)
-    try:
-        return folder_images(folder)
-    except DataError as error:
-        raise DataError(f"{error}\nOf {folder} each folder is a class and must hold images; or name a folder with "
-                        "train/ and val/ that are such folders, or with shards, *.tar") from error
+    return folder_images(folder)
+
+
+def _by_name(found: Sequence[Path]) -> dict[str, list[Path]]:
+    """Folders or shards by the part that their names tell; nothing where no name tells what to train on.
+
+    Raises:
+        DataError: one with images tells of no part, or of several, or two folders of the same.
+    """
+    told = {path: [part for part, names in NAMES.items() if set(names) & set(_words(path.name))] for path in found}
+    parts = {part: [path for path in found if told[path] == [part]] for part in NAMES}
+    others = [path for path in found if len(told[path]) != 1 and (path.is_file() or _holds_images(path))]
+    if not parts["train"] or _is_class(parts, others):
+        return {}
+    twice = next((paths for paths in parts.values() if len(paths) > 1 and paths[0].is_dir()), [])
+    if unclear := [*others[:1], *twice[:2]]:
+        words = "; ".join(f"{part}: {', '.join(names)}" for part, names in NAMES.items())
+        raise DataError(f"{' and '.join(map(str, unclear))}: which images are to train on, to validate, to test? "
+                        f"Beside {parts['train'][0].name} its name must tell by one of these ({words}), and not two "
+                        "folders the same. Rename what does not, or name a folder of links to what you mean")
+    return {part: paths for part, paths in parts.items() if paths}
+
+
+def _is_class(parts: dict[str, list[Path]], others: Sequence[Path]) -> bool:
+    """Whether the folder called train is one class of several, as trains are beside buses."""
+    train, alone = parts["train"][0], not (parts["val"] or parts["test"])
+    return train.is_dir() and alone and bool(others) and any(map(_is_image, _shown(train)))
+
+
+def _words(name: str) -> list[str]:
+    """Those in a name, in small letters, without what only says that it is data: of IN1k-valSet_003 in, k and val."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    return [re.sub("(?<=.)(s|set|data|dataset|images)$", "", word.lower()) for word in words]
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether a folder holds an image, however deep, or a shard."""
+    for _, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(_is_image(Path(name)) for name in names if not name.startswith(".")):
+            return True
+    return bool(_tars(folder))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMG_EXTENSIONS
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _tars(folder: Path) -> list[Path]:
+    """The shards in a folder; .pth.tar is a checkpoint's ending."""
+    return [path for path in _shown(folder) if path.suffix == ".tar" and not path.name.endswith(".pth.tar")]

@@ -133,13 +133,13 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
     if device == "cpu" and recipe.pass_images is None:
-        _check_passes(recipe.batch_size // world_size())
+        _check_passes(recipe)
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
     plan = Plan(source, recipe, images, place, device, identity,
                 folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
-    if plan.folder.resolve().is_relative_to(place.resolve()) and not (place / "train").is_dir():
+    if plan.folder.resolve().is_relative_to(place.resolve()) and not images.named:
         raise ConfigError(f"{plan.folder} lies in {place}, where it would be taken for a class the next time; name "
                           "another folder with --out")
     torch.manual_seed(recipe.seed)  # of the initial weights; every draw of the training itself is addressed
@@ -152,15 +152,16 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
 
 
-def _check_passes(share: int) -> None:
-    """Refuses a process's part of a batch that a CPU takes only in passes of a few images.
+def _check_passes(recipe: settings.Settings) -> None:
+    """Refuses a batch that a CPU takes only in passes of a few images.
 
     Raises:
         ConfigError: these are all that batch normalisation would see.
     """
-    size = largest_pass(share, loop.CPU_PASS)
+    share = recipe.batch_size // world_size()
+    size = largest_pass(share, loop.CPU_PASS, pairs=bool(recipe.mixup or recipe.cutmix))
     if size < min(share, _LEAST_PASS):
-        near = round(share / loop.CPU_PASS) * loop.CPU_PASS * world_size()
+        near = share // loop.CPU_PASS * loop.CPU_PASS * world_size()
         raise ConfigError(f"batch_size: a CPU takes at most {loop.CPU_PASS} images at a time, in equal passes, which "
                           f"for {share} are of {size}, too few for batch normalisation; give --set batch_size={near}, "
                           f"or pass_images={share}")

@@ -51,7 +51,7 @@ def folder_images(root: Path) -> tuple[Images, list[str]]:
             names = [name for name in find_classes(directory)[0] if not name.startswith(".")]
             return names, {name: label for label, name in enumerate(names)}
 
-    if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
+    if root.is_dir() and not any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
         flat = sum(path.suffix.lower() in IMG_EXTENSIONS for path in root.iterdir())
         raise DataError(
             f"{root} holds {flat} images and no folder for each class. Sort them into folders that bear the classes' "

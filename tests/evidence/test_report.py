@@ -181,7 +181,7 @@ def test_a_verdict_by_few_seeds_is_shown_with_their_number_wherever_it_is_shown_
         write(tmp_path, "table_6", cosine(step, [80 + i / 5 for i in range(seeds)], [74.9] * seeds))
         found = judged(tmp_path)
         row = next(row for row in summary.table(found).splitlines() if row.startswith("| A cosine schedule, to zero"))
-        assert row.endswith(f"| {said}, but at the rate chosen with a cosine |")
+        assert row.endswith(f"| {said}, but at one rate for both |")
         line = next(line for line in summary.answer(found).splitlines() if "A cosine schedule, to zero" in line)
         assert line.startswith("- **Held** (3 seeds): " if seeds == 3 else "- **Held**: ")
         drawn = forest.draw(found.claims, found.evidence, "tiny").axes[0].get_yticklabels()

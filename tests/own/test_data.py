@@ -39,7 +39,8 @@ def test_parts_are_known_by_their_names(tmp_path, names, held_out, tested):
     assert len(found.splits.test) == (2 if held_out else 2 * (1 + len(names)))
 
 
-@pytest.mark.parametrize("names", [("Training", "Testing"), ("train", "dev"), ("seg_train", "seg_test")])
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("train", "dev"), ("seg_train", "seg_test"),
+                                   ("TrainSet", "TestSet")])
 def test_parts_are_known_in_any_case_and_among_other_words(tmp_path, names):
     for number, name in enumerate(names):
         folder(tmp_path / name, images=2 + number, seed=1000 * number)
@@ -52,26 +53,60 @@ def test_parts_are_known_in_any_case_and_among_other_words(tmp_path, names):
 @pytest.mark.parametrize("train", ["train", "bullet_train"])
 def test_a_class_may_be_called_train(tmp_path, train):
     folder(tmp_path, "ab").joinpath("a").rename(tmp_path / train)
-    assert data.load(tmp_path, 0.5, 0).classes == ["b", train]
+    (tmp_path / train / ".ipynb_checkpoints").mkdir()
+    found = data.load(tmp_path, 0.5, 0)
+    assert found.classes == ["b", train] and not found.named
 
 
 @pytest.mark.parametrize("name", ["seg_pred", "trainval", "train-val", "training"])
 def test_images_of_which_nothing_tells_what_they_are_for_are_not_passed_over(tmp_path, name):
     for part in ("train", "test", name):
         folder(tmp_path / part)
-    with pytest.raises(DataError, match=f"({name}|train): is it to train on, to validate or to test.*Rename it"):
+    with pytest.raises(DataError, match=f"{tmp_path / name}(: | and ).*which images are to train on.*Rename what"):
+        data.load(tmp_path, 0.5, 0)
+
+
+def test_what_holds_no_images_beside_the_parts_is_passed_over(tmp_path):
+    folder(tmp_path / "train")
+    folder(tmp_path / "test")
+    for name in ("__MACOSX/train/a/._0.png", "logs/.ipynb_checkpoints/0.png", "runs/best.pth.tar", ".cache/0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    found = data.load(tmp_path, 0.5, 0)
+    assert (len(found.splits.train), len(found.splits.test), found.named) == (12, 12, True)
+
+
+@pytest.mark.parametrize("sorted_into", [("train",), ("test",), ()])
+def test_a_part_without_classes_is_refused_and_is_no_class_by_itself(tmp_path, sorted_into):
+    for part in ("train", "test"):
+        folder(tmp_path / part, images=2)
+        if part not in sorted_into:
+            for path in sorted((tmp_path / part).glob("*/*.jpg")):
+                path.rename(tmp_path / part / f"{path.parent.name}{path.name}")
+            for name in "ab":
+                (tmp_path / part / name).rmdir()
+    with pytest.raises(DataError, match="(train|test) holds 4 images and no folder for each class"):
+        data.load(tmp_path, 0.5, 0)
+
+
+def test_a_part_that_is_empty_is_refused(tmp_path):
+    folder(tmp_path / "train")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match="val holds 0 images and no folder for each class"):
         data.load(tmp_path, 0.5, 0)
 
 
 @pytest.mark.parametrize(("names", "parts"), [
-    (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"), (8, 4)), (("train0.tar", "eval0.tar"), (8, 4))])
+    (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"), (8, 4)), (("train0.tar", "eval0.tar"), (8, 4)),
+    (("trainset-0.tar", "valset-0.tar"), (8, 4))])
 def test_shards_are_known_by_a_word_of_their_names(tmp_path, names, parts):
     for name, count in zip(names, (4, 2), strict=True):
         shard(tmp_path / name, samples(["cat", "dog"], count))
     found = data.load(tmp_path, 0.2, 0)
     assert (len(found.splits.train), len(found.splits.val)) == parts and not found.held_out
     shard(tmp_path / "more.tar", samples(["cat", "dog"]))
-    with pytest.raises(DataError, match=r"more\.tar: is it to train on"):
+    (tmp_path / "._val-1.tar").write_bytes(b"of macOS")
+    with pytest.raises(DataError, match=r"more\.tar: which images are to train on"):
         data.load(tmp_path, 0.2, 0)
 
 

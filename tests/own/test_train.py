@@ -117,6 +117,8 @@ def test_the_line_of_the_model_card_loads_the_network(elsewhere, images, name, o
     by_timm = "timm." in lines and "ghostlib_" not in lines
     assert head["library_name"] == ("timm" if by_timm else "ghostlib") and head["datasets"] == ["images"]
     assert f'create_transform({SIDE}, crop_pct=0.875, interpolation="bicubic")' in card
+    resize = timm.data.create_transform(SIDE, crop_pct=0.875, interpolation="bicubic").transforms[0]
+    assert f"resized to {resize.size} px" in card
     assert lines in card and (elsewhere / "out" / "config.json").exists() == by_timm
     if by_timm:
         described = json.loads((elsewhere / "out" / "config.json").read_text())
@@ -367,8 +369,10 @@ def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
 
 def test_a_batch_that_a_cpu_takes_in_passes_of_a_few_images_is_refused(elsewhere, tmp_path):
     many = folder(tmp_path / "many", images=100)
-    with pytest.raises(ValueError, match="for 127 are of 1, too few .*; give --set batch_size=128, or pass_images=127"):
+    with pytest.raises(ValueError, match="for 127 are of 1, too few .*; give --set batch_size=64, or pass_images=127"):
         train(many, elsewhere / "out", batch_size=127)
+    with pytest.raises(ValueError, match="for 146 are of 2, too few"):
+        own.prepare(NET, many, {"--set": {**TINY, "batch_size": 146, "mixup": 0.2}}, None, "cpu")
     for allowed in ({"batch_size": 72}, {"batch_size": 127, "pass_images": 127}, {"batch_size": 7}):
         own.prepare(NET, many, {"--set": {**TINY, **allowed}}, None, "cpu")
 
