@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL.Image import registered_extensions
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ghostlib.own import shards
@@ -33,6 +35,7 @@ class Data:
         tested: whether there is a test part by itself.
         parts: the images as they were found, before any were held out.
         named: whether folders or shards were parts by their names, and not classes.
+        passed_over: ending -> files in folders of images that Pillow may read and torchvision's `ImageFolder` does not.
     """
 
     splits: Splits
@@ -41,6 +44,7 @@ class Data:
     tested: bool
     parts: tuple[Images, ...] = ()
     named: bool = False
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 def load(path: Path, share: float, seed: int) -> Data:
@@ -71,7 +75,8 @@ def load(path: Path, share: float, seed: int) -> Data:
         images["train"], images["val"] = hold_out(images["train"], share, seed, classes)
     val = images.get("val", images.get("test"))
     splits = Splits(images["train"], val, images.get("test", val), len(classes))
-    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found, named)
+    return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found, named,
+                _passed_over(path))
 
 
 def check(images: Data, cache: Path) -> None:
@@ -171,6 +176,15 @@ def _holds_images(folder: Path) -> bool:
         if any(_is_image(Path(name)) for name in names if not name.startswith(".")):
             return True
     return bool(_tars(folder))
+
+
+def _passed_over(folder: Path) -> dict[str, int]:
+    """How many files of each other kind of image a folder holds, such as .gif and .avif."""
+    known, found = registered_extensions().keys() - set(IMG_EXTENSIONS), Counter()
+    for _, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.update(ending for name in names if (ending := Path(name).suffix.lower()) in known)
+    return dict(found)
 
 
 def _is_image(path: Path) -> bool:

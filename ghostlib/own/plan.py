@@ -141,13 +141,15 @@ class Plan:
                     "convolutions" if recipe.branches else "; no branches")
         held = " held out" if self.data.held_out else ""
         tested = f", {len(splits.test)} for the result" if self.data.tested else ""
+        others = ", ".join(f"{number} {ending}" for ending, number in sorted(self.data.passed_over.items()))
+        passed_over = f"; passed over, as torchvision does: {others}" * bool(others)
         known = ", ".join(self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
         share = self.averaged_share
         return [
             ("network", f"{self.source}{options}: {deployed:.2f} M parameters{branches}"
                         f"{self._begins_with(network)}"),
             ("images", f"{self.place}: {len(splits.train)} to train on, {len(splits.val)}{held} for validation"
-                       f"{tested}"),
+                       f"{tested}{passed_over}"),
             ("classes", f"{len(self.classes)}: {known}"),
             *([("processes", f"{number}, each with {recipe.batch_size // number} images of a step")]
               if (number := world_size()) > 1 else []),

@@ -89,6 +89,14 @@ def test_a_part_without_classes_is_refused_and_is_no_class_by_itself(tmp_path, s
         data.load(tmp_path, 0.5, 0)
 
 
+def test_images_that_are_not_read_are_counted(tmp_path):
+    for name in ("a/0.gif", "b/1.GIF", "b/2.jfif", "b/notes.txt", ".trash/3.gif"):
+        (folder(tmp_path) if name == "a/0.gif" else tmp_path).joinpath(name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = data.load(tmp_path, 0.5, 0)
+    assert found.passed_over == {".gif": 2, ".jfif": 1} and len(found.splits.train) == 6
+
+
 def test_a_part_that_is_empty_is_refused(tmp_path):
     folder(tmp_path / "train")
     (tmp_path / "val").mkdir()
