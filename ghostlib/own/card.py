@@ -13,8 +13,8 @@ from ghostlib.files import write_atomic
 from ghostlib.models.flow import run
 from ghostlib.own import weights
 from ghostlib.own.network import example
+from ghostlib.own.normalisation import IMAGENET
 from ghostlib.own.plan import Plan
-from ghostlib.training.views import MEAN, STD
 
 _ZOO = "import ghostlib.models.zoo  # which tells timm of its networks\n"
 
@@ -22,7 +22,8 @@ _ZOO = "import ghostlib.models.zoo  # which tells timm of its networks\n"
 def contents(plan: Plan) -> dict[str, Any]:
     """What the metadata of the weights keeps; see `weights.load`."""
     return {"network": str(plan.source), "options": plan.recipe.options, "image_size": plan.recipe.image_size,
-            "label_names": plan.classes, "crop_pct": plan.recipe.crop_pct, "code": plan.source.code}
+            "label_names": plan.classes, "crop_pct": plan.recipe.crop_pct, "code": plan.source.code,
+            **plan.normalisation._asdict()}
 
 
 def write(plan: Plan, rows: list[tuple[str, str]], scores: dict[str, float]) -> str:
@@ -74,7 +75,7 @@ def config(plan: Plan, name: str) -> dict[str, Any]:
     # The names of the layers that a network of other classes or channels begins afresh.
     layers = {key: getattr(known, key) for key in ("classifier", "first_conv") if getattr(known, key, None)}
     return {"architecture": name.partition(".")[0], "num_classes": len(plan.classes), "model_args": plan.recipe.options,
-            "pretrained_cfg": {**layers, "input_size": [3, side, side], "mean": list(MEAN), "std": list(STD),
+            "pretrained_cfg": {**layers, "input_size": [3, side, side], **plan.normalisation._asdict(),
                                "interpolation": "bicubic", "crop_pct": plan.recipe.crop_pct,
                                "num_classes": len(plan.classes), "label_names": plan.classes}}
 
@@ -87,7 +88,8 @@ def text(plan: Plan, lines: str, of_timm: bool, rows: list[tuple[str, str]], sco
         "datasets": [plan.place.resolve().name], "metrics": ["accuracy"]}, sort_keys=False)
     recipe = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in rows if name != "out")
     part = "test" if plan.data.tested else "validation"
-    side = plan.recipe.image_size
+    side, (mean, std) = plan.recipe.image_size, plan.normalisation
+    by = f", mean={mean}, std={std}" * (plan.normalisation != IMAGENET)
     return f"""---
 {head}---
 
@@ -114,11 +116,11 @@ network.eval()
 ```
 
 Images: RGB, resized to {int(side / plan.recipe.crop_pct)} px (bicubic), the middle {side} × {side} px, normalised
-with mean {tuple(MEAN)} and standard deviation {tuple(STD)}:
+with mean {mean} and standard deviation {std}:
 
 ```python
 from timm.data import create_transform
-transform = create_transform({side}, crop_pct={plan.recipe.crop_pct}, interpolation="bicubic")
+transform = create_transform({side}, crop_pct={plan.recipe.crop_pct}, interpolation="bicubic"{by})
 ```
 
 Output i is the class in line i + 1 of classes.txt.

@@ -21,12 +21,12 @@ from ghostlib.files import write_atomic
 from ghostlib.machine import device_name, world_size
 from ghostlib.own.data import Data
 from ghostlib.own.network import Source, millions, sites
+from ghostlib.own.normalisation import IMAGENET, Normalisation, of_weights
 from ghostlib.own.settings import Settings
 from ghostlib.training.build import build_scheduler
 from ghostlib.training.datasets import Splits
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import PAPER_BATCH, scaled_decay
-from ghostlib.training.views import MEAN, STD
 
 FILE = "plan.json"
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -80,6 +80,11 @@ class Plan:
     def classes(self) -> list[str]:
         return self.data.classes
 
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """Of the images that the network takes; its views have ImageNet's, see `normalisation.convert`."""
+        return of_weights(self.source, self.recipe.pretrained)
+
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
@@ -89,8 +94,10 @@ class Plan:
     def decides(self) -> dict[str, Any]:
         """All that decides the result, but the code, the libraries and the device; of one's own network its module."""
         of_function = {"the network's module": self.source.code} if self.source.kind == "function" else {}
-        return {**of_function, "ghostlib": ghostlib.__version__, "data": self.splits.digest, "classes": self.classes,
-                "teacher's weights": self.teacher, **self.recipe.model_dump(mode="json", exclude={"workers"})}
+        other = {} if self.normalisation == IMAGENET else {"images normalised with": self.normalisation}
+        return {**of_function, **other, "ghostlib": ghostlib.__version__, "data": self.splits.digest,
+                "classes": self.classes, "teacher's weights": self.teacher,
+                **self.recipe.model_dump(mode="json", exclude={"workers"})}
 
     @property
     def key(self) -> str:
@@ -147,7 +154,7 @@ class Plan:
         share = self.averaged_share
         return [
             ("network", f"{self.source}{options}: {deployed:.2f} M parameters{branches}"
-                        f"{self._begins_with(network)}"),
+                        f"{self._begins_with()}"),
             ("images", f"{self.place}: {len(splits.train)} to train on, {len(splits.val)}{held} for validation"
                        f"{tested}{passed_over}"),
             ("classes", f"{len(self.classes)}: {known}"),
@@ -166,14 +173,13 @@ class Plan:
                        f"{_PRECISIONS[recipe.precision]}"),
             ("out", str(self.folder))]
 
-    def _begins_with(self, network: nn.Module) -> str:
+    def _begins_with(self) -> str:
         """What is to be known of the function that the training begins with."""
         if not self.recipe.pretrained:
             return "; it begins with the function of the network that was built" * bool(self.recipe.preserve)
-        expected = getattr(network, "pretrained_cfg", None) or {}
-        mean, std = (tuple(expected.get(name) or ours) for name, ours in (("mean", MEAN), ("std", STD)))
-        other = f", which expects images normalised with mean {mean} and deviation {std}, and gets them with ImageNet's"
-        return "; pretrained" + other * ((mean, std) != (tuple(MEAN), tuple(STD)))
+        mean, std = self.normalisation
+        other = f" on images normalised with mean {mean} and deviation {std}, which it gets"
+        return "; pretrained" + other * (self.normalisation != IMAGENET)
 
 
 def _short(value: Any) -> str:

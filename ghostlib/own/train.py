@@ -20,7 +20,7 @@ from torch import nn
 from ghostlib.config import ConfigError
 from ghostlib.files import write_atomic
 from ghostlib.machine import world_size
-from ghostlib.own import card, data, network, settings, trial, weights
+from ghostlib.own import card, data, network, normalisation, settings, trial, weights
 from ghostlib.own.log import Log
 from ghostlib.own.plan import FILE, Plan
 from ghostlib.own.teacher import load_teacher
@@ -146,6 +146,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     built = source.build(len(images.classes), recipe.options, recipe.image_size, recipe.dropout, recipe.pretrained)
     network.check(built, len(images.classes), recipe.image_size)
     deployed_millions = network.millions(built)
+    normalisation.convert(built, plan.normalisation)
     if recipe.branches:
         network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.keeps_function)
     trial.check(built, recipe.image_size, world_size(), recipe.sync_batchnorm)

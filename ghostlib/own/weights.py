@@ -127,9 +127,9 @@ def evaluated_as(file: Path, classes: list[str]) -> dict[str, Any]:
 
 def _images(card: dict[str, Any]) -> dict[str, Any]:
     """How images were scored, in timm's words."""
-    crop = {"crop_pct": card["crop_pct"]} if "crop_pct" in card else {}  # older files have none
+    told = {name: card[name] for name in ("crop_pct", "mean", "std") if name in card}  # older files have not all
     return {"input_size": (3, card["image_size"], card["image_size"]), "interpolation": "bicubic",
-            "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **crop}
+            "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **told}
 
 
 def some(names: list[str]) -> str:

@@ -16,6 +16,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 from safetensors.torch import load_file
+from torchvision.transforms.functional import normalize
 from typer.testing import CliRunner
 
 from ghostlib import cli
@@ -23,7 +24,9 @@ from ghostlib.config import ConfigError
 from ghostlib.own import train as own
 from ghostlib.own import weights
 from ghostlib.own.network import find
+from ghostlib.own.teacher import load_teacher
 from ghostlib.training import checkpoint
+from ghostlib.training.views import MEAN, STD
 from tests.own.conftest import SIDE, TINY, folder, shard
 from tests.own.test_data import samples
 
@@ -336,13 +339,37 @@ def test_a_network_of_one_s_own_keeps_its_function_where_asked(elsewhere, images
     assert ("begins with the function" in dict(rows)["network"]) == bool(preserve)
 
 
-@pytest.mark.parametrize(("name", "other"), [("mobilenetv3_small_050", False), ("mobilevit_xxs", True)])
-def test_weights_that_expect_other_images_are_told_in_the_plan(elsewhere, images, monkeypatch, name, other):
+@pytest.mark.parametrize(("name", "other"), [("test_efficientnet", False), ("test_resnet", True)])
+def test_weights_get_images_normalised_as_they_expect_them(elsewhere, images, monkeypatch, name, other):
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **options: create(name, **options))
-    told = dict(own.prepare(f"timm/{name}", images, {"--set": {**TINY, "pretrained": True, "image_size": 64}}, None,
-                            "cpu")[3])["network"]
-    assert "; pretrained" in told and ("expects images normalised with mean (0.0, 0.0, 0.0)" in told) == other
+
+    def downloaded(name, pretrained=False, **options):
+        torch.manual_seed(7 if pretrained else 1)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    given = {**TINY, "pretrained": True, "image_size": 64}
+    _, network, _, rows = own.prepare(f"timm/{name}", images, {"--set": given}, None, "cpu")
+    assert ("normalised with mean (0.5, 0.5, 0.5)" in dict(rows)["network"]) == other
+    pixels = torch.rand(1, 3, 64, 64)
+    expected = normalize(pixels, *(((0.5,) * 3, (0.5,) * 3) if other else (MEAN, STD)))
+    theirs = downloaded(name, True, num_classes=2).eval()
+    assert torch.allclose(network.eval()(normalize(pixels, MEAN, STD)), theirs(expected), atol=1e-4)
+
+    folder(elsewhere / "split" / "train")
+    folder(elsewhere / "split" / "val", images=5, seed=9)
+    top1 = train(elsewhere / "split", elsewhere / "out", f"timm/{name}", **{**given, "epochs": 1})["top1"]
+    scored = CliRunner().invoke(cli.app, ["evaluate", f"timm/{name}", "out/model.safetensors", "split/val"])
+    assert f"top1 {top1:.2f} %" in scored.stdout
+    loaded = weights.load(elsewhere / "out")
+    assert tuple(loaded.pretrained_cfg["mean"]) == ((0.5, 0.5, 0.5) if other else tuple(MEAN))
+    trained = network
+    trained.load_state_dict(load_file(elsewhere / "out" / "ema.safetensors"))
+    assert torch.allclose(loaded(expected), trained.eval()(normalize(pixels, MEAN, STD)), atol=1e-3)
+    assert ("mean=(0.5, 0.5, 0.5)" in (elsewhere / "out" / "README.md").read_text(encoding="utf-8")) == other
+    teacher, *_ = load_teacher(str(elsewhere / "out"), ["a", "b"], 64)
+    views = normalize(pixels, MEAN, STD)
+    assert torch.allclose(teacher.network.eval()(views), trained(views), atol=1e-3)
 
 
 def test_an_image_that_cannot_be_read_is_taken_away_and_the_same_command_trains(elsewhere, images):
