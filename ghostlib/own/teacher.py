@@ -9,10 +9,10 @@ import timm
 
 from ghostlib.models.flow import run
 from ghostlib.own.network import example, millions
-from ghostlib.own.normalisation import Normalisation, convert
 from ghostlib.own.weights import find_file, load, read_card, some
 from ghostlib.training import distill
 from ghostlib.training.distill import Teacher
+from ghostlib.training.views import MEAN, STD
 
 
 def load_teacher(text: str, classes: list[str], image_size: int) -> tuple[Teacher, str, str]:
@@ -44,10 +44,10 @@ def _find(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
             raise ValueError(f"teacher {text} knows the classes {some(card['label_names'])}, the images have "
                              f"{some(classes)}; choose a teacher trained on the same classes")
         network = load(file)
-        if "mean" in card:  # older files have none: their networks took ImageNet's
-            convert(network, Normalisation(tuple(card["mean"]), tuple(card["std"])))
         identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        return distill.stand_in(network), identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
+        wanted = network.pretrained_cfg
+        teacher = Teacher(network, wanted["mean"], wanted["std"], MEAN, STD)
+        return teacher, identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
     text = text.removeprefix("timm/")  # as the network's name has it
     if not timm.is_model(text):
         raise ValueError(f"teacher = {text!r} is neither a folder or file of an earlier `ghostlib train` nor a network "

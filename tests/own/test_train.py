@@ -369,7 +369,7 @@ def test_weights_get_images_normalised_as_they_expect_them(elsewhere, images, mo
     assert ("mean=(0.5, 0.5, 0.5)" in (elsewhere / "out" / "README.md").read_text(encoding="utf-8")) == other
     teacher, *_ = load_teacher(str(elsewhere / "out"), ["a", "b"], 64)
     views = normalize(pixels, MEAN, STD)
-    assert torch.allclose(teacher.network.eval()(views), trained(views), atol=1e-3)
+    assert torch.allclose(teacher(views), trained(views), atol=1e-3)
 
 
 def test_an_image_that_cannot_be_read_is_taken_away_and_the_same_command_trains(elsewhere, images):
