@@ -30,6 +30,7 @@ class GhostBackbone(BaseModule):
         width: multiplies every channel count of the 1.0× network; by default the width in the name.
         weights: a file with ImageNet weights of this network, in any layout that `weights.load` knows; the classifier
             in it is ignored. It is read where MMEngine initialises weights: when a training starts, not for inference.
+            It expects images as `zoo.default_cfg(arch)` says, so see to the detector's `data_preprocessor`.
         ema: takes the averaged weights from a file that holds both.
         init_cfg: MMEngine's initialisation, e.g. dict(type="Pretrained", checkpoint=..., prefix="backbone.").
 
@@ -55,6 +56,8 @@ class GhostBackbone(BaseModule):
         # Neck and head are initialised next: behind every backbone they draw the same, so a seed pairs the detectors.
         with torch.random.fork_rng(devices=[]):
             features = zoo.features(arch, tuple(out_indices), width)
+        if zoo.default_cfg(arch)["fixed_input_size"]:
+            raise ValueError(f"{arch} is built for images of one size, which a detector's do not have")
         taps = list(features.feature_info.out_indices)
         if not taps or taps != sorted(set(taps)):
             raise ValueError(f"out_indices = {tuple(out_indices)} must name maps in ascending order, from the finest "
@@ -109,17 +112,22 @@ class GhostBackbone(BaseModule):
         if not Path(path).is_file():
             raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file (a relative path starts "
                                     f"at {Path.cwd()})")
-        if weight_files.is_deployed(path) and not self.norm_eval:
-            raise weight_files.WeightsError(
-                f"backbone.weights = {path!r} is of a network to deploy, whose normalisations add a bias and would "
-                "normalise again while it trains; take the ema.safetensors beside it, or set norm_eval=True")
         network = zoo.create(self.arch, width=self.width)
+        ghostnet = self.arch.startswith(("ghostnetv2_", "ghostnetv3_"))  # the only ones with and without branches
         try:
+            if not self.norm_eval and weight_files.is_deployed(path, ema=self.ema):
+                other = "take the ema.safetensors beside it, with a ghostnetv3_... as arch, or " if ghostnet else ""
+                raise weight_files.WeightsError(
+                    "it is of a network to deploy, whose normalisations add a bias and would normalise again while it "
+                    f"trains; {other}set norm_eval=True.")
             report = weight_files.load(network, path, ema=self.ema, strict=False)
         except weight_files.WeightsError as error:
+            forms = ("ghostnetv3_... for one with branches, ghostnetv2_... for a plain one" if ghostnet else
+                     f"with branches there is no {self.arch}; of `ghostlib train` take the model.safetensors, with "
+                     "norm_eval=True")
             raise weight_files.WeightsError(
                 f"backbone.weights = {path!r}, arch = {self.arch!r}: {error} A configuration names the arch and the "
-                "width of the file: ghostnetv3_... for one with branches, ghostnetv2_... for a plain one") from error
+                f"width of the file: {forms}") from error
         differing = [*report.missing, *report.unexpected, *(name for name, _, _ in report.mismatched)]
         if wrong := [name for name in differing if not name.startswith(network.default_cfg["classifier"])]:
             raise weight_files.WeightsError(

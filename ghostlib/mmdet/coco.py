@@ -27,7 +27,7 @@ def check_data(config: Config) -> None:
         if loader:
             if not loader.get("dataset"):
                 raise DetectionError(f"{part}_dataloader has no dataset")
-            _check_dataset(f"{part}_dataloader", loader["dataset"])
+            _check_dataset(f"{part}_dataloader.dataset", loader["dataset"], annotated=part != "test")
 
 
 def check_config(file: str | Path) -> None:
@@ -50,32 +50,39 @@ def check_config(file: str | Path) -> None:
     check_data(config)
 
 
-def _check_dataset(key: str, dataset: Any) -> None:
-    depth = ".dataset"
-    while "dataset" in dataset:
-        dataset, depth = dataset["dataset"], depth + ".dataset"
-    key, root = key + depth, Path(dataset.get("data_root") or "")
+def _check_dataset(key: str, dataset: Any, annotated: bool) -> None:
+    if "dataset" in dataset:
+        return _check_dataset(f"{key}.dataset", dataset["dataset"], annotated)
+    if "datasets" in dataset:
+        for number, part in enumerate(dataset["datasets"]):
+            _check_dataset(f"{key}.datasets[{number}]", part, annotated)
+        return None
+    root = Path(dataset.get("data_root") or "")
     if "ann_file" not in dataset or "img" not in (dataset.get("data_prefix") or {}):
         raise DetectionError(f"{key}: this {dataset.get('type')} cannot be checked: it needs ann_file and "
                              "data_prefix.img, as a data set in COCO's format has")
     file = root / dataset["ann_file"]
-    content = read_annotations(file, f"{key}.ann_file")
+    content = read_annotations(file, f"{key}.ann_file", annotated)
     known = {category["name"] for category in content["categories"]}
     wanted = (dataset.get("metainfo") or {}).get("classes") or _classes_of(dataset["type"])
     if unknown := [name for name in wanted if name not in known]:
         raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
                              f"{', '.join(sorted(known))}")
     folder = root / dataset["data_prefix"]["img"]
-    missing = list(_missing(folder, content["images"]))
+    missing = list(_missing(folder, content["images"], file))
     if missing:
         raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
                              f"missing in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
+    return None
 
 
-def _missing(folder: Path, images: list[dict[str, Any]]) -> Iterator[str]:
+def _missing(folder: Path, images: list[dict[str, Any]], file: Path) -> Iterator[str]:
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for image in images:
-        name = image["file_name"]
+        # LVIS's annotations have an address, whose end MMDetection takes.
+        name = image.get("file_name") or image.get("coco_url", "").removeprefix("http://images.cocodataset.org/")
+        if not name:
+            raise DetectionError(f"{file}: image {image.get('id')} has neither a file_name nor a coco_url")
         # One listing serves all 118,000 images of a folder; a name that holds a folder is looked up by itself.
         if name not in present and not ("/" in name and (folder / name).is_file()):
             yield name
@@ -87,12 +94,13 @@ def _classes_of(dataset_type: str) -> tuple[str, ...]:
     return getattr(DATASETS.get(dataset_type), "METAINFO", {}).get("classes", ())
 
 
-def read_annotations(file: Path, key: str) -> dict[str, Any]:
+def read_annotations(file: Path, key: str, annotated: bool = True) -> dict[str, Any]:
     """The content of a file in COCO's format.
 
     Args:
         file: the annotations.
         key: where the configuration names the file; an error begins with it.
+        annotated: whether it must have annotations, which COCO's of its test images have not.
 
     Raises:
         DetectionError: the file is missing, torn or no COCO annotation.
@@ -104,6 +112,6 @@ def read_annotations(file: Path, key: str) -> dict[str, Any]:
                              "val2017/), in a folder or a link of that name") from None
     except ValueError as error:
         raise DetectionError(f"{key}: {file} is torn or no JSON ({error}); fetch it again") from None
-    if absent := {"images", "annotations", "categories"} - set(content):
+    if absent := {"images", "categories", *(["annotations"] if annotated else [])} - set(content):
         raise DetectionError(f"{key}: {file} is no COCO annotation: it has no {', '.join(sorted(absent))}")
     return content

@@ -88,7 +88,7 @@ class RepConv(nn.Module):
         plain = type(conv).forward is nn.Conv2d.forward and not any(
             module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
             for module in (self.scale, conv))
-        if traced or not plain or conv.in_channels != conv.out_channels:
+        if traced or not plain or conv.bias is not None or conv.in_channels != conv.out_channels:
             return self.scale(x)
         rows, columns = conv.stride
         return self.scale.norm(x[:, :, ::rows, ::columns].to(dtype) * conv.weight.view(-1, 1, 1).to(dtype))
@@ -138,7 +138,7 @@ class RepConv(nn.Module):
         kh, kw = kernel.shape[-2:]
         around = (kw // 2, kw // 2, kh // 2, kh // 2)
         if self.scale is not None:
-            yield _fold(F.pad(self.scale.conv.weight, around), None, self.scale.norm)
+            yield _fold(F.pad(self.scale.conv.weight, around), self.scale.conv.bias, self.scale.norm)
         if self.skip is not None:
             yield _fold(F.pad(torch.ones_like(kernel[..., :1, :1]), around), None, self.skip)
 
@@ -190,10 +190,14 @@ def _fresh(norm: nn.Module) -> nn.BatchNorm2d:
 def _fold(kernel: Tensor, bias: Tensor | None, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Convolution followed by BN with running statistics, as one affine convolution.
 
+    Where another tool (MMCV's `fuse_conv_bn`) folded the two, an identity stands in place of the BN.
     In float64, so that the sum over the branches is exact to the last bit of float32; on the CPU, since not every
     accelerator has float64.
     """
-    kernel, mean, var = kernel.cpu().double(), norm.running_mean.cpu().double(), norm.running_var.cpu().double()
+    kernel = kernel.cpu().double()
+    if isinstance(norm, nn.Identity):
+        return kernel, kernel.new_zeros(len(kernel)) if bias is None else bias.cpu().double()
+    mean, var = norm.running_mean.cpu().double(), norm.running_var.cpu().double()
     scale = torch.rsqrt(var + norm.eps)
     shift = -mean * scale if bias is None else (bias.cpu().double() - mean) * scale
     if norm.affine:

@@ -42,9 +42,7 @@ _V3_NAMES = {
 _OLD_SCALE = re.compile(r"(?<![^.])pointwise\.(?=(conv|norm)\.)")
 
 
-CARD = "ghostlib"  # in a file's metadata: what `ghostlib train` says of the network, which a deployed one's file has
-
-__all__ = ["CARD", "Report", "WeightsError", "convert", "is_deployed", "is_folded", "load", "open_network", "save"]
+__all__ = ["Report", "WeightsError", "convert", "is_deployed", "is_folded", "load", "open_network", "save"]
 
 
 class WeightsError(ValueError):
@@ -109,15 +107,18 @@ def is_folded(path: str | Path, *, ema: bool = False) -> bool:
                if tensor.ndim == 4 and tensor.shape[1] == 1)
 
 
-def is_deployed(path: str | Path) -> bool:
-    """Whether `ghostlib train` wrote the file to deploy: a normalisation there adds a bias and does nothing else."""
-    from safetensors import SafetensorError, safe_open
+def is_deployed(path: str | Path, *, ema: bool = False) -> bool:
+    """Whether a file holds what `reparam.plain_state` gives: some normalisation adds a bias and does nothing else.
 
-    try:
-        with safe_open(path, "pt") as content:
-            return CARD in (content.metadata() or {})
-    except (SafetensorError, OSError):  # another kind of file, or torn, which reading says
-        return False
+    A fresh one has a variance of 1, and this one of 1 − ε. Arguments and errors as for `load`.
+    """
+    state = _state_dict(_read(Path(path)), ema, Path(path))
+    layers = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
+    return any(_adds_a_bias(*(state.get(layer + kind) for kind in ("running_var", "weight"))) for layer in layers)
+
+
+def _adds_a_bias(variance: Tensor, weight: Tensor | None) -> bool:
+    return bool(0.9 < variance[0] < 1 and (variance == variance[0]).all() and (weight is None or (weight == 1).all()))
 
 
 def open_network(name: str, path: str | Path, *, ema: bool = False, **options: Any) -> tuple[nn.Module, Report]:

@@ -13,6 +13,8 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureListNet, generate_default_cfgs, register_model
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import nn
 
 from ghostlib.models.catalog import default_width, find, names, rows
@@ -69,8 +71,8 @@ def features(name: str, out_indices: tuple[int, ...] | None = None, width: float
         tapped = timm.create_model(entry.variant, features_only=True)
         count = len(tapped.feature_info)
         _check_indices(name, out_indices, tapped.feature_info.reduction())
-        return tapped if out_indices is None else timm.create_model(
-            entry.variant, features_only=True, out_indices=tuple(index % count for index in out_indices))
+        return tapped if out_indices is None else _without_the_rest(timm.create_model(
+            entry.variant, features_only=True, out_indices=tuple(index % count for index in out_indices)))
     taps = FAMILIES[entry.family].taps
     if not taps:
         raise ValueError(f"{name} has no feature maps to tap")
@@ -79,6 +81,13 @@ def features(name: str, out_indices: tuple[int, ...] | None = None, width: float
     _check_indices(name, out_indices, [tap["reduction"] for tap in network.feature_info])
     chosen = range(len(taps)) if out_indices is None else (index % len(taps) for index in out_indices)
     return FeatureListNet(network, tuple(chosen), flatten_sequential=any("." in tap for tap in taps))
+
+
+def _without_the_rest(tapped: nn.Module) -> nn.Module:
+    """A feature network of timm's without the stages behind its last map, which some of these keep, and run."""
+    if isinstance(tapped, (EfficientNetFeatures, MobileNetV3Features)):
+        del tapped.blocks[max((tap["stage"] for tap in tapped.feature_info.get_dicts()), default=0):]  # 0 is the stem
+    return tapped
 
 
 def default_cfg(name: str) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def default_cfg(name: str) -> dict[str, Any]:
     family = FAMILIES[entry.family]
     config = {"url": "", "num_classes": 1000, "input_size": (3, entry.image_size, entry.image_size), "crop_pct": 0.875,
               "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
-              "first_conv": family.first_conv, "classifier": family.classifier}
+              "first_conv": family.first_conv, "classifier": family.classifier, "fixed_input_size": False}
     if timm.is_model(entry.variant):
         theirs = timm.get_pretrained_cfg(entry.variant).to_dict()
         config |= {key: theirs[key] for key in config if key != "url" and theirs.get(key) is not None}

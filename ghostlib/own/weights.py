@@ -18,10 +18,10 @@ from torch import nn
 
 from ghostlib.files import write_atomic
 from ghostlib.models.reparam import plain_state
-from ghostlib.models.weights import CARD
 from ghostlib.own.network import find
 
 FILE = "model.safetensors"
+_CARD = "ghostlib"  # in its metadata: what is said of the network
 _TRAINING = ("ema.safetensors", "weights.safetensors")  # what a training leaves beside it, in training form
 
 
@@ -37,7 +37,7 @@ def save_model(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
     """
     state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
              for name, tensor in plain_state(network).items()}
-    write_atomic(path, save(state, {"format": "pt", CARD: json.dumps(card)}))
+    write_atomic(path, save(state, {"format": "pt", _CARD: json.dumps(card)}))
 
 
 def load(place: str | Path) -> nn.Module:
@@ -157,7 +157,7 @@ def read_card(file: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(file, "pt") as content:
-            return json.loads((content.metadata() or {})[CARD])
+            return json.loads((content.metadata() or {})[_CARD])
     except (SafetensorError, KeyError, OSError) as error:
         raise ValueError(f"{file} says nothing of the network that it is of: it is not the {FILE} that `ghostlib "
                          "train` writes, or torn") from error

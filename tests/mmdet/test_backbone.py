@@ -13,6 +13,7 @@ from torch import nn
 
 from ghostlib.mmdet import GhostBackbone, fold
 from ghostlib.models import weights, zoo
+from ghostlib.models.reparam import add_branches, plain_state
 from tests.mmdet.detectors import FAMILIES, OF_TIMM, backbone, branches, trained_a_little
 
 
@@ -70,12 +71,24 @@ def test_a_file_of_another_form_is_named(tmp_path):
         backbone("ghostnetv3_100", weights=str(tmp_path / "plain.safetensors")).init_weights()
 
 
-def test_a_network_to_deploy_is_not_trained_from(tmp_path):
+@pytest.mark.parametrize(("arch", "remedy"), [
+    ("ghostnetv2_100", "take the ema.safetensors beside it, with a ghostnetv3_... as arch, or set norm_eval=True"),
+    ("mobilenetv2_100", "while it trains; set norm_eval=True")])
+def test_a_network_to_deploy_is_not_trained_from_whoever_wrote_it(arch, remedy, tmp_path):
+    branched = add_branches(zoo.create(arch, width=0.25))
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(zoo.create("ghostnetv2_100", width=0.25).state_dict(), {weights.CARD: "{}"}))
-    with pytest.raises(weights.WeightsError, match="is of a network to deploy.* take the ema.safetensors beside it"):
-        backbone("ghostnetv2_100", weights=str(path)).init_weights()
-    backbone("ghostnetv2_100", weights=str(path), norm_eval=True).init_weights()
+    weights.save(zoo.create(arch, width=0.25), path)
+    backbone(arch, weights=str(path)).init_weights()
+    path.write_bytes(save(plain_state(branched)))
+    with pytest.raises(weights.WeightsError, match=f"is of a network to deploy.*{remedy}"):
+        backbone(arch, weights=str(path)).init_weights()
+    backbone(arch, weights=str(path), norm_eval=True).init_weights()
+
+
+def test_where_no_backbone_has_a_file_s_branches_the_way_out_is_named(tmp_path):
+    weights.save(add_branches(zoo.create("mobilenetv2_100", width=0.25)), tmp_path / "ema.safetensors")
+    with pytest.raises(weights.WeightsError, match="take the model.safetensors, with norm_eval=True"):
+        backbone("mobilenetv2_100", weights=str(tmp_path / "ema.safetensors")).init_weights()
 
 
 def test_what_to_do_with_mmengine_s_own_checkpoint_is_said(tmp_path):
@@ -105,6 +118,7 @@ def test_mmengines_own_checkpoints_initialise_it(tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"arch": "ghostnetv3"}, "unknown network 'ghostnetv3'; did you mean 'ghostnetv3_"),
     ({"arch": "deit_tiny", "width": None}, "deit_tiny has no feature maps to tap"),
+    ({"arch": "pit_ti", "width": None, "out_indices": (0, 1)}, "pit_ti is built for images of one size"),
     ({"out_indices": (3, 5)}, "ghostnetv3_100 has no tap 5; it has 0 to 4"),
     ({"out_indices": (4, 2)}, "ascending order"), ({"out_indices": (2, 2)}, "ascending order"),
     ({"out_indices": ()}, "ascending order"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 
 import pytest
@@ -54,6 +56,33 @@ def test_a_category_that_does_not_exist_is_named(config):
 def test_a_torn_annotation_file_is_named(config, data, content, message):
     (data / "annotations" / "train.json").write_text(content)
     with pytest.raises(DetectionError, match=message):
+        check_data(config)
+
+
+def test_every_part_of_a_data_set_of_several_is_checked(config, data):
+    part = config.train_dataloader.dataset
+    config.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[part, {**part, "ann_file": "no.json"}])
+    with pytest.raises(DetectionError, match=r"^train_dataloader\.dataset\.datasets\[1\]\.ann_file: .*no\.json is"):
+        check_data(config)
+    config.train_dataloader.dataset.datasets.pop()
+    check_data(config)
+
+
+def test_images_to_test_need_no_annotations_and_lvis_s_no_names(config, data):
+    content = json.loads((data / "annotations" / "val.json").read_text())
+    content = {key: content[key] for key in ("images", "categories")}
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/{image.pop('file_name')}"
+    (data / "annotations" / "test.json").write_text(json.dumps(content))
+    config.test_dataloader = copy.deepcopy(config.val_dataloader)
+    config.test_dataloader.dataset.ann_file = "annotations/test.json"
+    check_data(config)
+    del content["images"][0]["coco_url"]
+    (data / "annotations" / "test.json").write_text(json.dumps(content))
+    with pytest.raises(DetectionError, match=r"test\.json: image \d+ has neither a file_name nor a coco_url"):
+        check_data(config)
+    config.val_dataloader.dataset.ann_file = "annotations/test.json"
+    with pytest.raises(DetectionError, match="it has no annotations"):
         check_data(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmdet.registry import HOOKS, METRICS, OPTIM_WRAPPERS
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
@@ -19,6 +21,7 @@ from torch import nn
 
 from ghostlib.mmdet import FoldHook, fold
 from ghostlib.mmdet.coco import DetectionError
+from ghostlib.models.reparam import add_branches
 from tests.mmdet.detectors import TOOLS, backbone, branches, trained_a_little, training
 
 
@@ -33,6 +36,26 @@ def test_folding_gives_a_copy_that_computes_the_same(arch):
         maps = ours.eval()(images)
         assert all(torch.allclose(one, other, atol=1e-4 * one.abs().max())
                    for one, other in zip(maps, folded(images), strict=True))
+
+
+@torch.no_grad()
+def test_mmcv_fuses_what_is_left_before_folding_and_after_it():
+    ours, images = trained_a_little(backbone("ghostnetv3_100")).eval(), torch.randn(1, 3, 64, 64)
+    maps, fused = ours(images), fuse_conv_bn(copy.deepcopy(ours))
+    for other in (fused, fold(fused), fuse_conv_bn(fold(ours))):
+        for one, another in zip(maps, other(images), strict=True):
+            torch.testing.assert_close(another, one, atol=1e-4 * one.abs().max().item(), rtol=0)
+    assert branches(fold(fused)) == 0
+
+
+@torch.no_grad()
+def test_branches_outside_a_backbone_of_ours_are_folded_too():
+    network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    detector, images = nn.ModuleDict({"backbone": network}), torch.randn(2, 3, 8, 8)
+    trained_a_little(add_branches(network, example_input=images))
+    folded = fold(detector)
+    assert branches(detector) == 1 and branches(folded) == 0
+    torch.testing.assert_close(folded["backbone"](images), network.eval()(images), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

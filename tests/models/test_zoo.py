@@ -248,6 +248,19 @@ def test_a_backbone_trains_with_branches_and_folds():
     assert not any(isinstance(module, RepConv) for module in folded.modules())
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv3_large_100", "mobilenetv2_100", "ghostnetv3_100"])
+def test_a_backbone_has_nothing_behind_its_last_map(name):
+    """Several processes would wait for the gradients, and one would compute it for nothing."""
+    whole, some = zoo.features(name), zoo.features(name, (1, 2))
+    some.load_state_dict({key: value for key, value in whole.state_dict().items() if key in some.state_dict()})
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(some.eval()(images), whole.eval()(images)[1:3], strict=True):
+            torch.testing.assert_close(ours, theirs)
+    sum(each.sum() for each in some.train()(images)).backward()
+    assert not [key for key, parameter in some.named_parameters() if parameter.grad is None]
+
+
 @pytest.mark.parametrize("name", ["ghostnetv3_100", "mobilenetv3_large_100"])
 def test_a_tap_that_is_not_there_is_named_with_those_that_are(name):
     with pytest.raises(ValueError, match=f"{name} has no tap 5; it has 0 to 4, at strides 2, 4, 8, 16, 32"):
