@@ -6,10 +6,13 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from typing_extensions import Self  # it comes with pydantic; typing has it since Python 3.11
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 LINES = 3  # of an error: more are not read
 _WIDTH = 80  # characters of a value in an error
@@ -103,7 +106,7 @@ def check_keys(values: dict[str, Any], known: Iterable[str], where: str) -> None
             raise ConfigError(f"{where}: {key} holds nothing; fill it in or remove it")
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path | Traversable) -> Any:
     """The content of a YAML file, read as DVC reads it.
 
     Raises:
@@ -115,7 +118,7 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path.resolve()} does not exist; run from the repository's root") from None
+        raise ConfigError(f"{Path(str(path)).resolve()} does not exist; run from the repository's root") from None
     except UnicodeDecodeError as error:
         line = error.object[:error.start].count(b"\n") + 1
         raise ConfigError(f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file in "

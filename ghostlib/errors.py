@@ -124,7 +124,8 @@ _AT_ONCE = {"counts", "latencies", "bottleneck"}
 
 def _next(arguments: Sequence[str]) -> str:
     """What whoever interrupted a command may do."""
-    trains = arguments[:1] == ["train"] or arguments[:1] == ["measure"] and not _AT_ONCE.intersection(arguments)
+    command = "".join(arguments[:1])
+    trains = command in ("train", "execute") or command == "measure" and not _AT_ONCE.intersection(arguments)
     if not trains and "--published" not in arguments:
         return ""
     return f": {'without --fresh ' if '--fresh' in arguments else ''}the same command goes on from the last state"

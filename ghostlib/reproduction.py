@@ -220,10 +220,12 @@ def check_settings(name: str) -> None:
     from ghostlib.detection.run import runs
     from ghostlib.detection.scale import read_scales
     from ghostlib.measures import rates
+    from ghostlib.paper import labels
     from ghostlib.training.profile import load_params, load_profile
 
     params = load_params()
     profile = load_profile(name, params)
+    labels.check(params["experiments"])
     rates.check(profile, params)
     rates.representatives(profile, params)  # of all experiments
     if name in read_scales(params):  # a profile may have no detectors

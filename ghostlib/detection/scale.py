@@ -68,7 +68,8 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
     """
     scales = read_scales(params)
     if profile.name not in scales:
-        raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}; known: {', '.join(scales)}")
+        raise ConfigError(f"experiments.yaml: detection.scales has no {profile.name!r}, so this profile has no "
+                          f"detectors; give it one ({', '.join(scales)} have), or leave out what needs them")
     where = f"experiments.yaml: detection.scales.{profile.name}"
     scale = Scale.parse(scales[profile.name], where)
     if scale.part:

@@ -10,7 +10,7 @@ from ghostlib.evidence.claim_tables import chapter, markdown, proxy_table
 from ghostlib.evidence.findings import Findings
 from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, detectors, places
-from ghostlib.paper import claims
+from ghostlib.paper import claims, labels
 from ghostlib.training.profile import load_params, load_profile
 
 _READING = """\
@@ -133,7 +133,9 @@ def load(profile_name: str) -> Report:
     Raises:
         ConfigError: experiments.yaml has no such profile, or results are of other settings than those of now.
     """
-    profile = load_profile(profile_name, load_params())
+    params = load_params()
+    profile = load_profile(profile_name, params)
+    labels.check(params["experiments"])
     classifiers.check(profile_name)
     detectors.check(profile_name)
     return Report.gather(places.folder(profile.name), profile)

@@ -107,18 +107,20 @@ def pigeonhole_interval(differences: ArrayLike, confidence: float = 0.95, resamp
     d = np.asarray(differences, dtype=np.float32)
     if d.shape[0] < 3 or d.shape[1] < 2 or np.isnan(d).any():
         return math.nan, math.nan
-    seeds, images = (_shares(count, resamples, seed + i) for i, count in enumerate(d.shape))
-    means = ((images @ d.T) * seeds).sum(axis=1)  # (resamples, images) @ (images, seeds) -> (resamples, seeds)
-    low, high = np.quantile(means.astype(float), [(1 - confidence) / 2, (1 + confidence) / 2])
+    seeds, images = (_drawn(count, resamples, seed + i) for i, count in enumerate(d.shape))
+    # (resamples, images) @ (images, seeds) -> (resamples, seeds). Of whole differences these sums are exact, whatever
+    # the order in which so many threads add them up.
+    sums = ((images @ d.T).astype(float) * seeds).sum(axis=1)
+    low, high = np.quantile(sums / d.size, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 @functools.lru_cache(maxsize=4)
-def _shares(count: int, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, count): which share of a sample of `count` each of `count` things is, drawn with replacement."""
+def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, count): how often a sample of `count`, drawn with replacement, has each of `count` things."""
     rng = np.random.default_rng(seed)
     drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples)]
-    return np.array(drawn, dtype=np.float32) / count
+    return np.array(drawn, dtype=np.float32)
 
 
 def bca_interval(differences: ArrayLike, confidence: float = 0.95, resamples: int = 9999,

@@ -52,6 +52,8 @@ class Sessions:
         if not timed:
             return cls(pd.Series(dtype=str), pd.DataFrame(columns=networks, dtype=float))
         rows = pd.concat(timed, names=["session", None]).reset_index("session")
+        if OWN in timed and OWN not in set(rows["session"]):
+            raise ValueError(f"{own} holds no times: it was cut; time them again (`ghostlib measure latencies`)")
         rows = rows.assign(network=rows["network"].str.replace("ghostnetv3", "ghostnetv2"),
                            log=np.log(rows["median_ms"]))
         logs = rows.pivot_table("log", ["engine", "threads", "session"], "network").reindex(columns=networks)

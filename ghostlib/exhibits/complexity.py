@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 
 import pandas as pd
-import yaml
 
+from ghostlib.config import read_yaml
 from ghostlib.paper import claims, numbers
 from ghostlib.paper.numbers import PARAMS
 
@@ -19,8 +19,7 @@ TITLES = {"complexity_9": "Parameters and multiply-accumulates of Table 9's netw
 
 def reasons() -> dict[str, dict[str, str]]:
     """Why a count differs from the paper's by more than `tolerance`: row -> quantity -> reason."""
-    text = resources.files("ghostlib.paper").joinpath("differences.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return read_yaml(resources.files("ghostlib.paper").joinpath("differences.yaml"))
 
 
 def tolerance() -> float:

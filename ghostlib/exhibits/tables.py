@@ -25,12 +25,15 @@ def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -
         results: in long format, with the columns `experiments.COLUMNS`.
         metric: which of its metrics.
 
+    Where the profile leaves the experiment out there are no results, and each cell has the paper's number alone.
+
     Raises:
         ValueError: the results hold a cell that the paper does not have, or lack one that it has.
     """
     published = numbers.table(experiment).rename_axis(index="row", columns="column").stack(future_stack=True)
     published = published.rename("paper")
-    if differing := set(published.index) ^ set(results[["row", "column"]].itertuples(index=False, name=None)):
+    differing = set(published.index) ^ set(results[["row", "column"]].itertuples(index=False, name=None))
+    if differing and not results.empty:
         raise ValueError(f"{experiment}: experiments.yaml and numbers.yaml differ in the cells {sorted(differing)}")
     measured = over_seeds(results[results["metric"] == metric], ["row", "column"])
     diverged = results[results["metric"] == DIVERGED].groupby(["row", "column"]).size().rename("diverged")

@@ -180,14 +180,17 @@ def _write_teachers(profile: Profile, teachers: dict[str, ClassifierRun], store:
     """Their table and, beside it, each one's weights."""
     import pandas as pd
 
+    from ghostlib.runs.classifier import load_weights
+
     path, records = places.teachers_file(profile.name), []
     path.with_suffix("").mkdir(parents=True, exist_ok=True)  # the pipeline looks for it, with or without teachers
     for name, run in teachers.items():
         top1 = store.metrics(run)["test"]["top1"][str(run.recipe.ema_decay)]
         records.append((name, run.recipe.network, run.recipe.epochs, run.seed, run.key, top1, run.data,
                         _teacher_settings(profile, name)))
-        weights = (store.folder(run) / "ema.safetensors").read_bytes()
-        write_atomic(path.with_suffix("") / f"{name}.safetensors", weights)
+        load_weights(store, run, "ema.safetensors")  # a torn file is not passed on
+        write_atomic(path.with_suffix("") / f"{name}.safetensors",
+                     (store.folder(run) / "ema.safetensors").read_bytes())
     places.write_csv(pd.DataFrame(records, columns=TEACHERS), path)
 
 

@@ -9,10 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import model_validator
 
-from ghostlib.config import Config
+from ghostlib.config import Config, read_yaml
 from ghostlib.models import catalog
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def sources() -> dict[str, Source]:
     Raises:
         ConfigError: an entry that cannot be meant as written; it names the row.
     """
-    entries = yaml.safe_load(resources.files(__package__).joinpath("published.yaml").read_text(encoding="utf-8"))
+    entries = read_yaml(resources.files(__package__).joinpath("published.yaml"))
     return {row: Source.parse(entry, f"published.yaml: {row}") for row, entry in entries.items()}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ghostlib.config import ConfigError
-from ghostlib.detection.scale import backbone_recipes
+from ghostlib.detection.scale import backbone_recipes, read_scales
 from ghostlib.experiments import Experiment
 from ghostlib.measures import places
 from ghostlib.measures.classifiers import settings_of
@@ -114,7 +114,7 @@ def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recip
     """
     experiments = [Experiment.load(name, profile.name, params) for name in params["experiments"]]
     recipes = [cell.recipe for experiment in experiments for cell in experiment.cells]
-    if "detection" in params:
+    if profile.name in read_scales(params):
         recipes += backbone_recipes(profile, params).values()
     of_kinds: dict[str, list[Recipe]] = {}
     for recipe in recipes:

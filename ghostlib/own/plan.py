@@ -69,7 +69,7 @@ class Plan:
         if workers is None:
             workers = 0 if self.device == "cpu" else min(8, os.cpu_count() or 1)
         return Profile.parse(dict(
-            name="own", scale=str(self.place), data="imagenet", data_dir=str(self.place), num_classes=len(self.classes),
+            name="own", scale=str(self.place), data="folder", data_dir=str(self.place), num_classes=len(self.classes),
             image_size=224, val_images=len(self.splits.val), crop_pct=recipe.crop_pct, workers=workers,
             threads=torch.get_num_threads(), device=self.device, precision=recipe.precision,
             validate_epochs=recipe.validate_epochs, pass_images=recipe.pass_images,

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from ghostlib.config import Config, ConfigError
+from ghostlib.config import Config, ConfigError, check_keys, mapping, read_yaml
 from ghostlib.measures import pretrained
 from ghostlib.paper import exhibits, numbers
 
@@ -187,7 +186,7 @@ def parse(values: Mapping[str, Any]) -> tuple[Rule, tuple[Claim, ...]]:
     rule = Rule.parse(values["rule"], "claims.yaml: rule")
     claims: dict[str, Claim] = {}
     for entry in values["claims"]:
-        claim = Claim.parse(entry, f"claims.yaml: {entry.get('id')}")
+        claim = Claim.parse(entry, f"claims.yaml: {mapping(entry, 'claims.yaml: claims').get('id')}")
         if claim.id in claims:
             raise ConfigError(f"claims.yaml: {claim.id}: id: another claim has it")
         try:
@@ -201,21 +200,21 @@ def parse(values: Mapping[str, Any]) -> tuple[Rule, tuple[Claim, ...]]:
 @functools.cache
 def ratios() -> dict[str, Ratio]:
     """The entries of latency.yaml by their id."""
-    entries = yaml.safe_load(resources.files(__package__).joinpath("latency.yaml").read_text(encoding="utf-8"))
+    entries = read_yaml(resources.files(__package__).joinpath("latency.yaml"))
     return {entry["id"]: Ratio.parse(entry, f"latency.yaml: {entry['id']}") for entry in entries}
 
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    return yaml.safe_load(resources.files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8"))
+    values, keys = read_yaml(resources.files(__package__).joinpath("claims.yaml")), ("rule", "claims", "history")
+    check_keys(values, keys, "claims.yaml")
+    if missing := [key for key in keys if key not in values]:
+        raise ConfigError(f"claims.yaml lacks {', '.join(missing)}")
+    return values
 
 
-def _check(claim: Claim) -> None:
-    known = [*numbers.load(), *OWN, *_SUBJECTS]
-    if claim.experiment not in known:
-        raise ValueError(f"experiment: unknown {claim.experiment!r}; known: {', '.join(known)}")
-    if claim.shown_at not in exhibits.load():
-        raise ValueError(f"exhibit: {claim.shown_at!r} is none; known: {', '.join(exhibits.load())}")
+def cells_of(claim: Claim) -> list[tuple[str, tuple[str, ...]]]:
+    """Every cell that a claim names, with the key that it stands under."""
     pairs = {"better": claim.better, "not_better": claim.not_better,
              "asides": [pair for aside in claim.asides for pair in aside.pairs]}
     cells = [(f"{place}.{key}", getattr(pair, key)) for place, of in pairs.items() for pair in of
@@ -223,7 +222,16 @@ def _check(claim: Claim) -> None:
     if claim.correlates:
         cells += [("correlates", (row, column)) for row in claim.correlates.teachers
                   for column in claim.correlates.columns]
-    for place, cell in cells:
+    return cells
+
+
+def _check(claim: Claim) -> None:
+    known = list(dict.fromkeys([*numbers.load(), *_SUBJECTS]))  # none of `OWN`: these are compared in claims of others
+    if claim.experiment not in known:
+        raise ValueError(f"experiment: unknown {claim.experiment!r}; known: {', '.join(known)}")
+    if claim.shown_at not in exhibits.load():
+        raise ValueError(f"exhibit: {claim.shown_at!r} is none; known: {', '.join(exhibits.load())}")
+    for place, cell in cells_of(claim):
         try:
             published(claim.locate(cell))
         except ValueError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 
 import pandas as pd
-import yaml
 
+from ghostlib.config import read_yaml
 from ghostlib.paper import numbers
 
 
@@ -16,6 +16,6 @@ def errata() -> pd.DataFrame:
     Raises:
         ValueError: numbers.yaml has no note with an id that errata.yaml names.
     """
-    entries = yaml.safe_load(resources.files(__package__).joinpath("errata.yaml").read_text(encoding="utf-8"))
+    entries = read_yaml(resources.files(__package__).joinpath("errata.yaml"))
     sentences = [entry.get("says") or numbers.note(entry["table"], entry["note"]) for entry in entries]
     return pd.DataFrame({"place": [entry["place"] for entry in entries], "sentence": sentences})

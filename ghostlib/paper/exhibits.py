@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
+from ghostlib.config import read_yaml
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def label(name: str) -> str:
 @functools.cache
 def load() -> dict[str, Exhibit]:
     """Every exhibit by its name: Tables 1 to 10, then Figures 1 to 5. Shared by all callers: do not change it."""
-    text = resources.files(__package__).joinpath("exhibits.yaml").read_text(encoding="utf-8")
+    stages = read_yaml(resources.files(__package__).joinpath("exhibits.yaml"))["exhibits"]
     found = [Exhibit(name, stage=stage, notebook=name if stage == "ablation" else stage, **entry)
-             for stage, entries in yaml.safe_load(text)["exhibits"].items() for name, entry in entries.items()]
+             for stage, entries in stages.items() for name, entry in entries.items()]
     return {exhibit.name: exhibit for exhibit in sorted(found, key=_place)}
 
 

@@ -10,8 +10,7 @@ import math
 from importlib import resources
 from typing import TYPE_CHECKING
 
-import yaml
-
+from ghostlib.config import read_yaml
 from ghostlib.measures.places import MACS, PARAMS
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def value(table: str, row: str, column: str) -> float:
 
 @functools.cache
 def _data() -> dict:
-    return yaml.safe_load(resources.files(__package__).joinpath("numbers.yaml").read_text(encoding="utf-8"))
+    return read_yaml(resources.files(__package__).joinpath("numbers.yaml"))
 
 
 def _pick(mapping: dict, key: str, kind: str):

@@ -34,6 +34,8 @@ def images(profile: Profile) -> tuple[Splits | None, str]:
         try:  # from a folder that is named nothing is downloaded
             return datasets.load(profile.model_copy(update={"data_dir": folder})), ""
         except DataError as error:
+            if profile.data == "folder":  # nobody knows how many there would be
+                raise
             return None, str(error)
     root = Path(profile.data_dir or os.environ.get("IMAGENET_DIR") or "data/imagenet")
     if absent := [part for part in ("train", "val") if not (root / part).is_dir()]:

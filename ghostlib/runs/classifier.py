@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ghostlib.runs.digest import code_of, code_of_device, library_versions
 from ghostlib.runs.job import Finished, Report
+from ghostlib.runs.store import StoreError
 from ghostlib.training import batches
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ghostlib.training.arm import Arm
     from ghostlib.training.datasets import Splits
@@ -204,14 +205,33 @@ def stand_in_run(profile: Profile, teacher: str) -> ClassifierRun:
     return ClassifierRun(recipe, scaled, TEACHER_SEED, f"stand-in for {teacher}").canonical
 
 
-def load_network(store: Finished, run: ClassifierRun, weights: str) -> nn.Module:
-    """A finished run's network with the weights of one of its files, folded and in evaluation mode."""
+def load_weights(store: Finished, run: ClassifierRun, name: str) -> dict[str, Tensor]:
+    """What one of a finished run's files of weights holds.
+
+    Raises:
+        StoreError: the file is not there, or torn.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = store.folder(run) / name
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path} is missing or torn ({error}); remove the folder {path.parent}, and the same command "
+                         "trains that run again") from None
+
+
+def load_network(store: Finished, run: ClassifierRun, weights: str) -> nn.Module:
+    """A finished run's network with the weights of one of its files, folded and in evaluation mode.
+
+    Raises:
+        StoreError: as `load_weights` does.
+    """
     from ghostlib.models.reparam import reparameterize
 
     network = run.network()
-    network.load_state_dict(load_file(store.folder(run) / weights))
+    network.load_state_dict(load_weights(store, run, weights))
     return reparameterize(network).eval()
 
 

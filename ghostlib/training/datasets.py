@@ -45,7 +45,8 @@ def load(profile: Profile) -> Splits:
         DataError: the data is absent (with where it was looked for) or torn, a class is missing, or the number of
             classes or images is not what the profile says.
     """
-    loaders = {"digits": _digits, "fashion": _fashion, "cifar100": _cifar100, "imagenet": _imagenet}
+    loaders = {"digits": _digits, "fashion": _fashion, "cifar100": _cifar100, "imagenet": _imagenet,
+               "folder": _imagenet}
     with _one_first(profile):
         pool, test = loaders[profile.data](profile)
     for part, images in (("training", pool), ("test", test)):
@@ -123,11 +124,13 @@ def _cifar100(profile: Profile) -> tuple[Images, Images]:
 def _imagenet(profile: Profile) -> tuple[Images, Images]:
     """A folder in ImageNet's layout: train/<class>/* and val/<class>/*; its val is what is reported on."""
     named = profile.data_dir or os.environ.get("IMAGENET_DIR")
+    what = "ImageNet" if profile.data == "imagenet" else "images"
     root = Path(named or "data/imagenet")
     if not (root / "train").is_dir():
         raise DataError(
-            f"no ImageNet: looked for train/ and val/ in {root.resolve()}. Point to the folder with "
-            "profiles.imagenet.data_dir in experiments.yaml or the environment variable IMAGENET_DIR")
+            f"no {what}: looked for train/ and val/ in {root.resolve()}. Point to the folder with profiles."
+            f"{profile.name}.data_dir in experiments.yaml"
+            + (" or the environment variable IMAGENET_DIR" if profile.data == "imagenet" else ""))
     parts = class_folders(root)
     cache = Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE
     check_whole(parts, cache)

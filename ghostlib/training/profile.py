@@ -54,8 +54,9 @@ class Profile(Config):
 
     name: str
     scale: str = Field(description="one sentence for tables: at which scale the numbers were measured")
-    data: Literal["digits", "fashion", "cifar100", "imagenet"]
-    data_dir: str | None = Field(None, description="where the data lies; each data set knows its usual places")
+    data: Literal["digits", "fashion", "cifar100", "imagenet", "folder"]
+    data_dir: str | None = Field(None, description="where the data lies; each data set knows its usual places, but a "
+                                 "folder of one's own, which has train/<class>/* and val/<class>/*, as ImageNet's")
     num_classes: int = Field(ge=2)
     image_size: int = Field(ge=33, description="px; GhostNetV2's DFC attention fails at 32 px and below")
     patch_size: int = Field(16, ge=1, description="px; of transformers")
@@ -92,6 +93,12 @@ class Profile(Config):
         if self.tune and (shared := set(self.seeds) & set(self.tune.seeds)):
             raise ValueError(f"tune.seeds shares {', '.join(map(str, sorted(shared)))} with seeds; rates are chosen "
                              "with seeds that measure nothing else")
+        return self
+
+    @model_validator(mode="after")
+    def _a_folder_has_a_place(self) -> Profile:
+        if self.data == "folder" and not self.data_dir:
+            raise ValueError("data = 'folder' needs data_dir, the folder with train/<class>/* and val/<class>/*")
         return self
 
     @property
@@ -163,6 +170,10 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
     check_keys(experiments, ("profiles", "experiments", "detection"), str(other))
     for section in ("profiles", "experiments"):
         for name, values in mapping(experiments[section], f"{other}: {section}").items():
+            if not isinstance(name, str) or section == "profiles" and not re.fullmatch(r"\w[\w.-]*", name):
+                raise ConfigError(f"{other}: {section}: {name!r} is no name: a folder gets it, so it is of letters, "
+                                  "digits, '_', '-' and '.' and begins with none of the last two; a number stands in "
+                                  "quotes")
             mapping(values, f"{other}: {section}.{name}")
     _check_measured(experiments["experiments"], path.with_name("dvc.yaml"), str(other))
     return {**params, **experiments}
@@ -180,7 +191,7 @@ def _check_measured(experiments: Iterable[str], pipeline: Path, where: str) -> N
     """Refuses an experiment whose results are no output of the pipeline: nobody would read them."""
     if not pipeline.exists():  # a folder where one works without it
         return
-    measured = re.findall(r"/runs/(\w+)\.csv:", pipeline.read_text(encoding="utf-8"))
+    measured = dict.fromkeys(re.findall(r"/runs/(\w+)\.csv:", pipeline.read_text(encoding="utf-8")))
     for name in experiments:
         if name not in measured:
             raise ConfigError(f"{where}: experiments.{name}: no stage of {pipeline.name} writes runs/{name}.csv, so "
@@ -193,7 +204,12 @@ def load_profile(name: str, params: dict[str, Any]) -> Profile:
     if name not in profiles:
         raise ConfigError(f"experiments.yaml: profiles: unknown profile {name!r}; known: {', '.join(profiles)}")
     where = f"experiments.yaml: profiles.{name}"
-    profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **mapping(profiles[name], where)}, where)
+    values = mapping(profiles[name], where)
+    if taken := [key for key in ("name", "base") if key in values]:
+        raise ConfigError(f"{where}: unknown key {taken[0]!r}; a profile's name is the key that it stands under, and "
+                          "what all share is params.yaml's recipe")
+    Recipe.parse(params.get("recipe", {}), "params.yaml: recipe")  # by itself: its faults are no profile's
+    profile = Profile.parse({"name": name, "base": params.get("recipe", {}), **values}, where)
     profile.resolve(where=f"{where}.recipe")
     for network, overrides in profile.networks.items():
         profile.resolve({"network": network, "teacher": None, **overrides}, where=f"{where}.networks.{network}")

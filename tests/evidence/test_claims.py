@@ -124,6 +124,23 @@ def test_a_broken_claim_is_an_error_that_names_it_and_the_key(change, message):
         claims.parse({"rule": RULE.model_dump(), "claims": [claim, claim]})
 
 
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("rule:\n", "rule:\n  margin: 0.4\n", r"claims\.yaml, line \d+: key 'margin' stands twice"),
+    ("history:\n", "histry:\n", r"^claims\.yaml: unknown key 'histry'; did you mean 'history'"),
+    ("claims:\n", "claims:\n  -\n", "claims.yaml: claims holds nothing, where keys with values are meant"),
+    ("rule:\n", "rule: [\n", r"claims\.yaml is not valid YAML: line \d+")])
+def test_a_file_of_claims_that_cannot_be_meant_as_written_is_named(old, new, told, tmp_path, monkeypatch):
+    """YAML's own readers take the last of two keys: comparisons would vanish and a verdict turn."""
+    text = (Path(claims.__file__).parent / "claims.yaml").read_text(encoding="utf-8")
+    assert text.count(f"\n{old}") == 1
+    (tmp_path / "claims.yaml").write_text(text.replace(f"\n{old}", f"\n{new}"), encoding="utf-8")
+    monkeypatch.setattr(claims.resources, "files", lambda package: tmp_path)
+    for cached in (claims.load, claims._data):
+        monkeypatch.setattr(claims, cached.__name__, cached.__wrapped__)
+    with pytest.raises(ConfigError, match=told):
+        claims.load()
+
+
 def test_errata_are_sentences_of_their_own():
     listed = errata.errata()
     assert list(listed.columns) == ["place", "sentence"] and listed["sentence"].is_unique

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, ttest_1samp
 
 from ghostlib.evidence.stats import (
+    _drawn,
     bca_interval,
     crossed_interval,
     holm,
@@ -186,6 +187,16 @@ def test_the_two_intervals_agree_where_seeds_are_many():
     d = crossed(1, 5, 1, (60, 500), np.random.default_rng(0))
     (low, high), (lower, higher) = crossed_interval(d), pigeonhole_interval(d)
     assert higher - lower == pytest.approx(high - low, rel=0.1) and lower == pytest.approx(low, abs=0.1 * (high - low))
+
+
+def test_the_pigeonhole_bootstrap_of_whole_differences_is_exact_whatever_the_order_of_its_sums():
+    """Several threads of a matrix product add in another order than one."""
+    d = 100 * np.random.default_rng(0).integers(-1, 2, size=(6, 10_000))
+    order = np.random.default_rng(1).permutation(d.shape[1])
+    images = _drawn(10_000, 50, 1)
+    assert np.array_equal(images @ d.T.astype(np.float32),
+                          images[:, order] @ d[:, order].T.astype(np.float32))
+    assert np.array_equal(images @ d.T.astype(np.float32), images.astype(int) @ d.T)
 
 
 def test_the_pigeonhole_bootstrap_draws_the_same_again_and_depends_on_its_seed():

@@ -150,6 +150,14 @@ def test_other_engines_are_told_and_decide_nothing(tmp_path):
     assert row["verdict"] == before["verdict"] and row["ours"] == pytest.approx(before["ours"])
 
 
+def test_a_file_of_times_that_was_cut_to_its_header_is_named(tmp_path):
+    write_times(tmp_path)
+    path = tmp_path / "runs" / "latency.csv"
+    path.write_text("".join(path.read_text().partition("\n")[:2]))
+    with pytest.raises(ValueError, match="latency.csv holds no times: it was cut; time them again"):
+        times.Sessions.load(tmp_path)
+
+
 def test_an_untimed_network_is_not_attempted(tmp_path):
     write_times(tmp_path)
     for path in [tmp_path / "runs" / "latency.csv", *(tmp_path.parent / "sessions").glob("*.csv")]:

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save
 
 from ghostlib.config import ConfigError
 from ghostlib.experiments import COLUMNS, Experiment
 from ghostlib.files import write_atomic
 from ghostlib.measures import classifiers, places
 from ghostlib.runs import engines
-from ghostlib.runs.store import Store
+from ghostlib.runs.store import Store, StoreError
 from ghostlib.training.bits import packed, unpacked
 from ghostlib.training.profile import load_params
 from tests.params import write_params
@@ -33,13 +35,17 @@ def params(tiny):
             "profiles": {"tiny": tiny.model_dump(exclude={"name", "base"}, mode="json") | {"seeds": [0, 1]}}}
 
 
+def weights_of(key: str) -> bytes:
+    return save({"x": torch.zeros(1)}, {"key": key})
+
+
 def finish(job, store: Store) -> None:
     """As if trained: each value says which seed and weights it is of."""
     scores = {metric: {"raw": 10 + job.seed, "0.9999": 20 + job.seed, "0.99999": 30 + job.seed}
               for metric in ("top1", "top5", "loss")}
     correct = {name: packed(np.arange(40) < value) for name, value in scores["top1"].items()}
     history = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 10 * epoch} for epoch in (1, 2)]
-    write_atomic(store.folder(job) / "ema.safetensors", b"weights of " + job.key.encode())
+    write_atomic(store.folder(job) / "ema.safetensors", weights_of(job.key))
     write_atomic(store.folder(job) / "cost.json", json.dumps({"seconds": 1.5, "device": "a CPU", "date": "2026-01-02"}))
     write_atomic(store.folder(job) / "metrics.json", json.dumps(
         {"test": scores, "val": scores, "correct": correct, "history": history}))
@@ -90,7 +96,7 @@ def test_everything_is_measured_once_and_written(repository, tiny):
     assert list(teachers.columns) == classifiers.TEACHERS and list(teachers["stands_in_for"]) == ["weak", "strong"]
     for teacher in teachers.itertuples():
         weights = folder / "teachers" / f"{teacher.stands_in_for}.safetensors"
-        assert weights.read_bytes() == b"weights of " + teacher.run.encode()
+        assert weights.read_bytes() == weights_of(teacher.run)
     correct = pd.read_csv(folder / "correct" / "decays.csv")
     assert correct[["column", "seed"]].values.tolist() == [[0.9999, 0], [0.9999, 1], [0.99999, 0], [0.99999, 1]]
     assert [int(unpacked(row.correct, row.images).sum()) for row in correct.itertuples()] == [20, 21, 30, 31]
@@ -100,6 +106,17 @@ def test_everything_is_measured_once_and_written(repository, tiny):
     classifiers.measure("tiny")
     classifiers.read("tiny", "decays")
     assert len(repository) == 4
+
+
+@pytest.mark.parametrize("content", [b"torn", None], ids=["torn", "gone"])
+def test_a_teacher_s_weights_that_are_torn_are_named_and_not_passed_on(repository, content):
+    classifiers.measure("tiny")
+    strong = pd.read_csv(places.RESULTS / "tiny" / "teachers.csv")["run"][1]
+    path = Store().root / strong / "ema.safetensors"
+    path.write_bytes(content) if content else path.unlink()
+    with pytest.raises(StoreError, match=rf"{strong}/ema.safetensors is missing or torn .* remove the folder"):
+        classifiers.measure("tiny")
+    assert (places.RESULTS / "tiny" / "teachers" / "strong.safetensors").read_bytes() == weights_of(strong)
 
 
 def test_a_notebook_by_itself_measures_what_it_lacks_and_says_so(repository, params, capsys):

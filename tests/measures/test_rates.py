@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,6 +28,14 @@ def params(tiny):
             "experiments": {"first": GRID, "second": {"base": PLAIN, "rows": {"row": {}},
                                                       "columns": {"0.01": {"lr": 0.01, "lr_scale": 3}}}},
             "profiles": {"tiny": described | {"tune": TUNE}}}
+
+
+def test_a_profile_without_detectors_chooses_no_rates_for_them(params):
+    profile = load_profile("tiny", params)
+    kinds = rates.representatives(profile, params)
+    backbones = load_params(Path(__file__).parents[2] / "params.yaml")["detection"]["backbones"]
+    without = {**params, "detection": {"backbones": backbones, "scales": {}}}
+    assert rates.representatives(profile, without) == kinds
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ from collections import namedtuple
 import huggingface_hub
 import pytest
 import torchvision
+from PIL import Image
 
 from ghostlib.measures import detector_rates, places, rates
 from ghostlib.plan import missing
 from ghostlib.plan.wanted import Sizes, Training, wanted
 from ghostlib.training import datasets
+from ghostlib.training.images import DataError
 from ghostlib.training.profile import load_params, load_profile
 
 PARAMS = load_params()
@@ -48,6 +50,21 @@ def test_small_images_are_read_and_their_absence_is_told(tiny, tmp_path):
     fashion = load_profile("fashion", PARAMS).model_copy(update={"data_dir": str(tmp_path)})
     splits, told = missing.images(fashion)
     assert splits is None and "data_dir" in told and Sizes.of(fashion, None) == Sizes(4_000, 2_000, 10_000)
+
+
+def test_a_folder_of_one_s_own_is_counted_or_is_an_error(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("GHOSTLIB_RUNS", str(tmp_path / "runs"))
+    for part, number in (("train", 4), ("val", 2)):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(number):
+                Image.new("RGB", (40, 40), (i, 0, 0)).save(tmp_path / part / name / f"{i}.png")
+    own = tiny.model_copy(update={"data": "folder", "data_dir": str(tmp_path), "num_classes": 2, "val_images": 2,
+                                  "train_images": None, "test_images": None})
+    splits, told = missing.images(own)
+    assert told == "" and Sizes.of(own, splits) == Sizes(6, 2, 4)
+    with pytest.raises(DataError, match="no images: looked for"):
+        missing.images(own.model_copy(update={"data_dir": str(tmp_path / "none")}))
 
 
 @pytest.mark.parametrize("name", ["fashion", "cifar100"])

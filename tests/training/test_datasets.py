@@ -358,6 +358,13 @@ def test_a_folder_of_classes_is_loaded(tree):
     assert views.shape == (4, 3, 33, 33) and views.isfinite().all()
 
 
+def test_a_folder_of_one_s_own_is_read_as_imagenet_s_is_and_named_by_its_profile(tree, tmp_path):
+    whole = datasets.load(imagenet(tree))
+    assert datasets.load(imagenet(tree, data="folder")).digest == whole.digest
+    with pytest.raises(DataError, match=r"^no images: .*profiles\.small\.data_dir in experiments\.yaml$"):
+        datasets.load(imagenet(tmp_path / "none", data="folder"))
+
+
 def test_the_place_is_the_profiles_or_the_environments_or_the_usual(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMAGENET_DIR", str(tmp_path / "nowhere"))
@@ -379,7 +386,7 @@ def test_a_missing_root_names_the_place_and_how_to_point_elsewhere(tmp_path, mon
     with pytest.raises(DataError) as error:
         datasets.load(imagenet(tmp_path / "profile" if place == "profile" else None))
     told = str(error.value)
-    assert str(tmp_path / place) in told and "profiles.imagenet.data_dir" in told and "IMAGENET_DIR" in told
+    assert str(tmp_path / place) in told and "profiles.small.data_dir" in told and "IMAGENET_DIR" in told
 
 
 def test_a_missing_validation_folder_is_named(tree):

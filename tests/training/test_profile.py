@@ -171,6 +171,24 @@ def test_an_unknown_key_of_a_profile_says_which_profile():
         load_profile("p", {"profiles": {"p": {**raw, "seed": 1}}})
 
 
+@pytest.mark.parametrize("key", ["name", "base"])
+def test_a_profile_has_no_other_name_than_its_key_and_no_base_of_its_own(key):
+    raw = {name: value for name, value in SMALL.items() if name != "name"}
+    with pytest.raises(ConfigError, match=rf"^experiments.yaml: profiles.p: unknown key '{key}'; a profile's name is"):
+        load_profile("p", {"profiles": {"p": {**raw, key: SMALL.get(key, {"epochs": 1})}}})
+
+
+def test_a_fault_of_params_yaml_is_not_called_a_profile_s(params):
+    with pytest.raises(ConfigError, match=r"^params.yaml: recipe: unknown key 'weight_decy'; did you mean"):
+        load_profile("digits", {**params, "recipe": {**params["recipe"], "weight_decy": 0.05}})
+
+
+def test_a_folder_of_one_s_own_needs_its_place():
+    with pytest.raises(ConfigError, match="data = 'folder' needs data_dir, the folder with train/<class>/"):
+        profile(data="folder")
+    assert profile(data="folder", data_dir="photos").data_dir == "photos"
+
+
 @pytest.mark.parametrize("values", [{}, {"timm": "resnet18", "stand_in": {}}], ids=["neither", "both"])
 def test_a_teacher_is_either_timms_or_a_stand_in(values):
     with pytest.raises(ConfigError, match="either `timm` or `stand_in`"):
@@ -328,6 +346,8 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     ("experiments", "profiles: {a: {}}\nexperiments: {b: {}}\ndetection:", ": detection holds nothing"),
     ("experiments", "profiles: {a: }\nexperiments: {b: {}}", ": profiles.a holds nothing"),
     ("experiments", "profiles: {a: {}}\nexperiments: {b: }", ": experiments.b holds nothing"),
+    ("experiments", "profiles: {2024: {}}\nexperiments: {b: {}}", ": profiles: 2024 is no name"),
+    ("experiments", "profiles: {a: {}, ..: {}}\nexperiments: {b: {}}", r": profiles: '\.\.' is no name: a folder"),
     ("experiments", "profiles: [a]\nexperiments: {b: {}}", r": profiles holds \['a'\]"),
     ("experiments", "profiles: {a: {}}\nprofiles: {a: {}}\nexperiments: {b: {}}", ", line 2: key 'profiles' stands")])
 def test_a_file_without_the_parts_it_needs_or_with_the_other_s_names_them(tmp_path, file, text, told):
