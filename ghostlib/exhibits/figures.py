@@ -263,7 +263,8 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
     handles = {name: Line2D([], [], color=mark.color, marker=mark.marker, ls="", label=name)
                for name, mark in named.items()} if len(named) > 1 else {}
     seeds = int(comparison["seeds"].max())
-    said = f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
+    said = (f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
+            if seeds else "not measured at this profile")
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
     if chance.median > 0:
         pairs = (f" in the median pair, {chance.least:.1f} to {chance.most:.1f} in all" if chance.least < chance.most

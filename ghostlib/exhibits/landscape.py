@@ -68,6 +68,7 @@ def _points(comparison: pd.DataFrame, panel: Panel) -> pd.DataFrame:
         points[["low", "high"]] = np.nan
     if y_source == "paper":
         points["sd"] = np.nan
+    points = points.astype(float)  # columns of which nothing was measured are of objects
     points[["family", "label"]] = [family(row) for row in points.index]
     return points
 

@@ -101,6 +101,13 @@ def test_one_seed_says_that_it_has_no_spread():
     assert [text.get_text() for text in draw("table_7", [0]).legends[0].get_texts()] == ["one seed: no spread is known"]
 
 
+@pytest.mark.parametrize("name", ["table_1", "figure_3"])
+def test_an_experiment_that_the_profile_leaves_out_has_the_paper_s_panel_and_says_so(name):
+    results = results_of(name).iloc[:0]
+    figure = figures.compare(tables.compare(name, results), results, "a title", "a scale", "x", STAND_INS)
+    assert figure.legends[0].get_texts()[-1].get_text() == "not measured at this profile" and not marks(figure.axes[-1])
+
+
 def test_a_cell_of_which_a_seed_diverged_has_no_mark():
     results = results_of("table_7", (0, 1))
     lost = (results["column"] == "0.03") & (results["seed"] == 1)

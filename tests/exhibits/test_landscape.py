@@ -104,6 +104,12 @@ def test_where_every_training_diverged_there_is_no_panel_of_them(compared, draw,
     assert [axis.get_title(loc="left") for axis in panels_of(draw(none))] == titles
 
 
+def test_what_was_not_measured_may_come_as_objects(compared):
+    """As it does where a profile trains no row."""
+    measured = compared["measured"].mask(compared["quantity"] == numbers.TOP1).astype(object)
+    assert len(panels_of(figure_1(compared.assign(measured=measured, low=measured)))) == 2
+
+
 def test_a_latency_measured_here_has_a_whisker_and_the_paper_s_has_none(compared):
     paper, timed, trained = panels_of(figure_1(compared))
     whiskers = [[segment for lines in axis.collections if isinstance(lines, LineCollection)

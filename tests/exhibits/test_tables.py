@@ -82,6 +82,12 @@ def test_what_the_paper_does_not_print_is_a_dash():
     assert (table.xs("paper", axis=1, level=1) == "—").all(axis=None)
 
 
+def test_where_the_experiment_is_left_out_the_paper_s_numbers_stand_alone():
+    comparison = tables.compare("table_1", results_of("table_1").iloc[:0])
+    assert comparison["paper"].notna().all() and comparison["measured"].isna().all() and not comparison["seeds"].any()
+    assert (tables.table_of_cells(comparison).xs("ours", axis=1, level=1) == "—").all(axis=None)
+
+
 @pytest.mark.parametrize("change", [lambda r: r[r["row"] != "w/ ReP"], lambda r: r.replace("1.0×", "2.0×")])
 def test_a_cell_too_few_or_too_many_is_an_error(change):
     with pytest.raises(ValueError, match="table_1: .*differ in the cells"):
