@@ -107,3 +107,8 @@ def test_a_picture_is_told_by_the_verdicts_on_what_it_shows(judged):
 
 def test_what_it_reads_is_what_the_report_writes():
     assert set(_CLAIM) | {"id", "statement", "verdict", "reason"} <= set(record._CLAIM)
+
+
+def test_what_has_no_notebook_of_these_is_named():
+    with pytest.raises(ValueError, match="'mine' is no table or figure of the paper: an experiment of your own has"):
+        conclusions.title("mine")
