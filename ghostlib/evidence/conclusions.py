@@ -37,8 +37,8 @@ def title(notebook: str) -> str:
     """Of the first exhibit that the notebook shows, or of what it counts, times or searches."""
     shown, others = _shown(notebook), TITLES | _OWN
     if not shown and notebook not in others:
-        raise ValueError(f"{notebook!r} is no table or figure of the paper: an experiment of your own has a notebook of "
-                         "its own")
+        raise ValueError(f"{notebook!r} is no table or figure of the paper: an experiment of your own has a notebook "
+                         "of its own")
     return shown[0].heading if shown else others[notebook]
 
 
