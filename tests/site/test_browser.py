@@ -16,6 +16,7 @@ AXE = Path(find_spec("axe_core_python").origin).with_name("axe.min.js")
 COMMITTED = Path(__file__).parents[2] / "results" / "digits" / "site"
 PAGES = sorted(COMMITTED.rglob("*.html"))
 LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+BETWEEN = (620, 769, 1024)  # a small window, a tablet both ways
 
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 SHOWN = ("Promise.all([...document.images].map(image => { image.loading = 'eager'; return image.decode(); }))"
@@ -50,6 +51,9 @@ def test_a_committed_page_fits_a_phone_and_a_desk_and_loads_nothing_from_elsewhe
         chromium.look(width, scheme)
         assert chromium.ask(FITS), f"{width} px"
         assert (chromium.ask(BRIGHTNESS) > 128) == (scheme == "light")
+    for width in BETWEEN:
+        chromium.look(width, "light")
+        assert chromium.ask(FITS), f"{width} px"
     assert chromium.ask(SHOWN) and not told(chromium)
 
 
