@@ -118,14 +118,14 @@ def check_sockets(arguments: Sequence[str]) -> None:
                          "as /tmp")
 
 
-# What `ghostlib measure` begins anew.
-_AT_ONCE = {"counts", "latencies", "bottleneck"}
+# What is begun anew.
+_AT_ONCE = {"counts", "latencies", "bottleneck", "notebooks/complexity.ipynb", "notebooks/latency.ipynb"}
 
 
 def _next(arguments: Sequence[str]) -> str:
     """What whoever interrupted a command may do."""
     command = "".join(arguments[:1])
-    trains = command in ("train", "execute") or command == "measure" and not _AT_ONCE.intersection(arguments)
+    trains = command in ("train", "measure", "execute") and not _AT_ONCE.intersection(arguments)
     if not trains and "--published" not in arguments:
         return ""
     return f": {'without --fresh ' if '--fresh' in arguments else ''}the same command goes on from the last state"

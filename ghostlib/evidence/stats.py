@@ -104,13 +104,16 @@ def pigeonhole_interval(differences: ArrayLike, confidence: float = 0.95, resamp
     Returns:
         (low, high) in the unit of the differences. NaNs for S < 3, as in `bca_interval`, and for I < 2.
     """
-    d = np.asarray(differences, dtype=np.float32)
+    d = np.asarray(differences, dtype=float)
     if d.shape[0] < 3 or d.shape[1] < 2 or np.isnan(d).any():
         return math.nan, math.nan
     seeds, images = (_drawn(count, resamples, seed + i) for i, count in enumerate(d.shape))
-    # (resamples, images) @ (images, seeds) -> (resamples, seeds). Of whole differences these sums are exact, whatever
-    # the order in which so many threads add them up.
-    sums = ((images @ d.T).astype(float) * seeds).sum(axis=1)
+    # Sums of whole numbers are exact, whatever the order in which so many threads add them up. Points are whole, and so
+    # is the mean of n differences times n.
+    n = next((n for n in range(1, 9) if np.allclose(n * d, np.round(n * d), rtol=0, atol=1e-9)), None)
+    whole = (d if n is None else np.round(n * d)).astype(np.float32)
+    # (resamples, images) @ (images, seeds) -> (resamples, seeds)
+    sums = ((images @ whole.T).astype(float) * seeds).sum(axis=1) / (n or 1)
     low, high = np.quantile(sums / d.size, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

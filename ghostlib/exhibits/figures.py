@@ -264,7 +264,7 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
                for name, mark in named.items()} if len(named) > 1 else {}
     seeds = int(comparison["seeds"].max())
     said = (f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
-            if seeds else "not measured at this profile")
+            if seeds else "every training diverged" if comparison["diverged"].any() else "not measured at this profile")
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
     if chance.median > 0:
         pairs = (f" in the median pair, {chance.least:.1f} to {chance.most:.1f} in all" if chance.least < chance.most

@@ -18,17 +18,16 @@ from ghostlib.paper import numbers
 def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -> pd.DataFrame:
     """One row per cell, in the paper's order: row, column, paper, measured (mean over seeds), sd, seeds, diverged.
 
-    Where a seed diverged, which `diverged` counts, there is no mean: of the seeds that did not it would be too good.
+    Where the profile leaves the experiment out, its results are empty and each cell has the paper's number alone. Where
+    a seed diverged, which `diverged` counts, there is no mean: of the seeds that did not it would be too good.
 
     Args:
         experiment: the table's or figure's name in numbers.yaml.
         results: in long format, with the columns `experiments.COLUMNS`.
         metric: which of its metrics.
 
-    Where the profile leaves the experiment out there are no results, and each cell has the paper's number alone.
-
     Raises:
-        ValueError: the results hold a cell that the paper does not have, or lack one that it has.
+        ValueError: the results hold a cell that the paper does not have, or lack some that it has.
     """
     published = numbers.table(experiment).rename_axis(index="row", columns="column").stack(future_stack=True)
     published = published.rename("paper")

@@ -113,21 +113,21 @@ class GhostBackbone(BaseModule):
             raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file (a relative path starts "
                                     f"at {Path.cwd()})")
         network = zoo.create(self.arch, width=self.width)
-        ghostnet = self.arch.startswith(("ghostnetv2_", "ghostnetv3_"))  # the only ones with and without branches
         try:
-            if not self.norm_eval and weight_files.is_deployed(path, ema=self.ema):
-                other = "take the ema.safetensors beside it, with a ghostnetv3_... as arch, or " if ghostnet else ""
-                raise weight_files.WeightsError(
-                    "it is of a network to deploy, whose normalisations add a bias and would normalise again while it "
-                    f"trains; {other}set norm_eval=True.")
-            report = weight_files.load(network, path, ema=self.ema, strict=False)
+            deployed = not self.norm_eval and weight_files.is_deployed(path, ema=self.ema)
+            report = None if deployed else weight_files.load(network, path, ema=self.ema, strict=False)
         except weight_files.WeightsError as error:
-            forms = ("ghostnetv3_... for one with branches, ghostnetv2_... for a plain one" if ghostnet else
-                     f"with branches there is no {self.arch}; of `ghostlib train` take the model.safetensors, with "
-                     "norm_eval=True")
             raise weight_files.WeightsError(
                 f"backbone.weights = {path!r}, arch = {self.arch!r}: {error} A configuration names the arch and the "
-                f"width of the file: {forms}") from error
+                "width of the file: ghostnetv3_... for a GhostNet with branches, ghostnetv2_... for a plain one. Of "
+                "another network that `ghostlib train` gave branches take the model.safetensors, with norm_eval=True"
+            ) from error
+        if deployed:
+            beside = ("take the ema.safetensors beside it, with a ghostnetv3_... as arch, or "
+                      if self.arch.startswith(("ghostnetv2_", "ghostnetv3_")) else "")
+            raise weight_files.WeightsError(
+                f"backbone.weights = {path!r} is of a network to deploy, whose normalisations add a bias and would "
+                f"normalise again while it trains; {beside}set norm_eval=True")
         differing = [*report.missing, *report.unexpected, *(name for name, _, _ in report.mismatched)]
         if wrong := [name for name in differing if not name.startswith(network.default_cfg["classifier"])]:
             raise weight_files.WeightsError(

@@ -69,20 +69,22 @@ def _check_dataset(key: str, dataset: Any, annotated: bool) -> None:
         raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
                              f"{', '.join(sorted(known))}")
     folder = root / dataset["data_prefix"]["img"]
-    missing = list(_missing(folder, content["images"], file))
+    missing = list(_missing(folder, content["images"], file, dataset["type"]))
     if missing:
         raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
                              f"missing in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
     return None
 
 
-def _missing(folder: Path, images: list[dict[str, Any]], file: Path) -> Iterator[str]:
+def _missing(folder: Path, images: list[dict[str, Any]], file: Path, dataset_type: str) -> Iterator[str]:
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for image in images:
-        # LVIS's annotations have an address, whose end MMDetection takes.
+        # LVIS v1 has addresses, v0.5 longer names, of which MMDetection takes the end.
         name = image.get("file_name") or image.get("coco_url", "").removeprefix("http://images.cocodataset.org/")
         if not name:
             raise DetectionError(f"{file}: image {image.get('id')} has neither a file_name nor a coco_url")
+        if dataset_type in ("LVISDataset", "LVISV05Dataset") and name.startswith("COCO"):
+            name = name[-16:]
         # One listing serves all 118,000 images of a folder; a name that holds a folder is looked up by itself.
         if name not in present and not ("/" in name and (folder / name).is_file()):
             yield name

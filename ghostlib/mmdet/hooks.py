@@ -15,7 +15,7 @@ from torch import nn
 from ghostlib.files import write_atomic
 from ghostlib.mmdet.backbone import GhostBackbone
 from ghostlib.mmdet.coco import check_data
-from ghostlib.models.reparam import RepConv, reparameterize
+from ghostlib.models.reparam import RepConv, reparameterize, replace
 
 
 @register_backend("AtomicBackend", force=True)
@@ -69,8 +69,6 @@ def fold(detector: nn.Module) -> nn.Module:
     folded = copy.deepcopy(detector.module if is_model_wrapper(detector) else detector).eval()
     for backbone in [module for module in folded.modules() if isinstance(module, GhostBackbone)]:
         reparameterize(backbone.features)
-    for parent in list(folded.modules()):  # and what somebody gave branches elsewhere
-        for name, child in list(parent.named_children()):
-            if isinstance(child, RepConv):
-                setattr(parent, name, child.fuse())
+    # And what somebody gave branches elsewhere. What folds itself there is another library's business.
+    replace(folded, {site: site.fuse() for site in folded.modules() if isinstance(site, RepConv)})
     return folded

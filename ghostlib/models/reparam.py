@@ -83,7 +83,7 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
     example = example_for(model) if example_input is None else example_input
     with disturbed(norms):
         training = answer_in_training(model, example)
-        originals = _replace(model, replaced)
+        originals = replace(model, replaced)
         different = "it was interrupted"
         try:
             different = difference(model, replaced.values(), example, found.answer, training)
@@ -105,8 +105,8 @@ def reparameterize(model: nn.Module) -> nn.Module:
     """
     if isinstance(model, RepConv):
         return model.fuse()
-    _replace(model, _plain_inside(model))
-    _replace(model, {site: site.fuse() for site in model.modules() if isinstance(site, RepConv)})
+    replace(model, _plain_inside(model))
+    replace(model, {site: site.fuse() for site in model.modules() if isinstance(site, RepConv)})
     _fold_by_themselves(model, {})
     return model
 
@@ -137,7 +137,7 @@ def _fold_by_themselves(parent: nn.Module, folded: dict[nn.Module, nn.Module]) -
             setattr(parent, name, folded[child])
 
 
-def _replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
+def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
     """Sets modules in the place of others, wherever these are registered: (parent, name, the other) of each place."""
     old = [(parent, name, child) for parent in model.modules() for name, child in parent._modules.items()
            if child in new]

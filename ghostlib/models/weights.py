@@ -110,15 +110,21 @@ def is_folded(path: str | Path, *, ema: bool = False) -> bool:
 def is_deployed(path: str | Path, *, ema: bool = False) -> bool:
     """Whether a file holds what `reparam.plain_state` gives: some normalisation adds a bias and does nothing else.
 
-    A fresh one has a variance of 1, and this one of 1 − ε. Arguments and errors as for `load`.
+    Such a one has a variance of 1 − ε, which is 1 in half precision, and a bias, which a fresh one has not. Arguments
+    and errors as for `load`.
     """
     state = _state_dict(_read(Path(path)), ema, Path(path))
     layers = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
-    return any(_adds_a_bias(*(state.get(layer + kind) for kind in ("running_var", "weight"))) for layer in layers)
+    return any(_adds_a_bias(*(state.get(layer + kind) for kind in ("running_var", "running_mean", "weight", "bias")))
+               for layer in layers)
 
 
-def _adds_a_bias(variance: Tensor, weight: Tensor | None) -> bool:
-    return bool(0.9 < variance[0] < 1 and (variance == variance[0]).all() and (weight is None or (weight == 1).all()))
+def _adds_a_bias(variance: Tensor, mean: Tensor, weight: Tensor | None, bias: Tensor | None) -> bool:
+    if not variance.numel() or not ((variance > 0.9) & (variance <= 1) & (variance == variance.flatten()[0])).all():
+        return False
+    if weight is None or bias is None:  # a normalisation without them subtracts it
+        return len(variance) > 1 and bool(mean.any())
+    return bool((weight == 1).all() and not mean.any() and bias.any())
 
 
 def open_network(name: str, path: str | Path, *, ema: bool = False, **options: Any) -> tuple[nn.Module, Report]:

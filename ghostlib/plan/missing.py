@@ -23,6 +23,9 @@ def images(profile: Profile) -> tuple[Splits | None, str]:
     """The profile's images and what is missing, with the remedy; nothing is downloaded.
 
     ImageNet is only looked for: to list it takes a minute, and to read it once, as a training's begin does, an hour.
+
+    Raises:
+        DataError: a folder of one's own is absent, torn or has other classes: nobody knows how many images it has.
     """
     from ghostlib.training import datasets
     from ghostlib.training.images import DataError

@@ -60,6 +60,7 @@ def make(profile_name: str, params: dict[str, Any], store: Store) -> Plan:
 
     Raises:
         ConfigError: what params.yaml and experiments.yaml say of the profile cannot be meant.
+        DataError: its folder of images cannot be counted.
     """
     profile, found = load_profile(profile_name, params), wanted(profile_name, params)
     splits, lack = missing.images(profile)

@@ -108,6 +108,13 @@ def test_an_experiment_that_the_profile_leaves_out_has_the_paper_s_panel_and_say
     assert figure.legends[0].get_texts()[-1].get_text() == "not measured at this profile" and not marks(figure.axes[-1])
 
 
+def test_where_all_diverged_it_does_not_say_that_nothing_was_measured():
+    results = results_of("table_7")
+    comparison = tables.compare("table_7", results).assign(measured=np.nan, sd=np.nan, seeds=0, diverged=2)
+    figure = figures.compare(comparison, results.iloc[:0], "a title", "a scale", "x", STAND_INS)
+    assert figure.legends[0].get_texts()[-1].get_text() == "every training diverged"
+
+
 def test_a_cell_of_which_a_seed_diverged_has_no_mark():
     results = results_of("table_7", (0, 1))
     lost = (results["column"] == "0.03") & (results["seed"] == 1)

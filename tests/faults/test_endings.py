@@ -105,6 +105,7 @@ def interrupt(monkeypatch):
 @pytest.mark.parametrize(("command", "told"), [
     ("measure classifiers digits", f": {GOES_ON}"), ("train resnet10 images", f": {GOES_ON}"),
     ("train resnet10 images --fresh", f": without --fresh {GOES_ON}"), ("evaluate --published", f": {GOES_ON}"),
+    ("execute notebooks/ablation.ipynb a.ipynb", f": {GOES_ON}"), ("execute notebooks/latency.ipynb a.ipynb", ""),
     ("measure latencies digits", ""), ("count ghostnetv3_100", ""), ("", "")])
 def test_an_interrupted_command_closes_what_is_open_and_says_what_is_next(number, status, command, told, interrupt,
                                                                           capsys):

@@ -75,14 +75,16 @@ def test_a_file_of_another_form_is_named(tmp_path):
     ("ghostnetv2_100", "take the ema.safetensors beside it, with a ghostnetv3_... as arch, or set norm_eval=True"),
     ("mobilenetv2_100", "while it trains; set norm_eval=True")])
 def test_a_network_to_deploy_is_not_trained_from_whoever_wrote_it(arch, remedy, tmp_path):
-    branched = add_branches(zoo.create(arch, width=0.25))
+    branched = trained_a_little(add_branches(zoo.create(arch, width=0.25)))
     path = tmp_path / "model.safetensors"
-    weights.save(zoo.create(arch, width=0.25), path)
-    backbone(arch, weights=str(path)).init_weights()
-    path.write_bytes(save(plain_state(branched)))
-    with pytest.raises(weights.WeightsError, match=f"is of a network to deploy.*{remedy}"):
+    for plain in (zoo.create(arch, width=0.25), trained_a_little(zoo.create(arch, width=0.25))):
+        weights.save(plain, path)
         backbone(arch, weights=str(path)).init_weights()
-    backbone(arch, weights=str(path), norm_eval=True).init_weights()
+    for dtype in (torch.float32, torch.float16):
+        path.write_bytes(save({name: tensor.to(dtype) for name, tensor in plain_state(branched).items()}))
+        with pytest.raises(weights.WeightsError, match=f"is of a network to deploy.*{remedy}$"):
+            backbone(arch, weights=str(path)).init_weights()
+        backbone(arch, weights=str(path), norm_eval=True).init_weights()
 
 
 def test_where_no_backbone_has_a_file_s_branches_the_way_out_is_named(tmp_path):

@@ -86,6 +86,19 @@ def test_images_to_test_need_no_annotations_and_lvis_s_no_names(config, data):
         check_data(config)
 
 
+def test_of_lvis_v05_the_end_of_a_name_is_looked_for(config, data):
+    path = data / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    for number, image in enumerate(content["images"]):
+        (data / "val" / image["file_name"]).rename(data / "val" / f"{number:012}.jpg")
+        image["file_name"] = f"COCO_train2014_{number:012}.jpg"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DetectionError, match="e.g. COCO_train2014_000000000000.jpg"):
+        check_data(config)
+    config.val_dataloader.dataset.type = "LVISDataset"
+    check_data(config)
+
+
 def test_a_data_set_of_another_format_is_named(config):
     del config.val_dataloader.dataset["ann_file"]
     with pytest.raises(DetectionError, match=r"val_dataloader\.dataset: this CocoDataset cannot be checked: it needs"):
