@@ -128,12 +128,16 @@ def representatives(profile: Profile, params: dict[str, Any]) -> dict[str, Recip
 
 
 def check(profile: Profile, params: dict[str, Any]) -> None:
-    """Compares the kinds that the profile has rates for with those that it trains.
+    """Compares the kinds that the profile has rates for with those that it trains, or would with detectors.
 
     Raises:
         ConfigError: there is no recipe of such a kind; the message names those there are.
     """
-    if profile.rates and (unknown := profile.rates.keys() - (known := representatives(profile, params)).keys()):
+    if not profile.rates:
+        return
+    backbones = backbone_recipes(profile, params).values() if "detection" in params else ()
+    known = dict.fromkeys([*representatives(profile, params), *map(kind_of, backbones)])
+    if unknown := profile.rates.keys() - known.keys():
         raise ConfigError(f"experiments.yaml: profiles.{profile.name}.rates: no recipe is of the kind "
                           f"{' or '.join(map(repr, sorted(unknown)))}; known: {', '.join(map(repr, known))}")
 

@@ -162,7 +162,7 @@ def test_the_configurations_can_be_changed_to_every_profile_s_scale(profile):
 
 
 def test_a_profile_without_a_scale_is_named():
-    with pytest.raises(ConfigError, match="detection.scales has no 'digits'; known: other"):
+    with pytest.raises(ConfigError, match="detection.scales has no 'digits', so .* give it one .other have"):
         scales.load_scale(load_profile("digits", PARAMS), {"detection": {"scales": {"other": {}}}})
 
 
