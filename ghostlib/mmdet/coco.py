@@ -102,7 +102,7 @@ def read_annotations(file: Path, key: str, annotated: bool = True) -> dict[str, 
     Args:
         file: the annotations.
         key: where the configuration names the file; an error begins with it.
-        annotated: whether it must have annotations, which COCO's of its test images have not.
+        annotated: whether it must have annotations; COCO's files of test images have none.
 
     Raises:
         DetectionError: the file is missing, torn or no COCO annotation.

@@ -1,4 +1,4 @@
-"""Whether experiments.yaml, and claims.yaml about it, call rows and columns by names that there are."""
+"""The labels of rows and columns: experiments.yaml must use the paper's, and claims.yaml those of our experiments."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ghostlib.config import ConfigError, hint
 from ghostlib.experiments import Grid
 from ghostlib.paper import claims, numbers
 
-# Of which a part may be trained; ours beside Table 9 has its labels.
+# A profile may train a part of these; the experiment `rivals` has the labels of Table 9.
 _IN_PART = {"table_9": "table_9", "rivals": "table_9"}
 
 
 def check(experiments: Mapping[str, Any]) -> None:
-    """Looks at every label before anything is trained: a cell with another is beside no number and in no claim.
+    """Checks every label before anything is trained: under a wrong one a cell would have no number and no claim.
 
     Args:
         experiments: as experiments.yaml holds them.
 
     Raises:
-        ConfigError: a label that the paper does not have, or lacks; or a cell of a claim that an experiment of ours
-            does not have.
+        ConfigError: an experiment has a label that the paper does not have, or lacks one of the paper's; or a claim
+            names a cell that our experiment does not have.
     """
     ours = {}
     for name, values in experiments.items():

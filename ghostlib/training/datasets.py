@@ -1,4 +1,4 @@
-"""Real images: handwritten digits (in a wheel), Fashion-MNIST, CIFAR-100, ImageNet. Loaded, split and checked."""
+"""Real images: handwritten digits (in a wheel), Fashion-MNIST, CIFAR-100, ImageNet, or a folder."""
 
 from __future__ import annotations
 
