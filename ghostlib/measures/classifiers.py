@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ghostlib.config import ConfigError
 from ghostlib.experiments import COLUMNS, STEPS_METRIC, Experiment
 from ghostlib.files import write_atomic
-from ghostlib.measures import frozen, places
+from ghostlib.measures import frozen, history, places
 from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
 from ghostlib.training.recipe import Recipe
 
@@ -79,12 +79,8 @@ def results(experiment: Experiment, store: Store) -> pd.DataFrame:
 
 def curves(experiment: Experiment, store: Store) -> pd.DataFrame:
     """Loss and accuracy (%) on training views and validation images, one row per cell, seed and epoch."""
-    import pandas as pd
-
-    return pd.DataFrame([{"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed,
-                          **epoch} for cell, run in experiment.runs()
-                         for epoch in (store.metrics(run) or {"history": []})["history"]],
-                        columns=CURVES)
+    return history.curves((({"experiment": experiment.name, "row": cell.row, "column": cell.column, "seed": run.seed},
+                            run) for cell, run in experiment.runs()), CURVES, store)
 
 
 def correct(experiment: Experiment, store: Store) -> pd.DataFrame:
@@ -200,13 +196,12 @@ def _write_costs(profile: Profile, teachers: Iterable[ClassifierRun], runs: list
     from filelock import FileLock
 
     path = places.costs_file(profile.name, "classifiers")
+    costs = history.costs([*(("classifier", run) for run in runs), *(("teacher", run) for run in teachers)], store)
     store.root.mkdir(parents=True, exist_ok=True)
     with FileLock(store.root / "costs.lock"):  # another experiment may be measured at the same time
-        records = {row["run"]: row for row in places.read_csv(path).to_dict("records")} if path.exists() else {}
-        for kind, trained in (("classifier", runs), ("teacher", teachers)):
-            records |= {run.key: {"run": run.key, "kind": kind, **cost} for run in trained if (cost := store.cost(run))}
-        columns = ["run", "kind", "seconds", "device", "date"]
-        places.write_csv(pd.DataFrame(list(records.values()), columns=columns), path)
+        tables = [places.read_csv(path), costs] if path.exists() else [costs]
+        rows = {row["run"]: row for table in tables for row in table.to_dict("records")}
+        places.write_csv(pd.DataFrame(list(rows.values()), columns=history.COSTS), path)
 
 
 def _accuracies(metrics: dict[str, Any], decay: str) -> Iterator[tuple[str, float]]:

@@ -11,7 +11,7 @@ from ghostlib.config import ConfigError
 from ghostlib.detection.run import DetectorRun, runs
 from ghostlib.experiments import COLUMNS
 from ghostlib.files import write_atomic
-from ghostlib.measures import frozen, places
+from ghostlib.measures import frozen, history, places
 from ghostlib.measures.classifiers import settings_of
 from ghostlib.training.profile import kind_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ghostlib.runs.store import Store
 
 EXPERIMENT, COLUMN = "table_10", "mAP"  # the paper's table and its column
+CURVES = ["experiment", "row", "column", "seed", "epoch", "loss"]
 UNTRAINED = "untrained "  # begins the name of a metric of the detector before its training
 IMAGES = 3  # in the picture of detections
 
@@ -101,20 +102,14 @@ def results(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
 
 def curves(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     """The mean loss of an image, one row per detector and epoch."""
-    import pandas as pd
-
-    return pd.DataFrame([{"experiment": EXPERIMENT, "row": run.row, "column": COLUMN, "seed": run.seed, **epoch}
-                         for run in detectors for epoch in (store.metrics(run) or {"history": []})["history"]],
-                        columns=["experiment", "row", "column", "seed", "epoch", "loss"])
+    return history.curves((({"experiment": EXPERIMENT, "row": run.row, "column": COLUMN, "seed": run.seed}, run)
+                           for run in detectors), CURVES, store)
 
 
 def costs(detectors: list[DetectorRun], store: Store) -> pd.DataFrame:
     """A row a training: of the detectors, and of the classifiers that they start from."""
-    import pandas as pd
-
-    trainings = [*(("backbone", run.backbone) for run in detectors), *(("detector", run) for run in detectors)]
-    records = {run.key: {"run": run.key, "kind": kind, **cost} for kind, run in trainings if (cost := store.cost(run))}
-    return pd.DataFrame(list(records.values()), columns=["run", "kind", "seconds", "device", "date"])
+    backbones = [("backbone", run.backbone) for run in detectors]
+    return history.costs([*backbones, *(("detector", run) for run in detectors)], store)
 
 
 def settings(run: DetectorRun) -> str:

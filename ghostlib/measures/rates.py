@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ghostlib.config import ConfigError
 from ghostlib.detection.scale import backbone_recipes, read_scales
 from ghostlib.experiments import Experiment
-from ghostlib.measures import places
+from ghostlib.measures import history, places
 from ghostlib.measures.classifiers import settings_of
 from ghostlib.training.profile import Profile, kind_of, load_params, load_profile
 from ghostlib.training.recipe import Recipe
@@ -58,7 +58,8 @@ def measure(profile_name: str) -> None:
         # After every round, for what asks which trainings are wanted (`known`). As text, since a rate must come back as
         # it is and not to four decimals. Last what says which settings all are of.
         places.write_csv(curves(tried, store).astype({"lr_scale": str}), places.rates_curves_file(profile_name))
-        places.write_csv(costs(tried, store), places.costs_file(profile_name, "rates"))
+        costs = history.costs((("rate", run) for _, run in tried), store)
+        places.write_csv(costs, places.costs_file(profile_name, "rates"))
         places.write_csv(trained.astype({"lr_scale": str}), places.rates_file(profile_name))
         tried = trials(profile, params, trained)
     engines.dismiss()
@@ -157,19 +158,8 @@ def results(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFram
 
 def curves(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
     """Loss and accuracy (%) on training views and validation images, one row per training and epoch."""
-    import pandas as pd
-
-    return pd.DataFrame([{"kind": kind, "lr_scale": run.recipe.lr_scale, "seed": run.seed, **epoch}
-                         for kind, run in tried for epoch in (store.metrics(run) or {"history": []})["history"]],
-                        columns=CURVES)
-
-
-def costs(tried: list[tuple[str, ClassifierRun]], store: Store) -> pd.DataFrame:
-    """A row a training."""
-    import pandas as pd
-
-    records = [{"run": run.key, "kind": "rate", **cost} for _, run in tried if (cost := store.cost(run))]
-    return pd.DataFrame(records, columns=["run", "kind", "seconds", "device", "date"])
+    return history.curves((({"kind": kind, "lr_scale": run.recipe.lr_scale, "seed": run.seed}, run)
+                           for kind, run in tried), CURVES, store)
 
 
 def chosen(trained: pd.DataFrame) -> pd.DataFrame:
