@@ -18,19 +18,21 @@ _ROUNDING, _ROUNDING_ELSEWHERE = 1e-6, 1e-4
 
 
 @contextmanager
-def disturbed(norms: Sequence[nn.Module]) -> Iterator[None]:
+def disturbed(norms: Sequence[nn.Module], zeros: Sequence[nn.Parameter] = ()) -> Iterator[None]:
     """Gives normalisations that keep statistics others, always the same ones near to theirs; afterwards their own.
 
     A fresh normalisation hardly changes its input in evaluation mode, so that nobody could see whether what stands
-    before it or behind it is used; nor could one see anything of a normalisation whose γ are 0.
+    before it or behind it is used; nor could one see anything behind `zeros`, which are small numbers meanwhile.
     """
-    kept = [(tensor, tensor.detach().clone()) for norm in norms
-            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if tensor is not None]
+    kept = [(tensor, tensor.detach().clone()) for tensor in (*zeros, *(tensor for norm in norms for tensor in (
+        norm.weight, norm.bias, norm.running_mean, norm.running_var) if tensor is not None))]
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
             for norm in norms:
                 _disturb(norm, generator)
+            for parameter in zeros:
+                parameter.copy_(_uniform(-0.1, 0.1, parameter, generator))
         yield
     finally:
         with torch.no_grad():
@@ -39,21 +41,31 @@ def disturbed(norms: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _disturb(norm: nn.Module, generator: torch.Generator) -> None:
-    def uniform(low: float, high: float, like: Tensor) -> Tensor:
-        return torch.empty(like.shape).uniform_(low, high, generator=generator).to(like)
-
-    norm.running_mean.add_(norm.running_var.sqrt() * uniform(-0.5, 0.5, norm.running_mean))
-    norm.running_var.mul_(uniform(0.5, 2, norm.running_var))
+    norm.running_mean.add_(norm.running_var.sqrt() * _uniform(-0.5, 0.5, norm.running_mean, generator))
+    norm.running_var.mul_(_uniform(0.5, 2, norm.running_var, generator))
     if norm.affine:
-        scale = uniform(0.5, 1.5, norm.weight)
+        scale = _uniform(0.5, 1.5, norm.weight, generator)
         norm.weight.copy_(torch.where(norm.weight == 0, scale / 5, norm.weight * scale))
-        norm.bias.add_(norm.weight.abs() * uniform(-0.5, 0.5, norm.bias))
+        norm.bias.add_(norm.weight.abs() * _uniform(-0.5, 0.5, norm.bias, generator))
+
+
+def _uniform(low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.empty(like.shape).uniform_(low, high, generator=generator).to(like)
 
 
 def disturbable(model: nn.Module) -> list[nn.Module]:
     """The normalisations of a network that `disturbed` takes."""
     return [norm for norm in model.modules()
             if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and norm.running_mean is not None]
+
+
+def zero_weights(model: nn.Module, norms: Sequence[nn.Module]) -> list[nn.Parameter]:
+    """Parameters that are 0 throughout, outside of those normalisations: a fresh head's, or the gate of a residual."""
+    inside = {parameter for norm in norms for parameter in norm.parameters(recurse=False)}
+    known = (parameter for parameter in model.parameters()
+             if parameter not in inside and not isinstance(parameter, nn.parameter.UninitializedParameter))
+    return [parameter for parameter in known
+            if parameter.is_floating_point() and parameter.numel() and not parameter.any()]
 
 
 def answer_in_training(model: nn.Module, example: Any) -> Any:
@@ -108,7 +120,8 @@ def _between(after: Any, before: Any, when: str = "") -> str:
         return f"outputs of other shapes{when}"
     for a, b in zip(comparable(after), comparable(before), strict=True):
         rounding = _ROUNDING if a.device.type == "cpu" else _ROUNDING_ELSEWHERE
-        error = (a - b).abs().max() / b.abs().max().clamp(min=torch.finfo(b.dtype).tiny)
+        gap = (a - b).masked_fill(a == b, 0)  # equal infinities, as of masked logits, are no difference
+        error = gap.abs().max() / b.masked_fill(b.isinf(), 0).abs().max().clamp(min=torch.finfo(b.dtype).tiny)
         if not error <= rounding:  # written so that NaN is no agreement
             return f"by {error:.2g} of the largest output{when}"
     return ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,7 +52,8 @@ class Flow(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if tensors_of(result):  # a look at a shape is no use of the tensor
+        # A look at a shape is no use of the tensor; an assignment to a part of it returns nothing, and is one.
+        if tensors_of(result) or function is Tensor.__setitem__:
             running = self._running[-1] if self._running else None
             is_norm = isinstance(running, nn.modules.batchnorm._BatchNorm)
             user = running if is_norm else getattr(function, "__name__", str(function))
@@ -72,7 +76,7 @@ class Flow(TorchFunctionMode):
 
 
 def run(model: nn.Module, example_input: Any, training: bool = False) -> Any:
-    """What the network answers; modes, buffers and the random generator stay as they are.
+    """What the network answers; modes, buffers and the random generators stay as they are.
 
     Args:
         model: any network.
@@ -87,7 +91,7 @@ def run(model: nn.Module, example_input: Any, training: bool = False) -> Any:
                for name, buffer in module._buffers.items() if buffer is not None]
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     try:
-        with torch.no_grad(), torch.random.fork_rng(_cuda_devices(model)):
+        with torch.no_grad(), torch.random.fork_rng(_cuda_devices(model)), _python_generator_kept():
             model.train(training)
             for module in modes:
                 if isinstance(module, nn.modules.batchnorm._NormBase):
@@ -106,6 +110,16 @@ def run(model: nn.Module, example_input: Any, training: bool = False) -> Any:
             module._buffers[name] = buffer
             if not torch.equal(buffer, before):
                 buffer.copy_(before)
+
+
+@contextmanager
+def _python_generator_kept() -> Iterator[None]:
+    """Some networks draw the depth of a step from it."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def example_for(model: nn.Module, side: int | None = None) -> Tensor:

@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghostlib.models.comparison import answer_in_training, comparable, difference, disturbable, disturbed
+from ghostlib.models.comparison import (
+    answer_in_training,
+    comparable,
+    difference,
+    disturbable,
+    disturbed,
+    zero_weights,
+)
 from ghostlib.models.flow import example_for
 from ghostlib.models.plain import load_plain, names_beside, places, plain_pair, plain_state
 from ghostlib.models.rep_conv import RepConv
@@ -36,7 +43,8 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
     place. What is deployed does not change: `reparameterize` gives one convolution a site.
 
     Args:
-        model: any network; it is changed. Frozen parameters stay frozen, and their new branches are, too.
+        model: any network; it is changed. Frozen parameters stay frozen, and their new branches are, too; a site of
+            which nothing learns keeps its function.
         branches: the paper's re-parameterisation factor N (Table 2).
         scale: the 1×1 depth-wise branch (Tables 2 and 5).
         skip: the BN-only branch of the authors' code.
@@ -52,36 +60,40 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
 
     Raises:
         ValueError: the network holds no such site or cannot be run, `branches` is less than 1, a pattern of `exclude`
-            matches nothing, or one branch would not compute what the network does, or nobody could see whether it
-            does. The network is then as it was.
+            matches nothing, the network is wrapped already (by DistributedDataParallel, say), or one branch would not
+            compute what the network does, or nobody could see whether it does. The network is then as it was.
     """
     if branches < 1:
         raise ValueError(f"branches must be at least 1, got {branches}")
     norms = disturbable(model)
-    with disturbed(norms):
+    zeros = zero_weights(model, norms)
+    # One draw from the global generator whatever is added: networks of one seed share every weight they both have. And
+    # before the runs that are compared, since a network may draw in these.
+    seed = int(torch.randint(2**31, ()))
+    with disturbed(norms, zeros):
         found = survey(model, exclude, example_input, inside)
     if not found.sites:
         raise ValueError(f"{type(model).__name__} has no 1×1 or depth-wise convolution followed by a BatchNorm2d, "
                          f"and it alone: there is nothing to add branches to (was it expanded or folded before?)"
                          f"\n{found}")
-    if not comparable(found.answer):
+    if not any(tensor.any() for tensor in comparable(found.answer)):
         raise ValueError(f"{type(model).__name__} answers with no floating-point tensor (in tuples, lists and dicts), "
-                         "by which its function could be compared; add branches to a part of it that does")
+                         "or with zeros alone, by which its function could be compared; pass another example_input, or "
+                         "add branches to a part of it that answers so")
     _warn_of_gaps(model, found)
-    # One draw from the global generator whatever is added: networks of one seed share every weight they both have.
-    seed = int(torch.randint(2**31, ()))
     replaced = {}
     for number, site in enumerate(found.sites):
         conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
         with _without_group(norm_alone := _without_activation(norm)):
-            replaced[conv] = RepConv(conv, norm_alone, branches, scale, skip, seed + number, preserve)
+            learns = any(parameter.requires_grad for parameter in (*conv.parameters(), *norm_alone.parameters()))
+            replaced[conv] = RepConv(conv, norm_alone, branches, scale, skip, seed + number, preserve or not learns)
         for synchronised in replaced[conv].modules():
             if isinstance(synchronised, nn.SyncBatchNorm):
                 synchronised.process_group = norm_alone.process_group
         replaced[conv].names = names_beside(site.conv, site.norm)
         replaced[norm] = _activation_of(norm)
     example = example_for(model) if example_input is None else example_input
-    with disturbed(norms):
+    with disturbed(norms, zeros):
         training = answer_in_training(model, example)
         originals = replace(model, replaced)
         different = "it was interrupted"

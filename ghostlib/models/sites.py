@@ -18,6 +18,7 @@ from typing import Any
 from timm.layers import BatchNormAct2d
 from timm.layers.norm_act import SyncBatchNormAct
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from ghostlib.models.flow import Flow, example_for
@@ -30,6 +31,8 @@ GHOSTNET_EXCLUDE = ("*short_conv.*", "*shortcut.*", "*blocks[._]9.*")
 _GHOSTNET_BLOCKS = {"GhostNet", "GhostBottleneck", "GhostModuleV2"}
 # What timm's own multi-branch blocks (MobileOne, RepVGG, RepViT) fold themselves by.
 FOLDS = ("fuse", "reparameterize", "switch_to_deploy")
+# Their classes' names, since some of these modules take seconds to import.
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule"}
 # Subclasses may do more than normalise and, of timm's, activate.
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, SyncBatchNormAct)
 
@@ -84,29 +87,34 @@ def survey(model: nn.Module, exclude: Sequence[str] | None = None, example_input
         inside: look also into modules that fold themselves (those with a method of `FOLDS`).
 
     Raises:
-        ValueError: `exclude` is a string, or holds a pattern that matches no convolution; or the network cannot be run.
+        ValueError: `exclude` is a string, or holds a pattern that matches no convolution; or the network cannot be run,
+            or is wrapped already, by DistributedDataParallel or `torch.compile`.
     """
-    names = _names(model)
+    names, classes = _names(model), {type(module).__name__ for module in model.modules()}
+    if wrappers := sorted(classes & _WRAPPERS):
+        raise ValueError(f"the network is wrapped in a {wrappers[0]} already, which would not see what changes in it: "
+                         "add branches first, and wrap it afterwards")
     if exclude is None:
-        classes = {type(module).__name__ for module in model.modules()}
         exclude = GHOSTNET_EXCLUDE if classes & _GHOSTNET_BLOCKS else ()
     else:
         _check_patterns(type(model).__name__, [name for aliases in names.values() for name in aliases], exclude)
     excluded = {conv for conv, aliases in names.items() if any(_matches(name, exclude) for name in aliases)}
     selfmade = {inner for module in folding_themselves(model) for inner in module.modules()}
-    unfit = {}
+    unfit, tied = {}, _tied(model)
     for conv, (name, *_) in names.items():
         if conv in excluded:
             unfit[name] = "it is excluded"
         elif conv in selfmade and not inside:
             unfit[name] = "it is inside a module that folds itself"
+        elif conv in tied:
+            unfit[name] = "it shares its weights with another module"
         elif reason := _unfit(conv):
             unfit[name] = reason
     fitting = {aliases[0]: conv for conv, aliases in names.items() if aliases[0] not in unfit}
     if not fitting:
         return Survey((), unfit, {})
     flow = Flow.of(model, example_for(model) if example_input is None else example_input)
-    norms = {name: _norm_behind(conv, flow, conv in selfmade) for name, conv in fitting.items()}
+    norms = {name: _norm_behind(conv, flow, conv in selfmade, tied) for name, conv in fitting.items()}
     return Survey(tuple(Site(name, flow.names[norm]) for name, norm in norms.items() if isinstance(norm, nn.Module)),
                   unfit, {name: reason for name, reason in norms.items() if isinstance(reason, str)}, flow.answer)
 
@@ -121,19 +129,17 @@ def own_fold(module: nn.Module) -> Callable[[], Any] | None:
     for fold in () if isinstance(module, RepConv) else FOLDS:
         method = getattr(type(module), fold, None)  # not of the module, which may have a child of that name
         if callable(method):
-            needed = [p for p in list(inspect.signature(method).parameters.values())[1:]
-                      if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-            if not needed:  # another `fuse` brings feature maps together
+            if len(inspect.signature(method).parameters) == 1:  # another `fuse` brings feature maps together
                 return getattr(module, fold)
     return None
 
 
-def _names(model: nn.Module) -> dict[nn.Conv2d, list[str]]:
+def _names(model: nn.Module) -> dict[_ConvNd, list[str]]:
     """Every convolution -> its names, those of a module before those of its children; no branches of a `RepConv`."""
     names = defaultdict(list)
     for parent_name, parent in _outside_rep_convs(model):
         for child_name, child in parent._modules.items():
-            if isinstance(child, nn.Conv2d):
+            if isinstance(child, _ConvNd):
                 names[child].append(f"{parent_name}.{child_name}".lstrip("."))
     return dict(names)
 
@@ -146,8 +152,20 @@ def _outside_rep_convs(module: nn.Module, name: str = "") -> Iterator[tuple[str,
                 yield from _outside_rep_convs(child, f"{name}.{child_name}".lstrip("."))
 
 
-def _unfit(conv: nn.Conv2d) -> str:
+def _tied(model: nn.Module) -> set[nn.Module]:
+    """The modules that have a parameter in common with another module: expanded, each would learn its own."""
+    owners = defaultdict(set)
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners[parameter].add(module)
+    return {module for modules in owners.values() if len(modules) > 1 for module in modules}
+
+
+def _unfit(conv: _ConvNd) -> str:
     """Why a convolution is no site whatever comes behind it; empty where that decides."""
+    if not isinstance(conv, nn.Conv2d):
+        return f"it is a {type(conv).__name__}"
     if alteration := _alteration(conv):
         return f"it {alteration}"
     if type(conv).forward is not nn.Conv2d.forward or type(conv)._conv_forward is not nn.Conv2d._conv_forward:
@@ -157,7 +175,7 @@ def _unfit(conv: nn.Conv2d) -> str:
     return ""
 
 
-def _norm_behind(conv: nn.Module, flow: Flow, selfmade: bool) -> nn.Module | str:
+def _norm_behind(conv: nn.Module, flow: Flow, selfmade: bool, tied: set[nn.Module]) -> nn.Module | str:
     """The batch normalisation that alone takes the output of a convolution, or why there is none."""
     if flow.calls[conv] != 1:
         return f"it runs {flow.calls[conv]} times" if flow.calls[conv] else "it does not run"
@@ -170,6 +188,8 @@ def _norm_behind(conv: nn.Module, flow: Flow, selfmade: bool) -> nn.Module | str
         return f"its normalisation {alteration}"
     if type(norm) not in _NORMS:
         return f"a {type(norm).__name__} may do more than normalise"
+    if norm in tied:
+        return "its normalisation shares its weights with another module"
     if flow.calls[norm] != 1:
         return "its normalisation runs several times"
     if norm.running_mean is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostlib.models.rep_conv import RepConv
@@ -108,6 +110,30 @@ def test_what_running_cannot_show_is_found_by_comparing_and_undone(make, reason)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_behind_zeros_a_difference_is_seen_and_they_are_zeros_again():
+    network = Network(past_a_script, last=nn.Conv2d(4, 2, 1))
+    nn.init.zeros_(network.last.weight), nn.init.zeros_(network.last.bias)
+    with pytest.raises(ValueError, match="by .* of the largest output"):
+        add_branches(network)
+    assert not network.last.weight.any() and not network.last.bias.any()
+
+
+def test_masked_logits_are_no_difference():
+    def masked(net, x):
+        return net.norm(net.conv(x)).masked_fill(x > 0, -torch.inf)
+
+    add_branches(network := Network(masked))
+    assert isinstance(network.conv, RepConv)
+
+
+@pytest.mark.parametrize("use", [
+    lambda net, x: F.dropout(net.norm(net.conv(x)), training=True),
+    lambda net, x: net.norm(net.conv(x)) * random.random()], ids=["torch's", "Python's"])
+def test_a_network_may_draw_while_it_is_evaluated(use):
+    add_branches(network := Network(use))
+    assert isinstance(network.conv, RepConv)
+
+
 def test_an_interruption_undoes_it_too():
     def use(net, x):
         if not isinstance(net.norm, nn.BatchNorm2d):
@@ -123,7 +149,8 @@ def test_an_interruption_undoes_it_too():
 
 @pytest.mark.parametrize("use", [
     lambda net, x: Answer(net.norm(net.conv(x))), lambda net, x: net.norm(net.conv(x)).argmax(1),
-    lambda net, x: net.norm(net.conv(x))[:0]], ids=["an object", "integers", "empty"])
+    lambda net, x: net.norm(net.conv(x))[:0], lambda net, x: 0 * net.norm(net.conv(x))],
+    ids=["an object", "integers", "empty", "zeros"])
 def test_an_answer_that_shows_no_difference_is_refused(use):
     network = Network(use)
     with pytest.raises(ValueError, match="answers with no floating-point tensor"):

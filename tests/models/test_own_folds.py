@@ -110,18 +110,29 @@ def test_a_child_by_the_name_of_a_fold_is_none():
     torch.testing.assert_close(network(x), expected)
 
 
-def test_a_method_that_needs_arguments_is_no_fold():
+def of_two(self, x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+def of_any(self, *maps: Tensor) -> Tensor:
+    return torch.stack(maps).sum(0)
+
+
+def of_given(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+    return x + y
+
+
+@pytest.mark.parametrize("fuse", [of_two, of_any, of_given])
+def test_a_method_that_takes_arguments_is_no_fold(fuse):
     class Neck(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
 
-        def fuse(self, x: Tensor, y: Tensor) -> Tensor:
-            return x + y
-
         def forward(self, x):
             return self.fuse(self.norm(self.conv(x)), x)
 
+    Neck.fuse = fuse
     network = nn.Sequential(Neck())
     assert len(survey(network).sites) == 1
     reparameterize(add_branches(network))

@@ -76,12 +76,19 @@ def in_place(net, x):
     return net.norm(y)
 
 
+def assigned(net, x):
+    y = net.conv(x)
+    y[:, :, 0] = 0
+    return net.norm(y)
+
+
 @pytest.mark.parametrize(("use", "reason"), [
     (with_relu_between, "its output goes to relu"), (pre_activation, "its output goes to the output of the network"),
     (with_a_second_user, "its output goes to BatchNorm2d, add"), (twice, "it runs 2 times"),
     (norm_twice, "its normalisation runs several times"), (in_place, "its output goes to mul_, BatchNorm2d"),
+    (assigned, "its output goes to __setitem__, BatchNorm2d"),
     (out_and_in, "its output goes to BatchNorm2d, the output of the network"), (lambda net, x: x, "it does not run"),
-], ids=["relu", "pre-activation", "second user", "twice", "norm twice", "in place", "output", "idle"])
+], ids=["relu", "pre-activation", "second user", "twice", "norm twice", "in place", "assigned", "output", "idle"])
 def test_a_convolution_whose_output_is_used_otherwise_is_refused_by_name_and_left_alone(use, reason):
     network = Functional(use)
     assert survey(network).unused == {"conv": reason}
@@ -176,6 +183,27 @@ def test_unusual_sites_are_covered_and_fold(conv):
 def test_a_parametrised_weight_is_refused_with_the_reason():
     network = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), nn.BatchNorm2d(4))
     assert survey(network).unfit == {"0": "it is parametrised or has hooks"}
+
+
+def test_modules_that_share_their_weights_are_left_alone():
+    network = nn.Sequential(*pair(), *pair(), *pair(), *pair())
+    network[2].weight, network[7].weight = network[0].weight, network[5].weight
+    tied = "shares its weights with another module"
+    assert survey(network).skipped == {"0": f"it {tied}", "2": f"it {tied}", "4": f"its normalisation {tied}",
+                                       "6": f"its normalisation {tied}"}
+
+
+def test_convolutions_of_other_dimensions_are_told_of():
+    network = nn.Sequential(nn.ConvTranspose2d(4, 4, 1), nn.BatchNorm2d(4), nn.Flatten(2), nn.Conv1d(4, 4, 1))
+    assert survey(network).unfit == {"0": "it is a ConvTranspose2d", "3": "it is a Conv1d"}
+
+
+def test_a_network_that_is_wrapped_already_is_refused():
+    class DistributedDataParallel(nn.Sequential):
+        pass
+
+    with pytest.raises(ValueError, match="wrapped in a DistributedDataParallel already.*add branches first"):
+        survey(DistributedDataParallel(nn.Sequential(*pair())))
 
 
 @pytest.mark.parametrize(("exclude", "message"), [
