@@ -108,7 +108,11 @@ def export(name: Name,
            weights_file: Annotated[Path | None, typer.Option("--weights", help="by default random")] = None,
            ema: Annotated[bool, typer.Option("--ema", help="take the averaged weights of a checkpoint")] = False,
            image_size: Size = None,
-           num_classes: Classes = 1000, width: Width = None) -> None:
+           num_classes: Annotated[int | None, typer.Option(min=1, help="outputs of the classifier; by default 1000, or "
+                                                           "those of the file")] = None,
+           width: Width = None,
+           tolerance: Annotated[float, typer.Option(min=0, help="how far the file's output may be from PyTorch's, as a "
+                                                    "share of the largest")] = 1e-4) -> None:
     """Write the folded network for an inference engine, and check the file against PyTorch.
 
     Of `ghostlib train` give the model.safetensors; NAME may then be any network that it trains.
@@ -121,16 +125,16 @@ def export(name: Name,
     from ghostlib.models import zoo as networks
     from ghostlib.own import weights as own
 
-    if weights_file and (card := own.card_for(name, weights_file, ema, width)):
+    if weights_file and (card := own.card_for(name, weights_file, ema, width, num_classes)):
         network, size = own.load(weights_file), image_size or card["image_size"]
     else:
-        size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes, width=width)
+        size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes or 1000, width=width)
         if weights_file is None:
             network = networks.create(name, image_size=image_size, **options)
         else:
             network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
             typer.echo(report)
-    path = FORMATS[form.value](network, target, size)
+    path = FORMATS[form.value](network, target, size, tolerance=tolerance)
     typer.echo(f"{path}: agrees with PyTorch")
     if form in ("executorch", "ncnn"):
         typer.echo("\n".join(["To time it on a phone:", *phone.commands(form.value, path, size)]))

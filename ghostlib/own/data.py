@@ -35,7 +35,8 @@ class Data:
         tested: whether there is a test part by itself.
         parts: the images as they were found, before any were held out.
         named: whether folders or shards were parts by their names, and not classes.
-        passed_over: ending -> files in folders of images that Pillow may read and torchvision's `ImageFolder` does not.
+        passed_over: ending -> files of images that Pillow may read and torchvision's `ImageFolder`, of folders, or
+            `shards` do not.
     """
 
     splits: Splits
@@ -76,7 +77,8 @@ def load(path: Path, share: float, seed: int) -> Data:
     val = images.get("val", images.get("test"))
     splits = Splits(images["train"], val, images.get("test", val), len(classes))
     return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found, named,
-                _passed_over(path))
+                sum((part.read.passed_over for part in found if isinstance(part.read, shards.Reader)),
+                    _passed_over(path)))
 
 
 def check(images: Data, cache: Path) -> None:
@@ -158,9 +160,10 @@ def _by_name(found: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _is_class(parts: dict[str, list[Path]], others: Sequence[Path]) -> bool:
-    """Whether the folder called train is one class of several, as trains are beside buses."""
-    train, alone = parts["train"][0], not (parts["val"] or parts["test"])
-    return train.is_dir() and alone and bool(others) and any(map(_is_image, _shown(train)))
+    """Whether folders called train are classes, as trains are beside buses: they hold images, and not classes."""
+    trains, alone = parts["train"], not (parts["val"] or parts["test"])
+    return alone and len([*trains, *others]) > 1 and all(
+        train.is_dir() and any(map(_is_image, _shown(train))) for train in trains)
 
 
 def _words(name: str) -> list[str]:
@@ -178,13 +181,13 @@ def _holds_images(folder: Path) -> bool:
     return bool(_tars(folder))
 
 
-def _passed_over(folder: Path) -> dict[str, int]:
+def _passed_over(folder: Path) -> Counter[str]:
     """How many files of each other kind of image a folder holds, such as .gif and .avif."""
     known, found = registered_extensions().keys() - set(IMG_EXTENSIONS), Counter()
     for _, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found.update(ending for name in names if (ending := Path(name).suffix.lower()) in known)
-    return dict(found)
+    return found
 
 
 def _is_image(path: Path) -> bool:

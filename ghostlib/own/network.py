@@ -77,12 +77,12 @@ class Source:
                 return timm.create_model(self.name, pretrained=pretrained, num_classes=num_classes, **options)
             if self.kind == "torchvision":
                 return torchvision_models.get_model(self.name, weights=None, num_classes=num_classes, **options)
-            return _function(self.name)(num_classes=num_classes, **options)
+            function = _function(self.name)
+            inspect.signature(function).bind(num_classes=num_classes, **options)
         except (TypeError, RuntimeError) as error:  # the latter where timm has no such weights
-            if self.kind == "function" and isinstance(error, RuntimeError):
-                raise  # of one's own network the traceback says more
             raise ValueError(f"{self} cannot be built with num_classes = {num_classes} and options = {options}: "
                              f"{error}") from error
+        return function(num_classes=num_classes, **options)  # of an error in it the traceback says more
 
 
 def find(text: str) -> Source:
@@ -93,6 +93,9 @@ def find(text: str) -> Source:
     Raises:
         ValueError: nobody knows it (with the nearest names), or there is no such function.
     """
+    if text.startswith(("hf-hub:", "local-dir:")):
+        raise ValueError(f"{text}: of the Hub's networks name the architecture, as timm/NAME; --set pretrained=true "
+                         "begins with the weights that timm names for it")
     if ":" in text:
         _function(text)
         return Source("function", text)

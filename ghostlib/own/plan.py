@@ -23,10 +23,12 @@ from ghostlib.own.data import Data
 from ghostlib.own.network import Source, millions, sites
 from ghostlib.own.normalisation import IMAGENET, Normalisation, of_weights
 from ghostlib.own.settings import Settings
+from ghostlib.training import loop
 from ghostlib.training.build import build_scheduler
 from ghostlib.training.datasets import Splits
 from ghostlib.training.profile import Profile
 from ghostlib.training.recipe import PAPER_BATCH, scaled_decay
+from ghostlib.training.split import largest_pass
 
 FILE = "plan.json"
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -149,7 +151,7 @@ class Plan:
         held = " held out" if self.data.held_out else ""
         tested = f", {len(splits.test)} for the result" if self.data.tested else ""
         others = ", ".join(f"{number} {ending}" for ending, number in sorted(self.data.passed_over.items()))
-        passed_over = f"; passed over, as torchvision does: {others}" * bool(others)
+        passed_over = f"; not read: {others}" * bool(others)
         known = ", ".join(self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
         share = self.averaged_share
         return [
@@ -161,7 +163,7 @@ class Plan:
             *([("processes", f"{number}, each with {recipe.batch_size // number} images of a step")]
               if (number := world_size()) > 1 else []),
             ("length", f"{recipe.epochs} epochs of {self.steps // recipe.epochs} steps = {self.steps} steps of "
-                       f"{recipe.batch_size} images of {recipe.image_size} px"),
+                       f"{recipe.batch_size} images of {recipe.image_size} px{self._passes()}"),
             ("rate", f"{recipe.optimizer}, {recipe.effective_lr:.2g} = {recipe.lr:g} × √({recipe.batch_size}/"
                      f"{PAPER_BATCH}) × lr_scale {recipe.lr_scale:g}; {recipe.schedule}, warm-up "
                      f"{round(recipe.warmup * self.steps)} steps"),
@@ -173,6 +175,11 @@ class Plan:
                        f"{_PRECISIONS[recipe.precision]}"),
             ("out", str(self.folder))]
 
+    def _passes(self) -> str:
+        """Of how many images batch normalisation sees at once, where they are not all of a process's."""
+        size, share = images_of_a_pass(self.recipe, self.device), self.recipe.batch_size // world_size()
+        return f", {size} at a time" if size and size < share else ""
+
     def _begins_with(self) -> str:
         """What is to be known of the function that the training begins with."""
         if not self.recipe.pretrained:
@@ -180,6 +187,16 @@ class Plan:
         mean, std = self.normalisation
         other = f" on images normalised with mean {mean} and deviation {std}, which it gets"
         return "; pretrained" + other * (self.normalisation != IMAGENET)
+
+
+def images_of_a_pass(recipe: Settings, device: str) -> int | None:
+    """How many images a forward pass of a process takes; None where a GPU's memory decides.
+
+    Raises:
+        ValueError: Mixup or CutMix pair images, and no even number divides the batch.
+    """
+    most = recipe.pass_images or (loop.CPU_PASS if device == "cpu" else None)
+    return most and largest_pass(recipe.batch_size // world_size(), most, pairs=bool(recipe.mixup or recipe.cutmix))
 
 
 def _short(value: Any) -> str:

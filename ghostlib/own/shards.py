@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.Image import registered_extensions
 
 from ghostlib.training.images import DataError, Images, read_image
 
@@ -32,9 +34,9 @@ def load(paths: Sequence[Path]) -> tuple[Images, list[str]]:
     Raises:
         DataError: a shard is torn or compressed, a sample has an image and no class, or no sample has either.
     """
-    places, given = [], []
+    places, given, others = [], [], Counter()
     for path in paths:
-        for place, label in _samples(path):
+        for place, label in _samples(path, others):
             places.append(place)
             given.append(label)
     if not places:
@@ -42,7 +44,7 @@ def load(paths: Sequence[Path]) -> tuple[Images, list[str]]:
     names, labels = _classes(paths[0].parent / "classes.txt", given)
     listing = "\n".join(f"{Path(place.path).name} {place.start} {place.size} {label}"
                         for place, label in zip(places, labels, strict=True))
-    return Images(np.asarray(labels, np.int64), _Reader(tuple(places)),
+    return Images(np.asarray(labels, np.int64), Reader(tuple(places), others),
                   hashlib.sha256(listing.encode()).hexdigest()), names
 
 
@@ -64,8 +66,9 @@ def _classes(file: Path, given: Sequence[str]) -> tuple[list[str], list[int]]:
     return names, [labels[name] for name in given]
 
 
-def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
-    """The place of each sample's image and what its class is called there."""
+def _samples(path: Path, others: Counter[str]) -> Iterator[tuple[_Place, str]]:
+    """The place of each sample's image and what its class is called there; counts the `others`, see `Reader`."""
+    readable = registered_extensions()
     try:
         with tarfile.open(path, "r:") as tar:
             key, place, label = None, None, None
@@ -80,6 +83,8 @@ def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
                     key, place, label = (folder, stem), None, None
                 if ending.lower() in IMAGES:
                     place = _Place(str(path), member.name, member.offset_data, member.size)
+                elif f".{ending.lower()}" in readable:
+                    others[f".{ending.lower()}"] += 1
                 elif ending in ("cls", "json"):
                     content = tar.extractfile(member).read().decode()
                     label = content.strip() if ending == "cls" else _labelled(json.loads(content)) or label
@@ -92,7 +97,8 @@ def _samples(path: Path) -> Iterator[tuple[_Place, str]]:
 
 def _labelled(described: Any) -> str:
     """What a sample's .json calls its class, if it does."""
-    return str(described.get("label", "")) if isinstance(described, dict) else ""
+    label = described.get("label") if isinstance(described, dict) else None
+    return str(label) if isinstance(label, int | str) and not isinstance(label, bool) else ""
 
 
 def _sample(path: Path, key: tuple[str, str], place: _Place | None, label: str | None) -> Iterator[tuple[_Place, str]]:
@@ -112,8 +118,16 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
+    """Reads image i from its place.
+
+    Attributes:
+        places: of the images.
+        passed_over: ending -> files of images that are of another kind than `IMAGES`.
+    """
+
     places: tuple[_Place, ...]
+    passed_over: Counter[str]
 
     def __call__(self, i: int) -> Image.Image:
         place = self.places[i]

@@ -22,11 +22,10 @@ from ghostlib.files import write_atomic
 from ghostlib.machine import world_size
 from ghostlib.own import card, data, network, normalisation, settings, trial, weights
 from ghostlib.own.log import Log
-from ghostlib.own.plan import FILE, Plan
+from ghostlib.own.plan import FILE, Plan, images_of_a_pass
 from ghostlib.own.teacher import load_teacher
 from ghostlib.runs.shared import joined
 from ghostlib.training import loop
-from ghostlib.training.split import largest_pass
 
 RESULTS = "results.json"
 _LEAST_PASS = 8  # images of one
@@ -132,8 +131,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     if recipe.batch_size > (number := len(images.splits.train)):
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
-    if device == "cpu" and recipe.pass_images is None:
-        _check_passes(recipe)
+    _check_passes(recipe, device)
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
@@ -153,19 +151,20 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
 
 
-def _check_passes(recipe: settings.Settings) -> None:
-    """Refuses a batch that a CPU takes only in passes of a few images.
+def _check_passes(recipe: settings.Settings, device: str) -> None:
+    """Refuses a batch that is taken only in passes of a few images, fewer than were asked for.
 
     Raises:
         ConfigError: these are all that batch normalisation would see.
     """
-    share = recipe.batch_size // world_size()
-    size = largest_pass(share, loop.CPU_PASS, pairs=bool(recipe.mixup or recipe.cutmix))
-    if size < min(share, _LEAST_PASS):
-        near = share // loop.CPU_PASS * loop.CPU_PASS * world_size()
-        raise ConfigError(f"batch_size: a CPU takes at most {loop.CPU_PASS} images at a time, in equal passes, which "
-                          f"for {share} are of {size}, too few for batch normalisation; give --set batch_size={near}, "
-                          f"or pass_images={share}")
+    size, share = images_of_a_pass(recipe, device), recipe.batch_size // world_size()
+    most = recipe.pass_images or loop.CPU_PASS
+    if size is not None and size < (wanted := min(share, most, _LEAST_PASS)):
+        near = share // most * most * world_size()
+        other = next(images for images in range(wanted, share + 1) if share % images == 0)
+        raise ConfigError(f"batch_size: at most {most} images are taken at a time (pass_images), in equal passes, and "
+                          f"for {share} these are of {size}, too few for batch normalisation; give --set "
+                          f"batch_size={near}, or pass_images={other}")
 
 
 def device_of(wanted: str) -> str:

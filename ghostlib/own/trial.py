@@ -7,8 +7,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ghostlib.models.flow import run
+from ghostlib.models.reparam import reparameterize
+from ghostlib.models.sites import FOLDS
 from ghostlib.own.network import example
 from ghostlib.runs import synchronised
+
+_FOLDING = 1e-2  # of the largest output: more than rounding
+_FOLDS = f"Methods {', '.join(FOLDS)} without arguments are taken for ones that fold a module; rename others"
 
 
 def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnorm: bool = False) -> None:
@@ -21,11 +27,12 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
         sync_batchnorm: whether normalisations are to be over the batches of all of them.
 
     Raises:
-        ValueError: averages could not follow a buffer, several processes would wait for a gradient that never comes, or
-            shared normalisation would make it another network.
+        ValueError: averages could not follow a buffer, several processes would wait for a gradient that never comes,
+            shared normalisation would make it another network, or the network was folded before, or will not fold.
     """
     if sync_batchnorm:
         synchronised.check(network, image_size)
+    _check_fold(network, image_size)
     trial = copy.deepcopy(network).train()
     before = _averaged(trial)
     with torch.random.fork_rng(devices=[]):
@@ -42,6 +49,25 @@ def check(network: nn.Module, image_size: int, processes: int = 1, sync_batchnor
         raise ValueError(f"{processes} processes cannot train parameters that take no part in the answer: "
                          f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}; leave them out of the "
                          "network, or set their requires_grad to False")
+
+
+def _check_fold(network: nn.Module, image_size: int) -> None:
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.affine and norm.running_var is not None and (
+                norm.running_var == torch.full_like(norm.running_var, 1 - norm.eps)).all() and norm.bias.any():
+            raise ValueError(f"{name}: this normalisation was folded, and only adds its bias: trained on, it would "
+                             "normalise again. Begin with weights that are not folded, as those in ema.safetensors, "
+                             "which `ghostlib train` leaves beside model.safetensors")
+    image, told = example(image_size), type(network).__name__
+    try:
+        expected, folded = run(network, image), run(reparameterize(copy.deepcopy(network)), image)
+        gap = (folded - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
+    except Exception as error:  # of whatever a method does that is taken for one that folds
+        raise ValueError(f"{told} cannot be folded, as it is to be scored ({type(error).__name__}: {error}). {_FOLDS}"
+                         ) from error
+    if not gap <= _FOLDING:
+        raise ValueError(f"{told} computes something else when it is folded, by {gap:.2g} of the largest output. "
+                         f"{_FOLDS}")
 
 
 def _averaged(network: nn.Module) -> dict[str, Tensor]:

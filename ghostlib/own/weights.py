@@ -79,7 +79,8 @@ def own_card(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def card_for(name: str, file: Path, ema: bool = False, width: float | None = None) -> dict[str, Any] | None:
+def card_for(name: str, file: Path, ema: bool = False, width: float | None = None, num_classes: int | None = None,
+             ) -> dict[str, Any] | None:
     """What a file of weights says of itself, where a command names the network, too; None of somebody else's file.
 
     Args:
@@ -87,6 +88,7 @@ def card_for(name: str, file: Path, ema: bool = False, width: float | None = Non
         file: a model.safetensors or any other file of weights.
         ema: whether averaged weights are asked for.
         width: that is asked for.
+        num_classes: that are asked for.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -97,9 +99,9 @@ def card_for(name: str, file: Path, ema: bool = False, width: float | None = Non
     if card := own_card(file):
         if card["network"] != name:
             raise ValueError(f"{file} is of {card['network']}, not of {name}")
-        if ema or width:
+        if ema or width or num_classes:
             raise ValueError(f"{file} says how it was trained and holds its averaged weights: give neither --ema nor "
-                             "--width")
+                             "--width nor --num-classes")
         return card
     if file.name in _TRAINING and (deployed := file.with_name(FILE)).exists():
         raise ValueError(f"{file} is the network as it trains, and says nothing of its images; give {deployed}, which "

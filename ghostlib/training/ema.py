@@ -13,17 +13,21 @@ class WeightAverages:
 
     All averages live in one (decays, values) tensor, so an update is one operation however many decays are tracked;
     timm's ModelEmaV3 keeps a copied network a decay, which costs a third of a small network's training step here.
-    Parameters and floating-point buffers (BN statistics) are averaged; a counter is taken as it is.
+    Parameters and floating-point buffers (BN statistics) are averaged, in float32 at least; a counter is taken as it
+    is.
 
     Args:
-        model: whose weights are averaged; they must change in place, as optimisers and `load_state_dict` change them.
+        model: whose weights are averaged, on the device where it trains; they must change in place, as optimisers and
+            `load_state_dict` change them.
         decays: the β.
     """
 
     def __init__(self, model: nn.Module, decays: Sequence[float]):
         self.decays = tuple(decays)
-        self.tensors = [tensor.detach() for tensor in _floating(model)]
-        self.weights = torch.cat([tensor.reshape(-1) for tensor in self.tensors])  # (values,)
+        self.tensors = _floating(model)  # parameters themselves, whose memory `Module.to` may exchange
+        weights = torch.cat([tensor.detach().reshape(-1) for tensor in self.tensors])  # (values,)
+        # In 16 bits a small step towards the weights would be rounded away.
+        self.weights = weights.float() if weights.element_size() < 4 else weights
         # Each tensor's place in `weights`, in its shape: all are copied there in one call.
         self.places = [place.view(tensor.shape) for place, tensor in zip(
             self.weights.split([tensor.numel() for tensor in self.tensors]), self.tensors, strict=True)]

@@ -151,6 +151,47 @@ def test_an_answer_that_is_not_the_network_s_leaves_the_old_file(answer, network
     assert path.read_text() == "old" and names(tmp_path) == ["x.onnx"]
 
 
+def test_an_image_may_be_wider_than_it_is_high(network, tmp_path):
+    needs.engine("onnx")
+    import onnx
+
+    model = onnx.load(export.onnx(network, tmp_path / "x.onnx", (SIZE, 2 * SIZE)))
+    assert [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, SIZE, 2 * SIZE]
+
+
+def test_the_tolerance_decides(network, tmp_path, monkeypatch):
+    needs.engine("onnx")
+    run = export._run_onnx
+    monkeypatch.setattr(export, "_run_onnx", lambda *given: 1.001 * run(*given))
+    with pytest.raises(ExportError, match="differ from PyTorch's by up to 0.001 .*the tolerance is 0.0001"):
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+    export.onnx(network, tmp_path / "x.onnx", SIZE, tolerance=0.01)
+
+
+def test_a_mask_is_compared_too(tmp_path):
+    needs.engine("onnx")
+
+    class Mask(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) > 0
+
+    export.onnx(Mask(), tmp_path / "x.onnx", SIZE)
+
+
+def test_what_cannot_be_copied_or_converted_is_refused_in_words(tmp_path, monkeypatch):
+    needs.engine("onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 1)))
+    network(torch.randn(1, 3, SIZE, SIZE))
+    with pytest.raises(ExportError, match="Sequential cannot be copied .*remove_weight_norm"):
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+    monkeypatch.setattr(export, "_write_onnx", lambda *given: {}["an operator"])
+    with pytest.raises(ExportError, match="x.onnx is not written: onnx cannot take Conv2d .KeyError: 'an operator'"):
+        export.onnx(nn.Conv2d(3, 4, 1), tmp_path / "x.onnx", SIZE)
+    assert names(tmp_path) == []
+
+
 def test_what_an_engine_cannot_do_is_said(tmp_path):
     needs.engine("ncnn")
 

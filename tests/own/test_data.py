@@ -97,6 +97,23 @@ def test_images_that_are_not_read_are_counted(tmp_path):
     assert found.passed_over == {".gif": 2, ".jfif": 1} and len(found.splits.train) == 6
 
 
+def test_images_in_shards_that_are_not_read_are_counted(tmp_path):
+    others = [{"bmp": b"", "cls": b"cat"}, {"BMP": b"", "cls": b"dog"}]
+    shard(tmp_path / "train-0.tar", [*samples(["cat", "dog"]), *others])
+    shard(tmp_path / "val-0.tar", [*samples(["cat", "dog"]), {"tiff": b"", "txt": b""}])
+    found = data.load(tmp_path, 0.5, 0)
+    assert found.passed_over == {".bmp": 2, ".tiff": 1} and len(found.splits.train) == 8
+
+
+def test_classes_whose_names_hold_the_word_train_are_classes(tmp_path):
+    for kind in ("freight_train", "passenger_train"):
+        folder(tmp_path / kind, "x", 3)
+        for path in (tmp_path / kind / "x").iterdir():
+            path.rename(tmp_path / kind / path.name)
+        (tmp_path / kind / "x").rmdir()
+    assert data.load(tmp_path, 0.5, 0).classes == ["freight_train", "passenger_train"]
+
+
 def test_a_part_that_is_empty_is_refused(tmp_path):
     folder(tmp_path / "train")
     (tmp_path / "val").mkdir()
@@ -158,6 +175,7 @@ def test_shards_have_parts_and_names(tmp_path):
     (lambda root: shard(root / "a.tar", [{"jpg": b"x"}]),
      "sample 0000 has an image and no class; put it into 0000.cls"),
     (lambda root: shard(root / "a.tar", [{"jpg": b"x", "json": b"[1]"}]), "sample 0000 has an image and no class"),
+    (lambda root: shard(root / "a.tar", [{"jpg": b"x", "json": b'{"label": null}'}]), "0000 has an image and no class"),
     (lambda root: shard(root / "a.tar", [{"txt": b"x"}]), "holds no sample"),
     (lambda root: (root.mkdir(), (root / "a.tar").write_bytes(b"x" * 600)), "no whole, uncompressed tar"),
     (lambda root: (shard(root / "a.tar", samples(["0", "5"])), (root / "classes.txt").write_text("a\nb")),

@@ -80,6 +80,18 @@ def test_wrong_options_and_absent_weights_are_refused(elsewhere):
         network.find("timm/mobilenetv2_075").build(3, {}, pretrained=True)
 
 
+def test_an_error_in_ones_own_function_keeps_its_traceback(elsewhere):
+    (elsewhere / "net.py").write_text("def network(num_classes):\n    return None + num_classes\n", encoding="utf-8")
+    with pytest.raises(TypeError) as raised:
+        network.find("net:network").build(3, {})
+    assert raised.traceback[-1].path.name == "net.py"
+
+
+def test_a_network_of_the_hub_is_to_be_named_otherwise():
+    with pytest.raises(ValueError, match="as timm/NAME; --set pretrained=true begins with the weights"):
+        network.find("hf-hub:timm/resnet50.a1_in1k")
+
+
 def test_a_network_without_sites_is_refused_with_what_trains_it(elsewhere):
     from ghostlib.training.recipe import Recipe
 

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from ghostlib.models.reparam import add_branches, plain_state
 from ghostlib.own import trial
 
 
@@ -73,3 +74,33 @@ def test_shared_normalisation_that_would_drop_activations_is_refused():
     with pytest.raises(ValueError, match="sync_batchnorm = true: PyTorch's conversion .*leave it out"):
         trial.check(network, 32, sync_batchnorm=True)
     trial.check(Net(in_place=True), 16, sync_batchnorm=True)
+
+
+class Folding(nn.Sequential):
+    """It has a method of a name that folds elsewhere."""
+
+    def __init__(self, fuse):
+        super().__init__(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.made = fuse
+
+    def fuse(self):
+        return self.made()
+
+
+@pytest.mark.parametrize(("fuse", "told"), [
+    (lambda: torch.cat([]), r"Sequential cannot be folded, as it is to be scored \(.*Error: .*rename others"),
+    (lambda: nn.Flatten(), "Sequential (cannot be|computes something else when it is) folded")])
+def test_a_method_that_folds_into_something_else_is_found_before_it_is_trained(fuse, told):
+    with pytest.raises(ValueError, match=told):
+        trial.check(nn.Sequential(Folding(fuse)), 16)
+
+
+def test_weights_that_were_folded_are_not_trained_on():
+    network = add_branches(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    trial.check(network, 16)
+    network.train()(torch.randn(4, 3, 16, 16))
+    folded = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    trial.check(folded, 16)
+    folded.load_state_dict(plain_state(network))
+    with pytest.raises(ValueError, match="^1: this normalisation was folded, .*as those in ema.safetensors"):
+        trial.check(folded, 16)

@@ -134,3 +134,23 @@ def test_the_average_of_a_constant_stays_exactly_that_constant():
     for _ in range(50):
         averages.update()
     assert torch.equal(averages.averages, start)
+
+
+def test_weights_whose_memory_was_exchanged_are_followed():
+    model = nn.Conv2d(2, 3, 3)
+    averages = WeightAverages(model, (0.0,))
+    model.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        model.weight.fill_(7)
+    averages.update()
+    assert averages.copy_to(nn.Conv2d(2, 3, 3), 0).weight.eq(7).all()
+
+
+def test_small_steps_are_not_lost_in_16_bits():
+    model = nn.Linear(1, 1).to(torch.bfloat16)
+    nn.init.zeros_(model.weight)
+    averages = WeightAverages(model, (0.999,))
+    nn.init.ones_(model.weight)
+    for _ in range(1000):
+        averages.update()
+    assert averages.copy_to(model, 0).weight.item() == pytest.approx(1 - 0.999**1000, abs=0.01)

@@ -33,6 +33,13 @@ def test_a_png_is_read_as_one_sees_it(tmp_path, mode, colour, seen):
     assert pixel(saved(Image.new(mode, (4, 3), colour), tmp_path / "a.png")) == seen
 
 
+@pytest.mark.parametrize(("mode", "name"), [("I;16", "a.png"), ("I", "a.tif")])
+def test_greys_of_8_bits_in_a_file_of_more_are_refused_and_black_is_black(tmp_path, mode, name):
+    with pytest.raises(DataError, match=f"{name} cannot .*its greys go up to 200, in a file of more than 8 bits"):
+        read_image(saved(Image.new(mode, (4, 3), 200), tmp_path / name))
+    assert pixel(saved(Image.new(mode, (4, 3), 0), tmp_path / name)) == (0, 0, 0)
+
+
 def test_a_palette_is_read_by_its_colours_and_its_transparency_is_white(tmp_path):
     image = Image.new("P", (4, 3))
     image.putpalette([10, 20, 30])
