@@ -23,7 +23,7 @@ app.add_typer(mmdet, name="mmdet")
 # The keys of deploy.export.FORMATS, stated here so that --help needs no library.
 Format = Enum("Format", {name: name for name in ("onnx", "openvino", "executorch", "ncnn")}, type=str)
 Name = Annotated[str, typer.Argument(help="a network's name; `ghostlib zoo` lists them")]
-Names = Annotated[list[str], typer.Argument(help="networks' names; `ghostlib zoo` lists them")]
+Names = Annotated[list[str], typer.Argument(help="of `ghostlib zoo`, timm/NAME, torchvision/NAME or module:function")]
 Classes = Annotated[int, typer.Option(min=1, help="outputs of the classifier")]
 Width = Annotated[float | None, typer.Option(help="channel multiplier; by default what the name says")]
 Size = Annotated[int | None, typer.Option(min=1, help="px; by default the network's own")]
@@ -60,13 +60,11 @@ def zoo(match: Annotated[str, typer.Argument(help="show only names that hold thi
 def count(names: Names, image_size: Size = None) -> None:
     """Count parameters and multiply-accumulates of networks as they are deployed (folded)."""
     from ghostlib.deploy.count import count as counted
-    from ghostlib.models import catalog
-    from ghostlib.models import zoo as networks
+    from ghostlib.own.network import built
 
     records = []
-    for name in names:
-        size = image_size or catalog.find(name).image_size
-        found = counted(networks.create(name, image_size=image_size), size)
+    for name, (network, size) in built(names, image_size).items():
+        found = counted(network, size)
         records.append({"name": name, "image (px)": size, "parameters (M)": f"{found.params:.2f}",
                         "multiply-accumulates (M)": f"{found.macs:.1f}"})
     _show(records)
@@ -74,17 +72,18 @@ def count(names: Names, image_size: Size = None) -> None:
 
 @app.command("time")
 def time_(names: Names,
-          engine: Annotated[list[str] | None, typer.Option(help="ONNX Runtime, OpenVINO or PyTorch; by default all")]
-          = None,
+          engine: Annotated[list[str] | None, typer.Option(help="all: ONNX Runtime, OpenVINO, PyTorch")] = None,
+          image_size: Size = None,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
           rounds: Annotated[int, typer.Option(min=2, help="of 6 timed calls a network")] = 8) -> None:
     """Time networks on this machine's CPU: one image, float32, in interleaved rounds."""
     from ghostlib.deploy import latency
+    from ghostlib.own.network import built
 
     engines = engine or tuple(latency.ENGINES)
     machine = latency.machine(engines)  # before minutes of timing, not after
     with tempfile.TemporaryDirectory() as folder:
-        times = latency.benchmark(names, Path(folder), engines, threads, rounds)
+        times = latency.benchmark(built(names, image_size), Path(folder), engines, threads, rounds)
     typer.echo(", ".join(f"{key}: {value}" for key, value in machine.items()))
     _show(times.round(2).to_dict("records"))
 
@@ -122,17 +121,20 @@ def export(name: Name,
     from ghostlib.deploy import phone
     from ghostlib.deploy.export import FORMATS
     from ghostlib.models import catalog, weights
-    from ghostlib.models import zoo as networks
+    from ghostlib.own import network as networks
     from ghostlib.own import weights as own
 
     if weights_file and (card := own.card_for(name, weights_file, ema, width, num_classes)):
         network, size = own.load(weights_file), image_size or card["image_size"]
     else:
-        size, options = image_size or catalog.find(name).image_size, dict(num_classes=num_classes or 1000, width=width)
         if weights_file is None:
-            network = networks.create(name, image_size=image_size, **options)
+            source = networks.find(name)
+            size = image_size or source.image_size
+            network = source.build(num_classes or 1000, {"width": width} if width else {}, size)
         else:
-            network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, **options)
+            size = image_size or catalog.find(name).image_size
+            network, report = weights.open_network(name, weights_file, ema=ema, image_size=image_size, width=width,
+                                                   num_classes=num_classes or 1000)
             typer.echo(report)
     path = FORMATS[form.value](network, target, size, tolerance=tolerance)
     typer.echo(f"{path}: agrees with PyTorch")

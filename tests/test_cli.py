@@ -76,6 +76,21 @@ def test_count_counts_the_folded_network():
     assert line.split() == ["ghostnetv3_100", "224", "6.15", "167.0"]
 
 
+def test_networks_of_others_and_of_ones_own_are_counted_beside_them(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("""
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(4, num_classes))
+""", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = invoke("count", "mine:net", "timm/mobilenetv3_small_050", "torchvision/shufflenet_v2_x0_5").splitlines()
+    assert [line.split()[:3] for line in lines[2:]] == [
+        ["mine:net", "224", "0.01"], ["timm/mobilenetv3_small_050", "224", "1.59"],
+        ["torchvision/shufflenet_v2_x0_5", "224", "1.37"]]
+
+
 def test_convert_folds_and_evaluate_scores_either_form_the_same(tmp_path):
     torch.manual_seed(0)
     network = zoo.create("ghostnetv3_050", 2)
@@ -191,7 +206,7 @@ def test_an_unknown_profile_is_not_measured(tmp_path, monkeypatch):
     for file in ROOT.glob("*.yaml"):
         shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measures.counts, "measure", pytest.fail)
+    monkeypatch.setattr("ghostlib.measures.counts.measure", pytest.fail)
     with pytest.raises(ValueError, match="unknown profile 'nope'; known: digits"):
         invoke("measure", "counts", "nope")
     assert not (tmp_path / "results").exists()
@@ -311,7 +326,7 @@ def test_a_kind_that_nothing_is_of_is_found_before_anything_is_measured(tuned, m
     path = tuned(**{"deit, lamp, teacher": 5})
     invoke("rates", "tuned", "--freeze")
     assert "deit, lamp, teacher: 5" in path.read_text(encoding="utf-8")
-    monkeypatch.setattr(measures.counts, "measure", pytest.fail)
+    monkeypatch.setattr("ghostlib.measures.counts.measure", pytest.fail)
     with pytest.raises(ConfigError, match="no recipe is of the kind 'deit, lamp, teacher'; known: 'ghostnetv2, lamb'"):
         invoke("measure", "counts", "tuned")
 

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from ghostlib.machine import all_threads, cpu_name, require
+from ghostlib.models.reparam import reparameterize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,14 +107,14 @@ def summary(times: np.ndarray) -> dict[str, float]:
     return {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "calls": len(times)}
 
 
-def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple(ENGINES),
+def benchmark(networks: Mapping[str, tuple[nn.Module, int]], folder: Path, engines: Sequence[str] = tuple(ENGINES),
               threads: Sequence[int] | None = None, rounds: int = ROUNDS) -> pd.DataFrame:
-    """Exports the named networks of the zoo and times them with every engine and number of threads.
+    """Exports networks and times them with every engine and number of threads, folded, in evaluation mode.
 
-    Each network takes images of the size it was designed for. Weights are random: they do not change the time.
+    Weights do not change the time, so that random ones will do.
 
     Args:
-        names: of the zoo.
+        networks: by name, each with the side (px) of its images; folded in place.
         folder: for the exported files.
         engines: some of `ENGINES`.
         threads: numbers of threads; by default one, and all this process may use.
@@ -124,29 +125,27 @@ def benchmark(names: Sequence[str], folder: Path, engines: Sequence[str] = tuple
 
     Raises:
         ModuleNotFoundError: an engine, or what exports for it, is not installed.
-        ValueError: an unknown network or engine, or a number of threads below 1.
+        ValueError: an unknown engine, or a number of threads below 1.
     """
     check_engines(engines)
     require("export", "joblib", "pandas", "tqdm")
     import pandas as pd
     from tqdm import tqdm
 
-    from ghostlib.models import catalog
-
     threads = threads or sorted({1, all_threads()})
     if min(threads) < 1:
         raise ValueError(f"threads must be at least 1, got {min(threads)}")
-    networks = {name: _folded(name) for name in names}
+    networks = {name: (reparameterize(network).eval(), size) for name, (network, size) in networks.items()}
     files = {} if set(engines) == {"PyTorch"} else _export(networks, folder)
     records, before = [], torch.get_num_threads()
-    with tqdm(total=len(engines) * len(threads) * len(names) * rounds * (CALLS + 1), unit="call", unit_scale=True,
+    with tqdm(total=len(engines) * len(threads) * len(networks) * rounds * (CALLS + 1), unit="call", unit_scale=True,
               mininterval=0.5) as bar:
         for engine in engines:
             for count in threads:
                 bar.set_description(f"{engine}, threads: {count}")
                 calls = _prepared(engine, networks, files, count)
                 for name, times in measure(calls, rounds, report=bar.update).items():
-                    records.append({"network": name, "image_size": catalog.find(name).image_size, "engine": engine,
+                    records.append({"network": name, "image_size": networks[name][1], "engine": engine,
                                     "threads": count, **summary(times)})
     torch.set_num_threads(before)
     return pd.DataFrame(records)[COLUMNS]
@@ -180,37 +179,27 @@ def _version(module: str) -> str:
         return str(getattr(import_module(module), "__version__", "of unknown version"))
 
 
-def _export(networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:
+def _export(networks: Mapping[str, tuple[nn.Module, int]], folder: Path) -> dict[str, Path]:
     from tqdm import tqdm
 
     from ghostlib.deploy import export
-    from ghostlib.models import catalog
 
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: export.onnx(network, folder / f"{name}.onnx", catalog.find(name).image_size)
-            for name, network in tqdm(networks.items(), desc="export to ONNX", unit="model")}
+    return {name: export.onnx(network, folder / f"{number}.onnx", size)  # a name may hold what no file's may
+            for number, (name, (network, size)) in enumerate(tqdm(networks.items(), "export to ONNX", unit="model"))}
 
 
-def _prepared(engine: str, networks: Mapping[str, nn.Module], files: Mapping[str, Path],
+def _prepared(engine: str, networks: Mapping[str, tuple[nn.Module, int]], files: Mapping[str, Path],
               threads: int) -> dict[str, Call]:
     """A call for each network."""
-    from ghostlib.models import catalog
-
     def call(name: str) -> Call:
-        return prepare(engine, networks[name], files.get(name), catalog.find(name).image_size, threads)
+        network, size = networks[name]
+        return prepare(engine, network, files.get(name), size, threads)
 
     if engine == "PyTorch":  # its number of threads holds in the thread that sets it
         return {name: call(name) for name in networks}
     with ThreadPoolExecutor(all_threads()) as pool:  # the others compile their files without Python's lock
         return dict(zip(networks, pool.map(call, networks), strict=True))
-
-
-def _folded(name: str) -> nn.Module:
-    from ghostlib.models import zoo
-    from ghostlib.models.reparam import reparameterize
-
-    torch.manual_seed(0)
-    return reparameterize(zoo.create(name)).eval()
 
 
 @torch.inference_mode()

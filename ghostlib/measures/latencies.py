@@ -43,12 +43,13 @@ def _time() -> pd.DataFrame:
     import pandas as pd
 
     from ghostlib.deploy.latency import benchmark, machine
+    from ghostlib.models import zoo
 
-    names, rounds = _networks(), _rounds()
+    networks, rounds = {name: (zoo.create(name), catalog.find(name).image_size) for name in _networks()}, _rounds()
     with TemporaryDirectory() as exports:
-        deployed = benchmark(names, Path(exports), ["ONNX Runtime", "OpenVINO"], rounds=rounds)
+        deployed = benchmark(networks, Path(exports), ["ONNX Runtime", "OpenVINO"], rounds=rounds)
         # Nobody deploys with it: one thread will do.
-        eager = benchmark(names, Path(exports), ["PyTorch"], threads=[1], rounds=rounds)
+        eager = benchmark(networks, Path(exports), ["PyTorch"], threads=[1], rounds=rounds)
     return pd.concat([deployed, eager]).assign(**machine())
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
-from ghostlib.models import reparam, zoo
+from ghostlib.models import catalog, reparam, zoo
 from ghostlib.models.flow import run
 from ghostlib.models.rep_conv import RepConv
 
@@ -46,6 +46,14 @@ class Source:
         except (OSError, TypeError):  # compiled
             return None
         return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+    @property
+    def image_size(self) -> int:
+        """px of the images that it is made for, as far as that is known; else 224."""
+        if self.kind == "zoo":
+            return catalog.find(self.name).image_size
+        known = timm.get_pretrained_cfg(self.name) if self.kind == "timm" else None
+        return known.input_size[-1] if known else 224
 
     def __str__(self) -> str:
         return self.name if self.kind in ("zoo", "function") else f"{self.kind}/{self.name}"
@@ -106,9 +114,23 @@ def find(text: str) -> Source:
         # What stands behind a dot is the tag of timm's weights.
         if owner in ("", kind) and (name.partition(".")[0] if kind == "timm" else name) in names:
             return Source(kind, name)
-    near = difflib.get_close_matches(name, {name for names in known.values() for name in names}, n=3)
-    raise ValueError(f"unknown network {text!r}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
-                     + " `ghostlib zoo` lists ours, timm.list_models() timm's; one of your own is module:function")
+    near = [*difflib.get_close_matches(name, known["zoo"], n=1),
+            *difflib.get_close_matches(name, sorted({name for names in known.values() for name in names}), n=3)]
+    hint = f"; did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near else "."
+    raise ValueError(f"unknown network {text!r}{hint} `ghostlib zoo` lists ours, timm.list_models() timm's; one of "
+                     "your own is module:function")
+
+
+def built(names: Sequence[str], image_size: int | None = None) -> dict[str, tuple[nn.Module, int]]:
+    """Networks as they are deployed, of 1000 classes and with random weights, each with the side of its images (px).
+
+    Raises:
+        ValueError: nobody knows one, or it cannot be built so.
+    """
+    torch.manual_seed(0)
+    sources = list(map(find, names))
+    return {name: (source.build(1000, {}, image_size or source.image_size), image_size or source.image_size)
+            for name, source in zip(names, sources, strict=True)}
 
 
 def example(image_size: int) -> Tensor:

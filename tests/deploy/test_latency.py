@@ -7,8 +7,10 @@ from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
+from torch import nn
 
 from ghostlib.deploy import latency
+from ghostlib.models import zoo
 from tests import needs
 
 
@@ -59,11 +61,13 @@ def test_one_call_is_its_own_percentiles():
 
 def test_every_engine_times_the_exported_network(tmp_path):
     needs.packages("joblib", "pandas", "tqdm", "onnx", *latency.ENGINES.values())
-    table = latency.benchmark(["shufflenetv2_100"], tmp_path, threads=[1], rounds=2)
+    networks = {"net:work/a": (zoo.create("shufflenetv2_100"), 64)}
+    table = latency.benchmark(networks, tmp_path, threads=[1], rounds=2)
     assert list(table["engine"]) == list(latency.ENGINES) and list(table.columns) == latency.COLUMNS
     assert (table["calls"] == 2 * latency.CALLS).all() and (table["median_ms"] > 0).all()
     assert (table["p10_ms"] <= table["median_ms"]).all() and (table["median_ms"] <= table["p90_ms"]).all()
-    assert (tmp_path / "shufflenetv2_100.onnx").exists()
+    assert set(table["network"]) == {"net:work/a"} and set(table["image_size"]) == {64}
+    assert len(list(tmp_path.glob("*.onnx"))) == 1
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -72,7 +76,7 @@ def test_every_engine_times_the_exported_network(tmp_path):
 def test_a_mistake_is_named_before_anything_is_exported(options, message, tmp_path):
     needs.packages("joblib", "pandas", "tqdm", *latency.ENGINES.values())
     with pytest.raises(ValueError, match=message):
-        latency.benchmark(["mobilenetv2_100"], tmp_path, **options)
+        latency.benchmark({"a": (nn.Conv2d(3, 4, 1), 8)}, tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +84,7 @@ def test_what_times_and_is_not_there_is_named_with_what_installs_it(monkeypatch,
     needs.packages("joblib", "pandas", "tqdm")
     monkeypatch.setitem(sys.modules, "openvino", None)  # which makes its import fail
     with pytest.raises(ModuleNotFoundError, match=r"needs openvino .*: pip install 'ghostlib\[export\]'"):
-        latency.benchmark(["mobilenetv2_100"], tmp_path, ["OpenVINO"])
+        latency.benchmark({"a": (nn.Conv2d(3, 4, 1), 8)}, tmp_path, ["OpenVINO"])
     assert not list(tmp_path.iterdir())
 
 
