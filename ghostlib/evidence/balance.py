@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ghostlib.evidence import times
+from ghostlib.exhibits.panels import family
 from ghostlib.paper import numbers
 from ghostlib.paper.claims import Rule, Undominated, as_accurate
 
 
 def pairs(claimed: Undominated) -> list[tuple[str, str]]:
-    """The claimed rows of Table 9, each with every other row of at least its published accuracy."""
-    return [(row, rival) for row in claimed.rows for rival in as_accurate(row)]
+    """The claimed rows of Table 9, each with every row of another network of at least its published accuracy."""
+    return [(row, rival) for row in claimed.rows for rival in as_accurate(row) if family(rival)[0] != family(row)[0]]
 
 
 def compare(claimed: Undominated, counts: Mapping[tuple[str, str], float], timed: times.Sessions,

@@ -21,14 +21,15 @@ from ghostlib.training.profile import Profile
 
 EXPERIMENT, PLAIN = "causes", "w/o ReP"
 _LOST = "a seed diverged"
+_GAINS = ["row", "column", "ours", "low", "high", "low_alone", "high_alone", "seeds"]
 
 
 def gains(results: pd.DataFrame) -> pd.DataFrame:
-    """What branches bring over the plain network of the same column and seed: row, column, ours, low, high, seeds.
+    """What branches bring over the plain network of the same column and seed: a row a cell, with the columns `_GAINS`.
 
     `ours` is the mean in points of top-1, low and high Student's interval over the seeds, widened for the number of
-    rows and columns (Bonferroni): of a dozen, one would often be off zero by chance. Where a seed diverged, of either,
-    the cell is left out, and counts.
+    rows and columns (Bonferroni): of a dozen, one would often be off zero by chance. low_alone and high_alone are it
+    as if of this cell alone. Where a seed diverged, of either, the cell is left out, and counts.
 
     Args:
         results: of the experiment `causes`, with the columns `experiments.COLUMNS`; here and below.
@@ -43,8 +44,9 @@ def gains(results: pd.DataFrame) -> pd.DataFrame:
         if row != PLAIN and {(row, column), (PLAIN, column)} <= set(values.columns):
             differences = (values[row, column] - values[PLAIN, column]).dropna()
             low, high = stats.t_interval(differences, 1 - rule.alpha / count)
-            records.append((row, column, differences.mean(), low, high, len(differences)))
-    return pd.DataFrame(records, columns=["row", "column", "ours", "low", "high", "seeds"])
+            alone = stats.t_interval(differences, rule.confidence)
+            records.append((row, column, differences.mean(), low, high, *alone, len(differences)))
+    return pd.DataFrame(records, columns=_GAINS)
 
 
 def conclusion(results: pd.DataFrame) -> str:
@@ -78,10 +80,10 @@ def document(results: pd.DataFrame, profile: Profile) -> str:
     means = top1.pivot_table(index="row", columns="column", values="value").reindex(columns=shown.columns)
     plain = means.reindex([PLAIN]).map("{:.2f} %".format).replace("nan %", _LOST).set_axis([f"{PLAIN}, top-1"])
     seeds = results["seed"].nunique()
-    notes = [f"Measured at: {profile.scale}; here the first {seeds} seeds.",
+    notes = [f"Measured at: {profile.scale}; here {_part(seeds)}.",
              f"First row: mean top-1 of the plain network. Below: what the row has over it in the same column, in "
              f"points, with Student's interval over {seeds} seeds, widened for the {shown.size} cells.",
-             "The last column is trained for the profile's epochs, the others for a quarter; all at one lr_scale.",
+             "All are trained at one lr_scale.",
              "γ = 1/√B: the γ of B parallel normalisations begin at 1/√B, so that the sum begins with the variance of "
              "one. BN rates ÷ B: their γ and β learn at 1/B of the rate. Neither is the paper's."]
     table = pd.concat([plain, shown]).to_markdown(disable_numparse=True)
@@ -102,14 +104,17 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
         seeds = found["seeds"].min()
         left.set_title(f"what each reaches (± standard deviation of {seeds} seeds)", loc="left", fontsize=9)
         left.set_ylabel("top-1 accuracy (%)")
-        _panel(right, found)
+        _panel(right, found, width=0.8)
+        _panel(right, found.assign(low=found["low_alone"], high=found["high_alone"]), width=2.5, label=False)
         right.axhline(0, color=marks([PLAIN])[PLAIN].color, lw=1)
         right.axhspan(-rule.margin, rule.margin, color=NOISE, alpha=0.35, lw=0)
-        right.set_title(f"over {PLAIN}, with intervals; grey: ±{rule.margin:g} points", loc="left", fontsize=9)
+        right.set_title(f"over {PLAIN}: {100 * rule.confidence:g} % intervals; thin: widened for {len(found)} cells; "
+                        f"grey: ±{rule.margin:g}", loc="left", fontsize=9)
         right.set_ylabel("points of top-1")
         handles, names = left.get_legend_handles_labels()
         drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-        drawn.suptitle(f"{CAUSES}\nMeasured at: {abridged(profile.scale, 110)}", x=0.01, ha="left", fontsize=9)
+        drawn.suptitle(f"{CAUSES}\nMeasured at: {abridged(profile.scale, 110)}; here {_part(seeds)}.", x=0.01,
+                       ha="left", fontsize=9)
     plt.close(drawn)
     return drawn
 
@@ -119,7 +124,12 @@ def not_run(profile: Profile) -> str:
     return f"Profile {profile.name!r} does not run this experiment; experiments.yaml says which profiles do."
 
 
-def _panel(axis: Axes, cells: pd.DataFrame) -> None:
+def _part(seeds: int) -> str:
+    """What of a profile's scale this experiment is trained at."""
+    return f"{seeds} seeds, and a quarter of the steps but in the last column"
+
+
+def _panel(axis: Axes, cells: pd.DataFrame, width: float = 1.5, label: bool = True) -> None:
     """A mark a cell with its whisker, the rows beside one another in each column."""
     columns, rows = list(cells["column"].unique()), list(cells["row"].unique())
     for i, (row, mark) in enumerate(marks(rows).items()):
@@ -127,7 +137,7 @@ def _panel(axis: Axes, cells: pd.DataFrame) -> None:
         places = own["column"].map(columns.index) + 0.14 * (i - (len(rows) - 1) / 2)
         below, above = np.abs(own["ours"] - own["low"]), np.abs(own["high"] - own["ours"])
         axis.errorbar(places, own["ours"], (below, above), color=mark.color, marker=mark.marker, ms=6, ls="",
-                      label=row)
+                      elinewidth=width, label=row if label else None)
     axis.set_xticks(range(len(columns)), columns)
     axis.grid(axis="x", visible=False)
 

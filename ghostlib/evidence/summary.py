@@ -33,22 +33,24 @@ def answer(found: Findings) -> str:
     counts = pd.crosstab(found.claims["subject"], words, margins=True, margins_name="all").reindex(
         index=[subject for subject in (*claims.SUBJECTS, "all") if subject in {*found.claims["subject"], "all"}],
         columns=[*columns, "all"])
-    named = [found.claims[words == word] for word in columns if word not in ("open", "not attempted")]
-    named.append(found.claims[[*map(_left_open, found.claims.itertuples())]])
+    named = {word: found.claims[words == word] for word in columns if word != "not attempted"}
+    # Of the open ones the first to be named are those that could have been decided.
+    shown = {word: of[[*map(_left_open, of.itertuples())]] if word == "open" else of for word, of in named.items()}
     return "\n".join((
         f"{len(found.claims)} claims, {len(found.claims) - own} of the paper and {own} of ours. Accuracies are "
         f"measured at the scale of `{found.profile.name}`: {found.scale}. Sizes, operations and CPU times are of "
         "the whole networks.", "",
         markdown(counts.rename_axis("claims about").reset_index()), "", " ".join(["How sure:", *certainty(found)]), "",
-        *(line for judged in named if len(judged) for line in _listed(judged)), *_untried(found))) + "\n"
+        *(line for word in named for line in _listed(word, shown[word], len(named[word]))), *_untried(found))) + "\n"
 
 
-def _listed(judged: pd.DataFrame) -> list[str]:
-    """A line for each of the main claims that came out in one way, and how many others did."""
-    shown, word = _main(judged), f"- **{_WORDS[judged['verdict'].iloc[0]].capitalize()}**"
+def _listed(word: str, judged: pd.DataFrame, number: int) -> list[str]:
+    """A line for each of the main claims that came out in one way, and how many of the number of these are others."""
+    shown, word = _main(judged), f"- **{word.capitalize()}**"
     lines = [f"{word}{_few(row)}: {sentence}"
              for row, sentence in zip(shown.itertuples(), _sentences(shown), strict=True)]
-    return lines + [f"{word}: {len(judged) - len(shown)} more, which the report names."] * (len(shown) < len(judged))
+    more = len(lines) if lines else number
+    return lines + [f"{word}: {number - more} more, which the report names."] * (more < number)
 
 
 def _untried(found: Findings) -> list[str]:
@@ -67,10 +69,11 @@ def certainty(found: Findings) -> list[str]:
     paired = f"{most}" if fewest == most else f"{fewest} to {most}"
     accuracies = {0: "No accuracy was measured.",
                   1: "One seed decides no claim about accuracy, however large the difference."}.get(
-        most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, of {paired} paired seeds. "
-              "A claim held if all of its intervals lie on its side, is within the margin if those that do not, of "
-              f"{rule.bounded_seeds} seeds or more, lie within ±{rule.margin:g} points, and failed if one, widened for "
-              "their number, lies on the other side.")
+        most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, over {paired} paired seeds and, "
+              "except for detectors, the test images. A claim held if all of its intervals lie on its side. It failed "
+              "if one lies on the other side, even when widened for their number. It is within the margin if every "
+              f"interval that does not lie on its side lies within ±{rule.margin:g} points, of {rule.bounded_seeds} "
+              "seeds or more.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."
@@ -139,8 +142,8 @@ def _sentences(judged: pd.DataFrame) -> list[str]:
 def beside(row: Any) -> str:
     """What stands beside a claim: the paper's number and ours and, where it held, what must be known of it.
 
-    Beside an open claim stands the interval, too, and how many of several comparisons hold, or nothing if it was
-    measured with too few seeds or sessions to decide it.
+    Beside an open claim stands, too, how many of several comparisons hold, or nothing if it was measured with too few
+    seeds or sessions to decide it.
 
     Args:
         row: of `Findings.claims`.
@@ -154,6 +157,6 @@ def beside(row: Any) -> str:
         unit = f" {row.unit}" * row.unit.startswith("points")
         of = "order by" if row.unit == "ρ" else "time of"
         what = f"{of} {row.comparison.partition(' (')[0]}" if row.sessions else row.comparison
-        ours = with_interval(row.ours, row.low, row.high, row.unit) if undecided else number(row.ours, row.unit)
+        ours = with_interval(row.ours, row.low, row.high, row.unit)
         numbers = f"{what}: {paper}here {ours}{unit}"
     return "; ".join(filter(None, [", but ".join(filter(None, [numbers, row.but])), row.part * undecided]))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ghostlib.evidence import stats
-from ghostlib.evidence.quantities import counted
+from ghostlib.evidence.quantities import counted, with_interval
 from ghostlib.exhibits.comparison import ENGINE, THREADS
 from ghostlib.measures import places
 from ghostlib.models import catalog
@@ -118,7 +118,7 @@ def over_sessions(row: str, to: str, direction: Literal["at most", "at least"], 
     return {"comparison": f"{row} / {to}", "paper": printed[row] / printed[to], "unit": "×", "sessions": len(logs),
             "ours": math.exp(logs.mean()), "low": low, "high": high, "test": direction,
             "most": most if direction == "at least" else least,
-            "note": f"{_by_cpu(logs, timed.cpus)} {_told(elsewhere)}".strip() if len(logs) else _absent(timed)}
+            "note": f"{_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}".strip() if len(logs) else _absent(timed)}
 
 
 def label(ratio: Ratio) -> str:
@@ -147,9 +147,10 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
             "note": _absent(timed) if math.isnan(rho) else told}
 
 
-def _by_cpu(logs: pd.Series, cpus: pd.Series) -> str:
-    """The mean ratio on each kind of processor."""
-    told = [f"{math.exp(of.mean()):.2f}× in {counted(len(of), 'session')} on {cpu}" for cpu, of in logs.groupby(cpus)]
+def _by_cpu(logs: pd.Series, cpus: pd.Series, rule: Rule) -> str:
+    """The mean ratio on each kind of processor, with the interval that its sessions alone give."""
+    told = [f"{with_interval(*np.exp([of.mean(), *stats.t_interval(of, rule.confidence)]), '×')} in "
+            f"{counted(len(of), 'session')} on {cpu}" for cpu, of in logs.groupby(cpus)]
     return f"{ENGINE}, {THREADS} thread: {', '.join(told)}."
 
 

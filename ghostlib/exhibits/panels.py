@@ -51,17 +51,19 @@ def panels(name: str, compared: pd.DataFrame, machine: str, profile: str) -> lis
         profile: the name of the profile that our accuracies were measured at.
     """
     if name == "figure_1":
-        x, ours = CPU, f"latency on {machine or 'this CPU'} (ms, 1 thread)"
+        x, ours = CPU, f"latency (ms), 1 thread of {machine.replace('(R)', '') or 'this CPU'}"
         first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), "latency on i7-8700 (ms)"),
-                 Panel("Latency measured here, accuracy as published", (x, "measured"), (TOP1, "paper"), ours)]
+                 Panel("Latency measured here in one session, accuracy as published", (x, "measured"), (TOP1, "paper"),
+                       ours)]
     else:
         x, ours = MACS, "multiply-accumulates (M)"
         first = [Panel("The paper", (x, "paper"), (TOP1, "paper"), ours),
                  Panel("Counted here, accuracy as published", (x, "measured"), (TOP1, "paper"), ours),
                  Panel("The paper (no phone was measured here)", (MOBILE, "paper"), (TOP1, "paper"),
                        "latency on Kirin 9000 (ms)")]
-    trained = Panel("Both measured here, rows trained here", (x, "measured"), (TOP1, "measured"), ours,
-                    f"top-1 at profile {profile} (%)")
+    # In a small profile what is trained is narrower than what is counted and timed.
+    trained = Panel(f"Trained here at the scale of {profile}, the whole network's cost", (x, "measured"),
+                    (TOP1, "measured"), ours, f"top-1 at profile {profile} (%)")
     scored = Panel("Both measured here, published weights", (x, "measured"), (WEIGHTS_TOP1, "measured"), ours,
                    "top-1 on ImageNet, measured here (%)")
     there = {source: {quantity: set(of["row"]) for quantity, of in compared.dropna(subset=source).groupby("quantity")}

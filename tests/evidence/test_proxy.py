@@ -36,6 +36,15 @@ def test_the_proxy_says_when_it_cannot_rank(tmp_path):
     assert values.to_list() == pytest.approx([5, 2, 1, 1, 0])
 
 
+def test_detectors_are_ranked_within_a_resolution(tmp_path):
+    """At both the order is the paper's, and all of the higher one are below those of the lower."""
+    names = ["GhostNetV3 1.0×", "GhostNetV2 1.0×", "MobileNetV2"]
+    write(tmp_path, "table_10", {(f"{name} @{side}", "mAP"): [top - i + 0.01 * seed for seed in range(4)]
+                                 for side, top in (("320", 30), ("416", 20)) for i, name in enumerate(names)}, "mAP")
+    found = proxy.proxy(tmp_path).set_index("experiment").loc["table_10"]
+    assert found["spearman"] == found["noise_ceiling"] == 1 and found["cells"] == 6
+
+
 def test_a_cell_of_which_a_seed_diverged_is_not_ranked(tmp_path):
     write(tmp_path, "table_7", {("w/ ReP&KD", column): [value, value + 1] for column, value in
                                 numbers.table("table_7").loc["w/ ReP&KD"].items()})

@@ -186,7 +186,7 @@ def recompute(folder: Path) -> tuple[dict[str, list[dict | None]], dict[str, str
             found = [by_weights(folder, row) for row in claim["weights"]]
         elif "undominated" in claim:
             pairs = [(row, other) for row in claim["undominated"]["rows"] for other in TOP1
-                     if other != row and TOP1[other] >= TOP1[row]]
+                     if other.split()[0] != row.split()[0] and TOP1[other] >= TOP1[row]]
             found = [ratio(sessions, {"row": row, "to": other, "direction": "at most", "bound": 1}, len(pairs))
                      for row, other in pairs]
         elif "correlates" in claim:

@@ -97,7 +97,7 @@ def test_public_weights_have_a_panel_of_their_own_where_any_were_scored(compared
 
 
 @pytest.mark.parametrize(("draw", "titles"), [
-    (figure_1, ["The paper", "Latency measured here, accuracy as published"]),
+    (figure_1, ["The paper", "Latency measured here in one session, accuracy as published"]),
     (figure_5, ["The paper", "Counted here, accuracy as published", "The paper (no phone was measured here)"])])
 def test_where_every_training_diverged_there_is_no_panel_of_them(compared, draw, titles):
     none = compared.assign(measured=compared["measured"].mask(compared["quantity"] == numbers.TOP1))

@@ -13,10 +13,10 @@ from ghostlib.site import charts
 
 
 @pytest.mark.parametrize("name, titles", [
-    ("figure_1", ["The paper", "Latency measured here, accuracy as published",
-                  "Both measured here, rows trained here"]),
+    ("figure_1", ["The paper", "Latency measured here in one session, accuracy as published",
+                  "Trained here at the scale of tiny, the whole network's cost"]),
     ("figure_5", ["The paper", "Counted here, accuracy as published", "The paper (no phone was measured here)",
-                  "Both measured here, rows trained here"])])
+                  "Trained here at the scale of tiny, the whole network's cost"])])
 def test_a_figure_has_the_panels_of_its_picture(folder, name, titles):
     drawn = charts.figure(name, folder, "Some CPU")
     assert [panel["title"] for panel in drawn["panels"]] == titles
