@@ -13,7 +13,7 @@ from ghostlib.evidence import stats
 from ghostlib.evidence.claim_tables import CAUSES
 from ghostlib.evidence.quantities import with_interval
 from ghostlib.exhibits.figures import sentence
-from ghostlib.exhibits.style import NOISE, STYLE, abridged, marks
+from ghostlib.exhibits.style import STYLE, abridged, marks
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.measures.places import DIVERGED, undiverged
 from ghostlib.paper import claims
@@ -107,14 +107,13 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
         _panel(right, found, width=0.8)
         _panel(right, found.assign(low=found["low_alone"], high=found["high_alone"]), width=2.5, label=False)
         right.axhline(0, color=marks([PLAIN])[PLAIN].color, lw=1)
-        right.axhspan(-rule.margin, rule.margin, color=NOISE, alpha=0.35, lw=0)
-        right.set_title(f"over {PLAIN}: {100 * rule.confidence:g} % intervals; thin: widened for {len(found)} cells; "
-                        f"grey: ±{rule.margin:g}", loc="left", fontsize=9)
+        right.set_title(f"over {PLAIN}, {100 * rule.confidence:g} % intervals; thin: for all {len(found)} cells",
+                        loc="left", fontsize=9)
         right.set_ylabel("points of top-1")
         handles, names = left.get_legend_handles_labels()
         drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-        drawn.suptitle(f"{CAUSES}\nMeasured at: {abridged(profile.scale, 110)}; here {_part(seeds)}.", x=0.01,
-                       ha="left", fontsize=9)
+        drawn.suptitle(f"{CAUSES}\nMeasured at: {abridged(profile.scale, 110)};\nhere {_part(seeds)}.",
+                       x=0.01, ha="left", fontsize=9)
     plt.close(drawn)
     return drawn
 
