@@ -17,7 +17,7 @@ import os
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class ExportError(RuntimeError):
     """The network has no single output, or the engine cannot take it or computes something else than PyTorch does."""
 
 
-def onnx(network: nn.Module, path: str | Path, image_size: int | tuple[int, int] = 224,
+def onnx(network: nn.Module, path: str | Path, image_size: int | Sequence[int] = 224,
          channels: int | None = None, tolerance: float = TOLERANCE) -> Path:
     """Writes a network for ONNX Runtime, folded and with the batch normalisations in the convolutions before them.
 
@@ -66,7 +66,7 @@ def onnx(network: nn.Module, path: str | Path, image_size: int | tuple[int, int]
     return _export("onnx", network, path, image_size, channels, tolerance, _write_onnx, _run_onnx)
 
 
-def openvino(network: nn.Module, path: str | Path, image_size: int | tuple[int, int] = 224,
+def openvino(network: nn.Module, path: str | Path, image_size: int | Sequence[int] = 224,
              channels: int | None = None, tolerance: float = TOLERANCE) -> Path:
     """Writes a network for OpenVINO as `.xml` and, beside it, `.bin`; otherwise as `onnx`.
 
@@ -77,7 +77,7 @@ def openvino(network: nn.Module, path: str | Path, image_size: int | tuple[int, 
     return _export("openvino", network, path, image_size, channels, tolerance, _write_openvino, _run_openvino)
 
 
-def executorch(network: nn.Module, path: str | Path, image_size: int | tuple[int, int] = 224,
+def executorch(network: nn.Module, path: str | Path, image_size: int | Sequence[int] = 224,
                channels: int | None = None, tolerance: float = TOLERANCE) -> Path:
     """Writes a network for ExecuTorch on a CPU (XNNPACK) as `.pte`; otherwise as `onnx`.
 
@@ -88,7 +88,7 @@ def executorch(network: nn.Module, path: str | Path, image_size: int | tuple[int
     return _export("executorch", network, path, image_size, channels, tolerance, _write_executorch, _run_executorch)
 
 
-def ncnn(network: nn.Module, path: str | Path, image_size: int | tuple[int, int] = 224,
+def ncnn(network: nn.Module, path: str | Path, image_size: int | Sequence[int] = 224,
          channels: int | None = None, tolerance: float = TOLERANCE) -> Path:
     """Writes a network for ncnn as `.ncnn.param` and, beside it, `.ncnn.bin`; otherwise as `onnx`.
 
@@ -107,14 +107,14 @@ Writer = Callable[[nn.Module, Tensor, Path], list[Path]]
 Runner = Callable[[Path, np.ndarray], np.ndarray]
 
 
-def _export(engine: str, network: nn.Module, path: str | Path, image_size: int | tuple[int, int], channels: int | None,
+def _export(engine: str, network: nn.Module, path: str | Path, image_size: int | Sequence[int], channels: int | None,
             tolerance: float, write: Writer, run: Runner) -> Path:
     path = Path(path)
     if not path.name.endswith(SUFFIXES[engine]):
         raise ValueError(f"{path}: a file for {engine} is named *{SUFFIXES[engine]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     model = reparameterize(_copied(network)).to("cpu", torch.float32).eval()
-    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     image = torch.randn(1, channels or _channels(model), height, width, generator=torch.Generator().manual_seed(0))
     expected = _logits(model, image)
     # Beside the path, so that the files only have to be renamed to be in place.
@@ -139,10 +139,10 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int |
 def _copied(network: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(network)
-    except RuntimeError as error:
-        raise ExportError(f"{type(network).__name__} cannot be copied ({error}); where that is of "
-                          "torch.nn.utils.weight_norm, take torch.nn.utils.parametrizations.weight_norm or "
-                          "remove_weight_norm") from error
+    except (RuntimeError, TypeError) as error:
+        hint = ("; of torch.nn.utils.weight_norm take remove_weight_norm, or parametrizations.weight_norm in its place"
+                if "deepcopy protocol" in str(error) else "")
+        raise ExportError(f"{type(network).__name__} cannot be copied ({error}){hint}") from error
 
 
 def _channels(model: nn.Module) -> int:
@@ -173,8 +173,7 @@ def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path, 
     difference = np.abs(actual - expected).max() / max(largest, np.finfo(np.float32).tiny)
     if not difference <= tolerance:  # written so that NaN is no agreement
         raise ExportError(f"{path} is not written: {engine}'s logits differ from PyTorch's by up to {difference:.2g} "
-                          f"of the largest ({largest:.4g}), and the tolerance is {tolerance:g}. A network after a few "
-                          "steps, whose normalisations hardly know its values, rounds more; --tolerance takes more")
+                          f"of the largest ({largest:.4g}), by more than the tolerance, {tolerance:g}")
 
 
 class _WithoutIdleSlices(TorchFunctionMode):

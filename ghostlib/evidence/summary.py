@@ -44,13 +44,13 @@ def answer(found: Findings) -> str:
         *(line for word in named for line in _listed(word, shown[word], len(named[word]))), *_untried(found))) + "\n"
 
 
-def _listed(word: str, judged: pd.DataFrame, number: int) -> list[str]:
-    """A line for each of the main claims that came out in one way, and how many of the number of these are others."""
+def _listed(word: str, judged: pd.DataFrame, count: int) -> list[str]:
+    """A line for each of the main claims that came out in one way, and how many of these, `count`, are others."""
     shown, word = _main(judged), f"- **{word.capitalize()}**"
     lines = [f"{word}{_few(row)}: {sentence}"
              for row, sentence in zip(shown.itertuples(), _sentences(shown), strict=True)]
-    more = len(lines) if lines else number
-    return lines + [f"{word}: {number - more} more, which the report names."] * (more < number)
+    others = count - len(lines) if lines else 0
+    return lines + [f"{word}: {others} more, which the report names."] * bool(others)
 
 
 def _untried(found: Findings) -> list[str]:

@@ -41,11 +41,14 @@ def _time() -> pd.DataFrame:
         ValueError: params.yaml does not say in how many rounds.
     """
     import pandas as pd
+    import torch
 
     from ghostlib.deploy.latency import benchmark, machine
     from ghostlib.models import zoo
 
-    networks, rounds = {name: (zoo.create(name), catalog.find(name).image_size) for name in _networks()}, _rounds()
+    rounds = _rounds()
+    torch.manual_seed(0)
+    networks = {name: (zoo.create(name), catalog.find(name).image_size) for name in _networks()}
     with TemporaryDirectory() as exports:
         deployed = benchmark(networks, Path(exports), ["ONNX Runtime", "OpenVINO"], rounds=rounds)
         # Nobody deploys with it: one thread will do.

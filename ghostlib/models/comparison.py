@@ -24,15 +24,15 @@ def disturbed(norms: Sequence[nn.Module], zeros: Sequence[nn.Parameter] = ()) ->
     A fresh normalisation hardly changes its input in evaluation mode, so that nobody could see whether what stands
     before it or behind it is used; nor could one see anything behind `zeros`, which are small numbers meanwhile.
     """
-    kept = [(tensor, tensor.detach().clone()) for tensor in (*zeros, *(tensor for norm in norms for tensor in (
-        norm.weight, norm.bias, norm.running_mean, norm.running_var) if tensor is not None))]
+    kept = [(tensor, tensor.detach().clone()) for tensor in (*(tensor for norm in norms for tensor in (
+        norm.weight, norm.bias, norm.running_mean, norm.running_var) if tensor is not None), *zeros)]
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
             for norm in norms:
                 _disturb(norm, generator)
             for parameter in zeros:
-                parameter.copy_(_uniform(-0.1, 0.1, parameter, generator))
+                parameter.copy_(_uniform(0.02, 0.1, parameter, generator))  # positive: some take roots of a gate
         yield
     finally:
         with torch.no_grad():
@@ -62,10 +62,15 @@ def disturbable(model: nn.Module) -> list[nn.Module]:
 def zero_weights(model: nn.Module, norms: Sequence[nn.Module]) -> list[nn.Parameter]:
     """Parameters that are 0 throughout, outside of those normalisations: a fresh head's, or the gate of a residual."""
     inside = {parameter for norm in norms for parameter in norm.parameters(recurse=False)}
-    known = (parameter for parameter in model.parameters()
-             if parameter not in inside and not isinstance(parameter, nn.parameter.UninitializedParameter))
-    return [parameter for parameter in known
-            if parameter.is_floating_point() and parameter.numel() and not parameter.any()]
+    return [parameter for parameter in model.parameters() if parameter not in inside and _is_dense(parameter)
+            and parameter.is_floating_point() and parameter.numel() and not parameter.any()]
+
+
+def _is_dense(parameter: nn.Parameter) -> bool:
+    """Whether a parameter's values are there, each in a place of its own: they can then be others for a while."""
+    return (not isinstance(parameter, nn.parameter.UninitializedParameter) and not parameter.is_meta
+            and parameter.layout == torch.strided
+            and all(stride or side == 1 for stride, side in zip(parameter.stride(), parameter.shape, strict=True)))
 
 
 def answer_in_training(model: nn.Module, example: Any) -> Any:

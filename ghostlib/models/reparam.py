@@ -43,8 +43,7 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
     place. What is deployed does not change: `reparameterize` gives one convolution a site.
 
     Args:
-        model: any network; it is changed. Frozen parameters stay frozen, and their new branches are, too; a site of
-            which nothing learns keeps its function.
+        model: any network; it is changed. Frozen parameters stay frozen, and their new branches are, too.
         branches: the paper's re-parameterisation factor N (Table 2).
         scale: the 1×1 depth-wise branch (Tables 2 and 5).
         skip: the BN-only branch of the authors' code.
@@ -76,17 +75,16 @@ def add_branches(model: nn.Module, branches: int = 3, scale: bool = True, skip: 
         raise ValueError(f"{type(model).__name__} has no 1×1 or depth-wise convolution followed by a BatchNorm2d, "
                          f"and it alone: there is nothing to add branches to (was it expanded or folded before?)"
                          f"\n{found}")
-    if not any(tensor.any() for tensor in comparable(found.answer)):
+    if not any((tensor.isfinite() & (tensor != 0)).any() for tensor in comparable(found.answer)):
         raise ValueError(f"{type(model).__name__} answers with no floating-point tensor (in tuples, lists and dicts), "
-                         "or with zeros alone, by which its function could be compared; pass another example_input, or "
-                         "add branches to a part of it that answers so")
+                         "or with zeros and infinities alone, by which its function could be compared; pass another "
+                         "example_input, or add branches to a part of it that answers so")
     _warn_of_gaps(model, found)
     replaced = {}
     for number, site in enumerate(found.sites):
         conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
         with _without_group(norm_alone := _without_activation(norm)):
-            learns = any(parameter.requires_grad for parameter in (*conv.parameters(), *norm_alone.parameters()))
-            replaced[conv] = RepConv(conv, norm_alone, branches, scale, skip, seed + number, preserve or not learns)
+            replaced[conv] = RepConv(conv, norm_alone, branches, scale, skip, seed + number, preserve)
         for synchronised in replaced[conv].modules():
             if isinstance(synchronised, nn.SyncBatchNorm):
                 synchronised.process_group = norm_alone.process_group

@@ -92,7 +92,7 @@ def survey(model: nn.Module, exclude: Sequence[str] | None = None, example_input
     """
     names, classes = _names(model), {type(module).__name__ for module in model.modules()}
     if wrappers := sorted(classes & _WRAPPERS):
-        raise ValueError(f"the network is wrapped in a {wrappers[0]} already, which would not see what changes in it: "
+        raise ValueError(f"the network is wrapped already, by {wrappers[0]}, which would not see what changes in it: "
                          "add branches first, and wrap it afterwards")
     if exclude is None:
         exclude = GHOSTNET_EXCLUDE if classes & _GHOSTNET_BLOCKS else ()
@@ -129,7 +129,10 @@ def own_fold(module: nn.Module) -> Callable[[], Any] | None:
     for fold in () if isinstance(module, RepConv) else FOLDS:
         method = getattr(type(module), fold, None)  # not of the module, which may have a child of that name
         if callable(method):
-            if len(inspect.signature(method).parameters) == 1:  # another `fuse` brings feature maps together
+            given = list(inspect.signature(method).parameters.values())[1:]
+            # Another `fuse` brings feature maps together.
+            if not any(p.kind is p.VAR_POSITIONAL or p.kind is not p.VAR_KEYWORD and (
+                    p.default is p.empty or p.default is None) for p in given):
                 return getattr(module, fold)
     return None
 
@@ -190,6 +193,8 @@ def _norm_behind(conv: nn.Module, flow: Flow, selfmade: bool, tied: set[nn.Modul
         return f"a {type(norm).__name__} may do more than normalise"
     if norm in tied:
         return "its normalisation shares its weights with another module"
+    if not any(parameter.requires_grad for parameter in (*conv.parameters(), *norm.parameters())):
+        return "nothing of it learns (requires_grad)"
     if flow.calls[norm] != 1:
         return "its normalisation runs several times"
     if norm.running_mean is None:

@@ -123,8 +123,8 @@ from timm.data import create_transform
 transform = create_transform({side}, crop_pct={plan.recipe.crop_pct}, interpolation="bicubic"{by})
 ```
 
-Before that training turned images as their EXIF data says, put transparent ones on white and took the eight highest
-bits of greys of 16. Output i is the class in line i + 1 of classes.txt.
+The training read images turned as their EXIF data says, transparent ones on white, and of greys of 16 bits the eight
+highest. Output i is the class in line i + 1 of classes.txt.
 
 The branches are folded into the convolutions, and each normalisation behind one only adds its bias: these weights are
 for inference. To train on take ema.safetensors, in the network with branches.

@@ -52,7 +52,12 @@ class Source:
         """px of the images that it is made for, as far as that is known; else 224."""
         if self.kind == "zoo":
             return catalog.find(self.name).image_size
-        known = timm.get_pretrained_cfg(self.name) if self.kind == "timm" else None
+        if self.kind != "timm":
+            return 224
+        try:
+            known = timm.get_pretrained_cfg(self.name)
+        except RuntimeError as error:
+            raise ValueError(f"{self}: timm has no such weights ({error}); name the network without a dot") from error
         return known.input_size[-1] if known else 224
 
     def __str__(self) -> str:
@@ -86,7 +91,7 @@ class Source:
             if self.kind == "torchvision":
                 return torchvision_models.get_model(self.name, weights=None, num_classes=num_classes, **options)
             function = _function(self.name)
-            inspect.signature(function).bind(num_classes=num_classes, **options)
+            _check_arguments(function, {"num_classes": num_classes, **options})
         except (TypeError, RuntimeError) as error:  # the latter where timm has no such weights
             raise ValueError(f"{self} cannot be built with num_classes = {num_classes} and options = {options}: "
                              f"{error}") from error
@@ -102,8 +107,8 @@ def find(text: str) -> Source:
         ValueError: nobody knows it (with the nearest names), or there is no such function.
     """
     if text.startswith(("hf-hub:", "local-dir:")):
-        raise ValueError(f"{text}: of the Hub's networks name the architecture, as timm/NAME; --set pretrained=true "
-                         "begins with the weights that timm names for it")
+        raise ValueError(f"{text}: of the Hub's networks name the architecture, as timm/NAME; `ghostlib train` begins "
+                         "with its weights where --set pretrained=true")
     if ":" in text:
         _function(text)
         return Source("function", text)
@@ -193,6 +198,15 @@ def millions(network: nn.Module) -> float:
 def sites(network: nn.Module) -> int:
     """How many convolutions have branches."""
     return sum(isinstance(module, RepConv) for module in network.modules())
+
+
+def _check_arguments(function: Any, arguments: dict[str, Any]) -> None:
+    """Raises a TypeError where a function does not take these; of some that are compiled nobody can tell."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:
+        return
+    signature.bind(**arguments)
 
 
 def _function(text: str) -> Any:

@@ -98,6 +98,8 @@ def _samples(path: Path, others: Counter[str]) -> Iterator[tuple[_Place, str]]:
 def _labelled(described: Any) -> str:
     """What a sample's .json calls its class, if it does."""
     label = described.get("label") if isinstance(described, dict) else None
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
     return str(label) if isinstance(label, int | str) and not isinstance(label, bool) else ""
 
 

@@ -26,6 +26,7 @@ from ghostlib.own.plan import FILE, Plan, images_of_a_pass
 from ghostlib.own.teacher import load_teacher
 from ghostlib.runs.shared import joined
 from ghostlib.training import loop
+from ghostlib.training.split import largest_pass
 
 RESULTS = "results.json"
 _LEAST_PASS = 8  # images of one
@@ -158,10 +159,15 @@ def _check_passes(recipe: settings.Settings, device: str) -> None:
         ConfigError: these are all that batch normalisation would see.
     """
     size, share = images_of_a_pass(recipe, device), recipe.batch_size // world_size()
-    most = recipe.pass_images or loop.CPU_PASS
+    most, pairs = recipe.pass_images or loop.CPU_PASS, bool(recipe.mixup or recipe.cutmix)
+
+    def enough(batch: int) -> bool:
+        return not (pairs and batch % 2) and largest_pass(batch, most, pairs=pairs) >= min(batch, most, _LEAST_PASS)
+
     if size is not None and size < (wanted := min(share, most, _LEAST_PASS)):
-        near = share // most * most * world_size()
-        other = next(images for images in range(wanted, share + 1) if share % images == 0)
+        near = next(batch for batch in range(share, 0, -1) if enough(batch)) * world_size()
+        other = next(images for images in range(wanted, share + 1)
+                     if share % images == 0 and not (pairs and images % 2))
         raise ConfigError(f"batch_size: at most {most} images are taken at a time (pass_images), in equal passes, and "
                           f"for {share} these are of {size}, too few for batch normalisation; give --set "
                           f"batch_size={near}, or pass_images={other}")

@@ -37,8 +37,8 @@ class Images:
 def read_image(path: str | Path) -> Image.Image:
     """An image file as RGB: turned upright as its EXIF data says, on white where it is transparent.
 
-    Greys of 16 bits keep their eight highest, and are refused if these are all 0. Pillow by itself would turn nothing,
-    show what is under the transparency and make all greys above 255 white.
+    Greys of 16 bits keep their eight highest, and are refused where that would make an image black that is not. Pillow
+    by itself would turn nothing, show what is under the transparency and make all greys above 255 white.
 
     Raises:
         DataError: it is not an image, is torn, has more pixels than Pillow reads, or values of no known range; the
@@ -73,8 +73,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         if values.min() < 0 or values.max() > 0xFFFF:
             raise ValueError("its greys have 32 bits, of no known range; save it with 8 or 16")
         if 0 < values.max() < 0x100:
-            raise ValueError(f"its greys go up to {values.max()}, in a file of more than 8 bits, of which it would be "
-                             "black; save it with 8")
+            raise ValueError(f"its greys have 16 or 32 bits and only go up to {values.max()}, which is black there; "
+                             "save it with 8")
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its greys are floating-point numbers, of no known range; save it with 8 or 16 bits")

@@ -118,6 +118,23 @@ def test_behind_zeros_a_difference_is_seen_and_they_are_zeros_again():
     assert not network.last.weight.any() and not network.last.bias.any()
 
 
+@pytest.mark.parametrize("gate", [
+    nn.Parameter(torch.zeros(1).expand(1, 4, 1, 1)), nn.Parameter(torch.zeros(4, 4).to_sparse()),
+    nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)], ids=["expanded", "sparse", "integer"])
+def test_zeros_that_cannot_be_others_for_a_while_are_left_alone(gate):
+    network = Network(in_order)
+    network.gate = gate
+    add_branches(network)
+    assert isinstance(network.conv, RepConv) and network.conv.branches[0].norm.running_var.eq(1).all()
+
+
+def test_a_gate_may_be_under_a_root():
+    network = Network(lambda net, x: net.norm(net.conv(x)) + net.gate.sqrt())
+    network.gate = nn.Parameter(torch.zeros(1))
+    add_branches(network)
+    assert network.gate.item() == 0
+
+
 def test_masked_logits_are_no_difference():
     def masked(net, x):
         return net.norm(net.conv(x)).masked_fill(x > 0, -torch.inf)
@@ -149,8 +166,9 @@ def test_an_interruption_undoes_it_too():
 
 @pytest.mark.parametrize("use", [
     lambda net, x: Answer(net.norm(net.conv(x))), lambda net, x: net.norm(net.conv(x)).argmax(1),
-    lambda net, x: net.norm(net.conv(x))[:0], lambda net, x: 0 * net.norm(net.conv(x))],
-    ids=["an object", "integers", "empty", "zeros"])
+    lambda net, x: net.norm(net.conv(x))[:0], lambda net, x: 0 * net.norm(net.conv(x)),
+    lambda net, x: torch.full_like(net.norm(net.conv(x)), -torch.inf)],
+    ids=["an object", "integers", "empty", "zeros", "infinities"])
 def test_an_answer_that_shows_no_difference_is_refused(use):
     network = Network(use)
     with pytest.raises(ValueError, match="answers with no floating-point tensor"):

@@ -139,6 +139,18 @@ def test_a_method_that_takes_arguments_is_no_fold(fuse):
 
 
 @torch.no_grad()
+def test_a_fold_may_have_an_option():
+    class Block(Pair):
+        def fuse(self, verbose: bool = False):
+            return super().fuse()
+
+    network, x = nn.Sequential(Block()).eval(), torch.randn(1, 4, 3, 3)
+    expected = network(x)
+    assert type(reparameterize(network)[0]) is nn.Conv2d
+    torch.testing.assert_close(network(x), expected)
+
+
+@torch.no_grad()
 def test_a_shared_module_folds_once():
     shared = Pair()
     network, x = nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared, shared)]).eval(), torch.randn(1, 4, 3, 3)

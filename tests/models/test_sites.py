@@ -7,6 +7,7 @@ import copy
 import pytest
 import timm
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
@@ -82,13 +83,21 @@ def assigned(net, x):
     return net.norm(y)
 
 
+def assigned_a_tensor(net, x):
+    y = net.conv(x)
+    y[:, :, 0] = x[:, :, 1]
+    return net.norm(y)
+
+
 @pytest.mark.parametrize(("use", "reason"), [
     (with_relu_between, "its output goes to relu"), (pre_activation, "its output goes to the output of the network"),
     (with_a_second_user, "its output goes to BatchNorm2d, add"), (twice, "it runs 2 times"),
     (norm_twice, "its normalisation runs several times"), (in_place, "its output goes to mul_, BatchNorm2d"),
     (assigned, "its output goes to __setitem__, BatchNorm2d"),
+    (assigned_a_tensor, "its output goes to __setitem__, BatchNorm2d"),
     (out_and_in, "its output goes to BatchNorm2d, the output of the network"), (lambda net, x: x, "it does not run"),
-], ids=["relu", "pre-activation", "second user", "twice", "norm twice", "in place", "assigned", "output", "idle"])
+], ids=["relu", "pre-activation", "second user", "twice", "norm twice", "in place", "assigned",
+        "assigned a tensor", "output", "idle"])
 def test_a_convolution_whose_output_is_used_otherwise_is_refused_by_name_and_left_alone(use, reason):
     network = Functional(use)
     assert survey(network).unused == {"conv": reason}
@@ -199,11 +208,14 @@ def test_convolutions_of_other_dimensions_are_told_of():
 
 
 def test_a_network_that_is_wrapped_already_is_refused():
-    class DistributedDataParallel(nn.Sequential):
-        pass
-
-    with pytest.raises(ValueError, match="wrapped in a DistributedDataParallel already.*add branches first"):
-        survey(DistributedDataParallel(nn.Sequential(*pair())))
+    with pytest.raises(ValueError, match="wrapped already, by OptimizedModule, .*add branches first"):
+        survey(torch.compile(nn.Sequential(*pair())))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="wrapped already, by DistributedDataParallel, .*add branches first"):
+            survey(nn.parallel.DistributedDataParallel(nn.Sequential(*pair())))
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(("exclude", "message"), [

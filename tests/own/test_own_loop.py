@@ -1,4 +1,4 @@
-"""The loop that docs/strategy.md prints for a network of one's own runs as it stands, and learns."""
+"""The loop that docs/strategy.md prints for a network of one's own runs as it stands."""
 
 from __future__ import annotations
 

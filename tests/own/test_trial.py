@@ -88,11 +88,23 @@ class Folding(nn.Sequential):
 
 
 @pytest.mark.parametrize(("fuse", "told"), [
-    (lambda: torch.cat([]), r"Sequential cannot be folded, as it is to be scored \(.*Error: .*rename others"),
-    (lambda: nn.Flatten(), "Sequential (cannot be|computes something else when it is) folded")])
+    (lambda: torch.cat([]), r"Sequential cannot be folded, .*Error: .*\): its Folding, by a method .*rename another"),
+    (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+     "Sequential computes something else when it is folded, by .*: its Folding")])
 def test_a_method_that_folds_into_something_else_is_found_before_it_is_trained(fuse, told):
     with pytest.raises(ValueError, match=told):
         trial.check(nn.Sequential(Folding(fuse)), 16)
+
+
+def test_rounding_where_fresh_branches_add_up_is_no_reason():
+    network = timm.create_model("rexnet_150", num_classes=4)
+    trial.check(add_branches(network, example_input=torch.randn(1, 3, 32, 32)), 32)
+
+
+def test_a_fresh_normalisation_was_not_folded():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, eps=1e-8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.constant_(network[1].bias, 0.1)
+    trial.check(network, 16)
 
 
 def test_weights_that_were_folded_are_not_trained_on():
