@@ -86,4 +86,4 @@ def evaluate(networks: Mapping[Hashable, nn.Module], loader: DataLoader,
 
 def deployed(network: nn.Module) -> nn.Module:
     """A folded copy: what is measured is what would be shipped."""
-    return reparameterize(copy.deepcopy(network)).eval()
+    return reparameterize(copy.deepcopy(network).eval()).eval()  # some modules of timm fold in evaluation mode only

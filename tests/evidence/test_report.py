@@ -156,9 +156,9 @@ def test_the_row_of_a_weakly_confirmed_claim_says_so_and_the_summary_says_why(th
                                           ahead.items() for width in ("1.0", "1.3", "1.6")})
     lines = summary.table(judged(three_seeds.folder)).splitlines()
     row = next(line for line in lines if line.startswith("| At each of three widths"))
-    assert row.endswith("| confirmed (3 seeds), but over a rival that may be weak |")
+    assert "| confirmed (3 seeds), but over a rival that may be weak, with a teacher" in row
     note = next(line for line in lines if line.startswith("- At each of three widths"))
-    assert "*Confirmed (3 seeds), but over a rival that may be weak.*" in note and "by RMSProp" in note
+    assert "*Confirmed (3 seeds), but over a rival that may be weak, " in note and "by RMSProp" in note
 
 
 def test_no_table_shows_a_p_below_six_seeds(three_seeds):

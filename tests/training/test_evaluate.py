@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ghostlib.training.bits import packed, unpacked
-from ghostlib.training.evaluate import Hits
+from ghostlib.training.evaluate import Hits, deployed
 
 
 class Fixed(nn.Module):
@@ -48,3 +48,13 @@ def test_which_images_were_right(hits):
 def test_booleans_come_back(count):
     booleans = np.random.default_rng(0).random(count) < 0.5
     assert unpacked(packed(booleans), count).tolist() == booleans.tolist()
+
+
+def test_what_folds_only_in_evaluation_mode_is_folded_while_it_trains():
+    class Block(nn.Module):
+        def fuse(self):
+            assert not self.training
+            return nn.Identity()
+
+    network = nn.Sequential(Block()).train()
+    assert isinstance(deployed(network)[0], nn.Identity) and network.training
