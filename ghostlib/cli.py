@@ -72,7 +72,7 @@ def count(names: Names, image_size: Size = None) -> None:
 
 @app.command("time")
 def time_(names: Names,
-          engine: Annotated[list[str] | None, typer.Option(help="all: ONNX Runtime, OpenVINO, PyTorch")] = None,
+          engine: Annotated[list[str] | None, typer.Option(help="by default ONNX Runtime, OpenVINO, PyTorch")] = None,
           image_size: Size = None,
           threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
           rounds: Annotated[int, typer.Option(min=2, help="of 6 timed calls a network")] = 8) -> None:
