@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ghostlib.models import misfit, zoo
 from ghostlib.models import weights as weight_files
-from ghostlib.models import zoo
+from ghostlib.models.reparam import reparameterize
 
 
 @MODELS.register_module()
@@ -32,6 +34,7 @@ class GhostBackbone(BaseModule):
             in it is ignored. It is read where MMEngine initialises weights: when a training starts, not for inference.
             It expects images as `zoo.default_cfg(arch)` says, so see to the detector's `data_preprocessor`.
         ema: takes the averaged weights from a file that holds both.
+        folded: has no branches, for the checkpoint of a folded detector (`fold`), which is for tests and export.
         init_cfg: MMEngine's initialisation, e.g. dict(type="Pretrained", checkpoint=..., prefix="backbone.").
 
     Attributes:
@@ -39,20 +42,31 @@ class GhostBackbone(BaseModule):
         strides: the stride of each map (px), finest map first.
 
     Raises:
-        ValueError: an unknown network, a map or stage that it does not have, a normalisation that it cannot have, or
-            both `weights` and `init_cfg`.
+        ValueError: an option of another type, an unknown network, a map or stage that it does not have, a normalisation
+            that it cannot have, or options that exclude each other.
+        WeightsError: whatever loads a checkpoint into it, strictly or not, where that has the backbone in another form,
+            or of another network or naming.
     """
 
     def __init__(self, arch: str, out_indices: Sequence[int] = (2, 3, 4), frozen_stages: int = -1,
                  norm_eval: bool = False, norm_cfg: dict[str, Any] | None = None, width: float | None = None,
-                 weights: str | None = None, ema: bool = False, init_cfg: dict | list[dict] | None = None):
+                 weights: str | None = None, ema: bool = False, folded: bool = False,
+                 init_cfg: dict | list[dict] | None = None):
         super().__init__(init_cfg)
-        if not isinstance(out_indices, Sequence):
-            raise ValueError(f"out_indices = {out_indices} must be a sequence; write ({out_indices},) for one map")
+        if not isinstance(out_indices, Sequence) or not all(isinstance(index, Integral) for index in out_indices):
+            raise ValueError(f"out_indices = {out_indices!r} must be a sequence of whole numbers, as (4,) for one map")
+        for name, value, kind, told in (
+                ("frozen_stages", frozen_stages, Integral, "a whole number"), ("norm_eval", norm_eval, bool, "a bool"),
+                ("norm_cfg", norm_cfg or {}, Mapping, "a dict"), ("width", width or 1, Real, "a number"),
+                ("ema", ema, bool, "a bool"), ("folded", folded, bool, "a bool")):
+            if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
+                raise ValueError(f"{name} = {value!r} must be {told}")
         if ema and not weights:
             raise ValueError("ema = True says which weights to take from a file; name it with weights")
         if weights and init_cfg:
             raise ValueError(f"the backbone has weights = {weights!r} and init_cfg = {init_cfg}; remove one of them")
+        if folded and weights:
+            raise ValueError(f"a folded backbone is not trained; remove weights = {weights!r}, or folded = True")
         # Neck and head are initialised next: behind every backbone they draw the same, so a seed pairs the detectors.
         with torch.random.fork_rng(devices=[]):
             features = zoo.features(arch, tuple(out_indices), width)
@@ -65,11 +79,15 @@ class GhostBackbone(BaseModule):
         if not -1 <= frozen_stages <= taps[-1]:
             raise ValueError(f"frozen_stages = {frozen_stages} must be between -1 (none) and {taps[-1]}, the last of "
                              "out_indices")
-        self.arch, self.width, self.weights, self.ema = arch, width, weights, ema
+        self.arch, self.width, self.weights, self.ema, self.folded = arch, width, weights, ema, folded
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self.channels = tuple(features.feature_info.channels())
         self.strides = tuple(features.feature_info.reduction())
         self.features = _with_norms(features, arch, norm_cfg or {})
+        self.activations_in_norms = sorted({type(norm).__name__ for norm in _norms(features)} - {"BatchNorm2d",
+                                                                                                "SyncBatchNorm"})
+        if folded:
+            reparameterize(self.features)
         for module in self._frozen():
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad = False
@@ -90,12 +108,38 @@ class GhostBackbone(BaseModule):
             self._load(self.weights)
 
     def train(self, mode: bool = True) -> GhostBackbone:
-        """As `nn.Module.train`, but normalisations that keep their statistics stay in evaluation mode."""
+        """As `nn.Module.train`, but normalisations that keep their statistics stay in evaluation mode.
+
+        Raises:
+            ValueError: a conversion to SyncBN has dropped the network's activations.
+        """
         super().train(mode)
+        if self.activations_in_norms and any(type(module).__name__ == "SyncBatchNorm" for module in self.modules()):
+            raise ValueError(f"sync_bn: {_would_drop(self.arch, self.activations_in_norms)}; remove it")
         for module in self.modules() if self.norm_eval else self._frozen():
             if isinstance(module, _BatchNorm):
                 module.eval()
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Refuses what PyTorch and MMEngine would load in part, and MMEngine with a warning at most."""
+        own = self.state_dict()
+        state = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        if state and not state.keys() & own.keys():
+            raise weight_files.WeightsError(
+                f"checkpoint: none of its {len(state)} tensors{f' in {prefix}' * bool(prefix)} has a name of this "
+                f"backbone, {self.arch}. Of a detector's checkpoint set prefix=\"backbone.\" in init_cfg; name a "
+                "classifier's file with the option weights; to load a detector's other parts alone take its backbone "
+                "out of the file")
+        if own.keys() - state.keys() and state.keys() - own.keys() and misfit.of_form(state, own):
+            theirs, ours = ("has branches" if misfit.has_branches(names) else "has none" for names in (state, own))
+            differ = (f"its backbone {theirs}, this one {ours}" if theirs != ours else "of its backbone and this one "
+                      "one is folded and the other is plain")
+            raise weight_files.WeightsError(
+                f"checkpoint: {differ} (model.backbone: arch = {self.arch!r}, folded = {self.folded}). What a folded "
+                "detector has saved takes folded=True and the arch that it was trained with, a training's checkpoint "
+                "folded=False; a plain GhostNet is ghostnetv2_..., one with branches ghostnetv3_...")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _frozen(self) -> list[nn.Module]:
         """Every module between the image and the map `frozen_stages`."""
@@ -149,7 +193,7 @@ def _with_norms(features: nn.Module, arch: str, norm_cfg: dict[str, Any]) -> nn.
     if kind not in ("BN", "SyncBN") or set(norm_cfg) - settings - {"type"}:
         raise ValueError(f"norm_cfg = {dict(norm_cfg)}: {arch} takes the types BN and SyncBN, with "
                          f"{', '.join(sorted(settings))}")
-    norms = [module for module in features.modules() if isinstance(module, _BatchNorm)]
+    norms = _norms(features)
     for norm in norms:
         norm.eps, norm.momentum = norm_cfg.get("eps", norm.eps), norm_cfg.get("momentum", norm.momentum)
         for parameter in norm.parameters(recurse=False):
@@ -157,6 +201,14 @@ def _with_norms(features: nn.Module, arch: str, norm_cfg: dict[str, Any]) -> nn.
     if kind == "BN":
         return features
     if with_activation := {type(norm).__name__ for norm in norms} - {"BatchNorm2d"}:
-        raise ValueError(f"norm_cfg: {arch} has activations inside its normalisations ({', '.join(with_activation)}), "
-                         "which PyTorch's and MMEngine's conversions to SyncBN and back would drop; use BN")
+        raise ValueError(f"norm_cfg: {_would_drop(arch, with_activation)}; use BN")
     return nn.SyncBatchNorm.convert_sync_batchnorm(features)
+
+
+def _norms(features: nn.Module) -> list[_BatchNorm]:
+    return [module for module in features.modules() if isinstance(module, _BatchNorm)]
+
+
+def _would_drop(arch: str, with_activation: Iterable[str]) -> str:
+    return (f"{arch} has activations inside its normalisations ({', '.join(with_activation)}), which PyTorch's and "
+            "MMEngine's conversions to SyncBN and back drop")

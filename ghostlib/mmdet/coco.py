@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,25 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+PARTS = ("train", "val", "test")
+
+
 class DetectionError(ValueError):
     """A configuration of a detector that cannot be trained."""
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config, parts: Iterable[str] = PARTS) -> None:
     """Looks for every annotation file, image and category that a configuration names.
+
+    Args:
+        config: it.
+        parts: of which of its data loaders.
 
     Raises:
         DetectionError: an annotation file or an image is missing, a file is no COCO annotation, or the configuration
             names a category that the file does not have, or a loader without its data set.
     """
-    for part in ("train", "val", "test"):
+    for part in parts:
         loader = config.get(f"{part}_dataloader")
         if loader:
             if not loader.get("dataset"):
@@ -45,7 +52,7 @@ def check_config(file: str | Path) -> None:
         config = Config.fromfile(file)
     except Exception as error:  # it is Python, and can fail in any way
         raise DetectionError(f"{file} cannot be read as a configuration: {type(error).__name__}: {error}") from error
-    if not any(config.get(f"{part}_dataloader") for part in ("train", "val", "test")):
+    if not any(config.get(f"{part}_dataloader") for part in PARTS):
         raise DetectionError(f"{file} names no data: it has no train_dataloader, val_dataloader or test_dataloader")
     check_data(config)
 
@@ -57,18 +64,22 @@ def _check_dataset(key: str, dataset: Any, annotated: bool) -> None:
         for number, part in enumerate(dataset["datasets"]):
             _check_dataset(f"{key}.datasets[{number}]", part, annotated)
         return None
-    root = Path(dataset.get("data_root") or "")
-    if "ann_file" not in dataset or "img" not in (dataset.get("data_prefix") or {}):
-        raise DetectionError(f"{key}: this {dataset.get('type')} cannot be checked: it needs ann_file and "
-                             "data_prefix.img, as a data set in COCO's format has")
-    file = root / dataset["ann_file"]
+    place, named, prefix = dataset.get("data_root") or "", dataset.get("ann_file") or "", dataset.get("data_prefix")
+    if not named.endswith(".json") or "img" not in (prefix or {}) or "://" in f"{place}{named}":
+        raise DetectionError(f"{key}: this {dataset.get('type')} cannot be checked: it needs ann_file, a .json on this "
+                             "machine, and data_prefix.img, as a data set in COCO's format has. A training without "
+                             "CheckDataHook takes any")
+    root = Path(place)
+    file = root / named
     content = read_annotations(file, f"{key}.ann_file", annotated)
     known = {category["name"] for category in content["categories"]}
     wanted = (dataset.get("metainfo") or {}).get("classes") or _classes_of(dataset["type"])
+    if isinstance(wanted, str):  # MMEngine reads them from a file
+        wanted = _lines_of(wanted, f"{key}.metainfo.classes")
     if unknown := [name for name in wanted if name not in known]:
         raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
                              f"{', '.join(sorted(known))}")
-    folder = root / dataset["data_prefix"]["img"]
+    folder = root / prefix["img"]
     missing = list(_missing(folder, content["images"], file, dataset["type"]))
     if missing:
         raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
@@ -88,6 +99,16 @@ def _missing(folder: Path, images: list[dict[str, Any]], file: Path, dataset_typ
         # One listing serves all 118,000 images of a folder; a name that holds a folder is looked up by itself.
         if name not in present and not ("/" in name and (folder / name).is_file()):
             yield name
+
+
+def _lines_of(file: str, key: str) -> list[str]:
+    from mmengine.fileio import list_from_file
+
+    try:
+        return list_from_file(file)
+    except (OSError, ValueError) as error:
+        raise DetectionError(f"{key} = {file!r} cannot be read ({error}); name a file with a category a line, or all "
+                             "categories in parentheses") from None
 
 
 def _classes_of(dataset_type: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from ghostlib.files import write_atomic
 from ghostlib.mmdet.backbone import GhostBackbone
-from ghostlib.mmdet.coco import check_data
+from ghostlib.mmdet.coco import PARTS, check_data
 from ghostlib.models.reparam import RepConv, reparameterize, replace
 
 
@@ -31,10 +32,26 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class CheckDataHook(Hook):
-    """Looks for every image and category before the first step, not when one turns out to be missing."""
+    """Looks for every image and category before the first step, not when one turns out to be missing.
 
-    def before_run(self, runner: Any) -> None:
-        check_data(runner.cfg)
+    Before a training for those of all loaders, before a validation or a test alone for its own.
+    """
+
+    def __init__(self) -> None:
+        self.checked: set[str] = set()
+
+    def before_train(self, runner: Any) -> None:
+        self._check(runner, *PARTS)
+
+    def before_val(self, runner: Any) -> None:  # of every epoch, too
+        self._check(runner, "val")
+
+    def before_test(self, runner: Any) -> None:
+        self._check(runner, "test")
+
+    def _check(self, runner: Any, *parts: str) -> None:
+        check_data(runner.cfg, [part for part in parts if part not in self.checked])
+        self.checked.update(parts)
 
 
 @HOOKS.register_module()
@@ -42,12 +59,19 @@ class FoldHook(Hook):
     """Validates and tests a folded copy of the detector, as it is deployed; training continues with the branches.
 
     Where validation raises, nobody tells the hook: `runner.model` is the copy until the next training or validation.
+
+    Raises:
+        ValueError: a runner has two of them. MMEngine calls both in one order before a validation and after it, so that
+            the second would put the first one's copy in the place of what the optimiser trains.
     """
 
     # After EMAHook (NORMAL) has put the averaged weights in place, and before a checkpoint is written (VERY_LOW).
     priority = "LOW"
 
     def before_run(self, runner: Any) -> None:
+        if sum(isinstance(hook, FoldHook) for hook in runner.hooks) > 1:
+            raise ValueError("custom_hooks names FoldHook twice; leave one out (the configurations of Table 10 have it "
+                             "already)")
         self.after_val_epoch(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -67,8 +91,13 @@ def fold(detector: nn.Module) -> nn.Module:
     This is the copy to export. A detector wrapped for DDP is copied without the wrapper.
     """
     folded = copy.deepcopy(detector.module if is_model_wrapper(detector) else detector).eval()
+    for module in folded.modules():
+        # What wraps a forward, as MMEngine's activation_checkpointing, is copied with the module that it was made for.
+        if getattr(inspect.unwrap(module.forward), "__self__", module) is not module:
+            del module.forward
     for backbone in [module for module in folded.modules() if isinstance(module, GhostBackbone)]:
         reparameterize(backbone.features)
+        backbone.folded = True
     # And what somebody gave branches elsewhere. What folds itself there is another library's business.
     replace(folded, {site: site.fuse() for site in folded.modules() if isinstance(site, RepConv)})
     return folded

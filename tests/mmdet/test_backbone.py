@@ -8,6 +8,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
+from mmengine.model import convert_sync_batchnorm
+from mmengine.runner.checkpoint import load_state_dict
 from safetensors.torch import save
 from torch import nn
 
@@ -117,6 +119,50 @@ def test_mmengines_own_checkpoints_initialise_it(tmp_path):
     assert all(torch.equal(value, given[name]) for name, value in ours.state_dict().items())
 
 
+@torch.no_grad()
+def test_a_folded_backbone_takes_the_checkpoint_of_a_folded_detector():
+    trained, ours = trained_a_little(backbone()), backbone(folded=True)
+    assert branches(ours) == 0
+    load_state_dict(ours, fold(trained).state_dict(), strict=True)
+    images = torch.randn(1, 3, 64, 64)
+    for one, other in zip(ours.eval()(images), trained.eval()(images), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4 * other.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "message"), [
+    (dict(folded=True), dict(), "its backbone has none, this one has branches .*takes folded=True"),
+    (dict(), dict(folded=True), "its backbone has branches, this one has none .*a training's checkpoint folded=False"),
+    (dict(arch="ghostnetv2_100"), dict(), "its backbone has none.*a plain GhostNet is ghostnetv2_"),
+    (dict(folded=True), dict(arch="ghostnetv2_100"), "one is folded and the other is plain"),
+    (dict(arch="shufflenetv2_100"), dict(), "none of its [0-9]+ tensors in backbone. has a name of this backbone")])
+def test_a_checkpoint_of_another_form_is_not_loaded_in_part(theirs, ours, message):
+    """MMEngine's loader, of `load_from`, `init_detector` and tools/test.py, would warn of it."""
+    detector = nn.ModuleDict({"backbone": backbone(**ours), "head": nn.Conv2d(3, 3, 1)})
+    state = {f"backbone.{name}": value for name, value in backbone(**theirs).state_dict().items()}
+    kept = copy.deepcopy(detector.state_dict())
+    for load in (load_state_dict, nn.Module.load_state_dict):
+        with pytest.raises(weights.WeightsError, match=message):
+            load(detector, state, strict=False)
+    assert all(map(torch.equal, detector.state_dict().values(), kept.values()))
+    load_state_dict(detector, {"head.weight": torch.ones(3, 3, 1, 1)}, strict=False)  # the rest alone is no fault
+    assert detector["head"].weight.eq(1).all()
+
+
+def test_a_classifier_s_file_is_no_checkpoint_of_a_backbone(tmp_path):
+    torch.save({"state_dict": zoo.create("ghostnetv3_100", width=0.25).state_dict()}, tmp_path / "classifier.pth")
+    ours = backbone(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "classifier.pth")))
+    with pytest.raises(weights.WeightsError, match="none of its .* name a classifier's file with the option weights"):
+        ours.init_weights()
+
+
+@pytest.mark.parametrize("implementation", [convert_sync_batchnorm, nn.SyncBatchNorm.convert_sync_batchnorm])
+def test_a_conversion_that_drops_activations_is_told_before_the_first_step(implementation):
+    """MMEngine's option `sync_bn`, of a training with several processes."""
+    with pytest.raises(ValueError, match="sync_bn: efficientnet_b0 has activations inside its .* drop; remove it"):
+        implementation(backbone("efficientnet_b0")).train()
+    assert implementation(backbone("ghostnetv3_100")).train().training
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"arch": "ghostnetv3"}, "unknown network 'ghostnetv3'; did you mean 'ghostnetv3_"),
     ({"arch": "deit_tiny", "width": None}, "deit_tiny has no feature maps to tap"),
@@ -128,7 +174,14 @@ def test_mmengines_own_checkpoints_initialise_it(tmp_path):
     ({"out_indices": (1, 2), "frozen_stages": 3}, "between -1 .* and 2"),
     ({"norm_cfg": {"type": "GN", "num_groups": 8}}, "takes the types BN and SyncBN"),
     ({"norm_cfg": {"type": "BN", "affine": False}}, "takes the types BN and SyncBN"),
-    ({"out_indices": 3}, r"out_indices = 3 must be a sequence; write \(3,\)"),
+    ({"out_indices": 3}, r"out_indices = 3 must be a sequence of whole numbers, as \(4,\)"),
+    ({"out_indices": "234"}, "out_indices = '234' must be a sequence of whole numbers"),
+    ({"frozen_stages": 1.5}, "frozen_stages = 1.5 must be a whole number"),
+    ({"frozen_stages": True}, "frozen_stages = True must be a whole number"),
+    ({"norm_eval": "False"}, "norm_eval = 'False' must be a bool"),
+    ({"norm_cfg": "SyncBN"}, "norm_cfg = 'SyncBN' must be a dict"),
+    ({"width": "0.5"}, "width = '0.5' must be a number"),
+    ({"folded": True, "weights": "a"}, "a folded backbone is not trained; remove weights = 'a', or folded = True"),
     ({"ema": True}, "ema = True says which weights to take from a file"),
     ({"weights": "a", "init_cfg": {"type": "Pretrained", "checkpoint": "b"}}, "remove one of them"),
     ({"arch": "mobilenetv3_large_100", "norm_cfg": {"type": "SyncBN"}}, "activations inside.*use BN")])

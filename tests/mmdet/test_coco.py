@@ -52,6 +52,25 @@ def test_a_category_that_does_not_exist_is_named(config):
         check_data(config)
 
 
+def test_categories_are_read_from_a_file_as_mmengine_does(config, tmp_path):
+    names = tmp_path / "classes.txt"
+    config.train_dataloader.dataset.metainfo = dict(classes=str(names))
+    with pytest.raises(DetectionError, match=r"metainfo\.classes = '.*classes\.txt' cannot be read .*a category a"):
+        check_data(config)
+    names.write_text("0\n1\n")
+    check_data(config)
+    names.write_text("0\nzebra\n")
+    with pytest.raises(DetectionError, match="no category 'zebra'"):
+        check_data(config)
+
+
+@pytest.mark.parametrize("differs", [dict(data_root="s3://bucket/coco/"), dict(ann_file="annotations/train.odgt")])
+def test_what_cannot_be_looked_at_is_not_called_missing(differs, config):
+    config.train_dataloader.dataset.update(differs)
+    with pytest.raises(DetectionError, match="this CocoDataset cannot be checked: it needs ann_file, a .json on this"):
+        check_data(config)
+
+
 @pytest.mark.parametrize(("content", "message"), [("{", "is torn or no JSON"), ("{}", "is no COCO annotation")])
 def test_a_torn_annotation_file_is_named(config, data, content, message):
     (data / "annotations" / "train.json").write_text(content)

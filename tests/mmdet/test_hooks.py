@@ -17,9 +17,10 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, autocast, get_priority
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from torch import nn
 
-from ghostlib.mmdet import FoldHook, fold
+from ghostlib.mmdet import FoldHook, coco, fold
 from ghostlib.mmdet.coco import DetectionError
 from ghostlib.models.reparam import add_branches
 from tests.mmdet.detectors import TOOLS, backbone, branches, trained_a_little, training
@@ -73,7 +74,8 @@ def test_the_folded_backbone_of_a_detector_exports_to_onnx(tmp_path):
 
 def test_the_hook_swaps_a_folded_copy_in_and_out():
     model = backbone()
-    runner, hook = SimpleNamespace(model=model), HOOKS.build(dict(type="FoldHook"))
+    hook = HOOKS.build(dict(type="FoldHook"))
+    runner = SimpleNamespace(model=model, hooks=[hook])
     assert isinstance(hook, FoldHook)
     for before, after in ((hook.before_val_epoch, hook.after_val_epoch), (hook.before_test_epoch,
                                                                           hook.after_test_epoch)):
@@ -85,7 +87,7 @@ def test_the_hook_swaps_a_folded_copy_in_and_out():
 
 def test_a_validation_that_was_broken_off_leaves_no_folded_detector_to_train():
     model, hook = backbone(), HOOKS.build(dict(type="FoldHook"))
-    runner = SimpleNamespace(model=model)
+    runner = SimpleNamespace(model=model, hooks=[hook])
     hook.before_val_epoch(runner)
     hook.before_val_epoch(runner)  # as the first one ended with an error
     hook.after_val_epoch(runner)
@@ -93,6 +95,26 @@ def test_a_validation_that_was_broken_off_leaves_no_folded_detector_to_train():
     hook.before_val_epoch(runner)
     hook.before_run(runner)
     assert runner.model is model
+
+
+def test_two_of_the_hook_end_a_training_before_it_begins(data_set, tmp_path):
+    """The second would put the first one's folded copy in the place of what the optimiser trains."""
+    runner = Runner.from_cfg(training(data_set, tmp_path, custom_hooks=[dict(type="FoldHook")] * 2))
+    with pytest.raises(ValueError, match="custom_hooks names FoldHook twice; leave one out"):
+        runner.train()
+    assert not list(tmp_path.glob("*.pth"))
+
+
+@torch.no_grad()
+def test_a_copy_of_what_is_checkpointed_runs_its_own_modules():
+    """MMEngine's option `activation_checkpointing` wraps the forward of a module, which a copy of it takes along."""
+    detector = nn.ModuleDict({"backbone": trained_a_little(backbone())}).train()
+    images, kept = torch.randn(2, 3, 64, 64), copy.deepcopy(detector)
+    turn_on_activation_checkpointing(detector, "backbone.features.blocks_3")
+    for ours, theirs in zip(fold(detector)["backbone"](images), kept["backbone"].eval()(images), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4 * theirs.abs().max().item(), rtol=0)
+    assert all(map(torch.equal, detector.state_dict().values(), kept.state_dict().values())), "of images to validate"
+    assert "forward" in vars(detector["backbone"].features.blocks_3)
 
 
 def test_the_hook_folds_averaged_weights_and_is_done_before_a_checkpoint_is_written():
@@ -210,6 +232,19 @@ def test_an_image_that_is_missing_ends_the_training_before_its_first_step(data_s
     runner = Runner.from_cfg(training(torn, tmp_path / "work", custom_hooks=[dict(type="CheckDataHook")]))
     with pytest.raises(DetectionError, match=r"1 of the 4 images .* 00003\.png"):
         runner.train()
+
+
+def test_a_validation_alone_needs_no_training_images_and_each_part_is_looked_for_once(data_set, tmp_path, monkeypatch):
+    (shutil.copytree(data_set, tmp_path / "scenes") / "annotations" / "train.json").unlink()
+    config = training(tmp_path / "scenes", tmp_path / "work")
+    hook, runner, listed = HOOKS.build(dict(type="CheckDataHook")), SimpleNamespace(cfg=config), []
+    monkeypatch.setattr(coco, "_missing", lambda folder, *others: listed.append(folder.name) or [])
+    hook.before_val(runner)
+    hook.before_test(runner)
+    hook.before_val(runner)
+    assert listed == ["val", "val"]
+    with pytest.raises(DetectionError, match=r"train_dataloader\.dataset\.ann_file: .*train\.json is missing"):
+        hook.before_train(runner)
 
 
 def test_mmdetections_own_tool_trains_a_configuration(data_set, tmp_path):
