@@ -48,6 +48,16 @@ def test_a_full_disk_leaves_the_old_content_and_no_rubbish(tmp_path):
     assert path.stat().st_size == 100_000
 
 
+def test_weights_that_do_not_fit_leave_the_old_ones(tmp_path):
+    from torch import nn
+
+    path = tmp_path / "ema.safetensors"
+    path.write_bytes(b"old")
+    with files_of_at_most(1000), pytest.raises(OSError, match="untouched"):
+        save_weights(nn.Linear(100, 100), path)
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["ema.safetensors"]
+
+
 def test_a_failed_rename_leaves_the_old_content_and_no_rubbish(tmp_path):
     path = tmp_path / "taken"
     (path / "inside").mkdir(parents=True)  # a folder cannot be replaced by a file

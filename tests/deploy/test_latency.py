@@ -7,10 +7,12 @@ from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
-from ghostlib.deploy import latency
+from ghostlib.deploy import export, latency
 from ghostlib.models import zoo
+from ghostlib.models.reparam import RepConv, add_branches
 from tests import needs
 
 
@@ -68,6 +70,42 @@ def test_every_engine_times_the_exported_network(tmp_path):
     assert (table["p10_ms"] <= table["median_ms"]).all() and (table["median_ms"] <= table["p90_ms"]).all()
     assert set(table["network"]) == {"net:work/a"} and set(table["image_size"]) == {64}
     assert len(list(tmp_path.glob("*.onnx"))) == 1
+
+
+def test_every_engine_has_the_threads_it_is_given_and_full_precision(monkeypatch, tmp_path):
+    needs.packages("onnxruntime", "openvino")
+    import onnxruntime
+    import openvino
+
+    network = nn.Conv2d(3, 4, 1).eval()
+    file = export.onnx(network, tmp_path / "a.onnx", 8)
+    given = {}
+    session, compiled = onnxruntime.InferenceSession, openvino.Core.compile_model
+
+    def start(file, options, providers):
+        given["ONNX Runtime"] = options.intra_op_num_threads, options.inter_op_num_threads, providers
+        return session(file, options, providers=providers)
+
+    def compile_model(core, model, device, config):
+        given["OpenVINO"] = device, config["INFERENCE_NUM_THREADS"], config["INFERENCE_PRECISION_HINT"]
+        return compiled(core, model, device, config)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
+    for engine in ("ONNX Runtime", "OpenVINO"):
+        latency.prepare(engine, network, file, 8, threads=3)
+    assert given == {"ONNX Runtime": (3, 1, ["CPUExecutionProvider"]), "OpenVINO": ("CPU", 3, "f32")}
+
+
+def test_pytorch_times_the_folded_network_in_evaluation_mode_and_sets_its_threads_for_that_alone(tmp_path):
+    needs.packages("joblib", "pandas", "tqdm")
+    network, seen = add_branches(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))), []
+    network.register_forward_hook(lambda module, args, output: seen.append((
+        sum(isinstance(site, RepConv) for site in module.modules()), module.training, torch.is_inference(output),
+        torch.get_num_threads())))
+    before = torch.get_num_threads()
+    latency.benchmark({"a": (network.train(), 8)}, tmp_path, ["PyTorch"], [before + 1], rounds=1)
+    assert set(seen) == {(0, False, True, before + 1)} and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -41,14 +41,17 @@ def weights_of(key: str) -> bytes:
 
 def finish(job, store: Store) -> None:
     """As if trained: each value says which seed and weights it is of."""
-    scores = {metric: {"raw": 10 + job.seed, "0.9999": 20 + job.seed, "0.99999": 30 + job.seed}
-              for metric in ("top1", "top5", "loss")}
-    correct = {name: packed(np.arange(40) < value) for name, value in scores["top1"].items()}
+    def scores(base):
+        return {metric: {"raw": base + 10 + job.seed, "0.9999": base + 20 + job.seed, "0.99999": base + 30 + job.seed}
+                for metric in ("top1", "top5", "loss")}
+
+    test, val = scores(0), scores(100)
+    correct = {name: packed(np.arange(40) < value) for name, value in test["top1"].items()}
     history = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 10 * epoch} for epoch in (1, 2)]
     write_atomic(store.folder(job) / "ema.safetensors", weights_of(job.key))
     write_atomic(store.folder(job) / "cost.json", json.dumps({"seconds": 1.5, "device": "a CPU", "date": "2026-01-02"}))
     write_atomic(store.folder(job) / "metrics.json", json.dumps(
-        {"test": scores, "val": scores, "correct": correct, "history": history}))
+        {"test": test, "val": val, "correct": correct, "history": history}))
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_results_are_long_and_cells_that_differ_in_the_average_only_share_a_run(
     values = results.set_index(["metric", "column", "seed"])["value"]
     assert values["test_top1"].to_dict() == {
         ("0.9999", 0): 20, ("0.9999", 1): 21, ("0.99999", 0): 30, ("0.99999", 1): 31}
-    assert values["val_top5_raw"]["0.99999"].to_dict() == {0: 10, 1: 11}
+    assert values["val_top5_raw"]["0.99999"].to_dict() == {0: 110, 1: 111}
     assert set(values["steps"]) == {9}
     curves = classifiers.curves(experiment, store)
     assert len(curves) == 2 * 2 * 2 and set(curves["accuracy"]) == {10, 20}
@@ -95,6 +98,7 @@ def test_everything_is_measured_once_and_written(repository, tiny):
     teachers = pd.read_csv(folder / "teachers.csv")
     assert list(teachers.columns) == classifiers.TEACHERS and list(teachers["stands_in_for"]) == ["weak", "strong"]
     for teacher in teachers.itertuples():
+        assert teacher.test_top1 == 20
         weights = folder / "teachers" / f"{teacher.stands_in_for}.safetensors"
         assert weights.read_bytes() == weights_of(teacher.run)
     correct = pd.read_csv(folder / "correct" / "decays.csv")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.measures import latencies, places
-from ghostlib.models import catalog
+from ghostlib.models import catalog, zoo
 
 
 @pytest.fixture
@@ -24,6 +24,8 @@ def timed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("latency: {rounds: 5}\n")
     monkeypatch.setattr(latency, "benchmark", benchmark)
+    monkeypatch.setattr(latency, "machine", lambda: {"cpu": "one", "engines": "some", "date": "2026-01-02"})
+    monkeypatch.setattr(zoo, "create", lambda name: name)
     return settings
 
 

@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 import linecache
+import re
 import sys
 import warnings
 
@@ -46,6 +47,24 @@ def invoke(*arguments):
 
 def progress(out):
     return list(csv.DictReader((out / "progress.csv").read_text(encoding="utf-8").splitlines()))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What the loop returned of each training."""
+    found, original = [], own.loop.train
+
+    def record(*arguments):
+        found.append(original(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(own.loop, "train", record)
+    return found
+
+
+def loss_of(text):
+    """What `ghostlib evaluate` printed; images of noise are told apart by it, not by top-1."""
+    return float(re.search(r"loss (\d+\.\d{4})", text).group(1))
 
 
 def test_it_explains_itself():
@@ -172,6 +191,27 @@ def test_killed_it_goes_on_and_ends_in_the_same_weights(elsewhere, images, monke
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0 if exact else 1e-4)
 
 
+def test_other_images_and_another_teacher_are_another_training(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1)
+    image = images / "a" / "0.jpg"
+    kept = image.read_bytes()
+    image.write_bytes(kept + b"\0")
+    with pytest.raises(ConfigError, match="holds another training:\n  data: "):
+        train(images, elsewhere / "out", epochs=1)
+    image.write_bytes(kept)
+    with pytest.raises(ConfigError, match="holds another training:\n(  .*\n)*  teacher's weights: null there, "):
+        train(images, elsewhere / "out", epochs=1, teacher="out", alpha=0.5)
+    (images / "b").rename(images / "c")
+    with pytest.raises(ConfigError, match=r'holds another training:\n  classes: .*\["a", "c"\] here'):
+        train(images, elsewhere / "out", epochs=1)
+
+
+def test_a_plan_s_profile_has_what_its_settings_say(elsewhere, images):
+    given = dict(precision="bf16", crop_pct=0.5, validate_epochs=2, pass_images=2, workers=3, compile=True)
+    plan, *_ = own.prepare(NET, images, {"--set": {**TINY, **given}}, None, "cpu")
+    assert {name: getattr(plan.profile, name) for name in given} == given
+
+
 def test_another_training_in_the_folder_is_refused_and_begun_only_afresh(elsewhere, images):
     train(images, elsewhere / "out", epochs=1)
     (elsewhere / "out" / "notes.txt").write_text("mine")
@@ -294,24 +334,36 @@ def test_a_network_of_one_s_own_is_exported(elsewhere, images):
 
 @pytest.mark.parametrize(("name", "given"), [("net:network", {}), ("timm/mobilenetv3_small_050", {}),
                                              ("deit_tiny", {"options": {"width": 0.25, "patch_size": 8}})])
-def test_evaluate_gives_what_the_training_gave(elsewhere, images, name, given):
+def test_evaluate_gives_what_the_training_gave(elsewhere, images, recorded, name, given):
     folder(elsewhere / "split" / "train")
     folder(elsewhere / "split" / "val", images=5, seed=9)
     top1 = train(elsewhere / "split", elsewhere / "out", name, branches=0, **given)["top1"]
     command = ["evaluate", name, str(elsewhere / "out" / "model.safetensors"), str(elsewhere / "split" / "val")]
     done = CliRunner().invoke(cli.app, command, catch_exceptions=False)
     assert f"{name} on 10 images of 2 classes: top1 {top1:.2f} %" in done.stdout
+    assert loss_of(done.stdout) == pytest.approx(recorded[0]["test"]["loss"]["0.9999"], abs=2e-4)
     with pytest.raises(ValueError, match="model.safetensors says how it was trained .* neither --ema nor --width"):
         CliRunner().invoke(cli.app, [*command, "--ema"], catch_exceptions=False)
 
 
-def test_evaluate_takes_shards_too(elsewhere, images):
+def test_evaluate_takes_shards_too(elsewhere, images, recorded):
     shard(elsewhere / "shards" / "train-0.tar", samples(["a", "b"], 6))
     shard(elsewhere / "shards" / "val-0.tar", samples(["a", "b"], 2))
     top1 = train(elsewhere / "shards", elsewhere / "out", branches=0)["top1"]
     done = CliRunner().invoke(cli.app, ["evaluate", NET, "out/model.safetensors", "shards/val-0.tar"],
                               catch_exceptions=False)
     assert f"{NET} on 4 images of 2 classes: top1 {top1:.2f} %" in done.stdout
+    assert loss_of(done.stdout) == pytest.approx(recorded[0]["test"]["loss"]["0.9999"], abs=2e-4)
+
+
+def test_what_is_told_in_the_end_is_of_the_test_images(elsewhere, monkeypatch):
+    original = own.loop.train
+    monkeypatch.setattr(own.loop, "train", lambda *arguments: original(*arguments) | {"val": None})
+    for number, part in enumerate(("train", "val", "test")):
+        folder(elsewhere / "split" / part, images=4 + number, seed=50 * number)
+    told = []
+    result = train(elsewhere / "split", elsewhere / "out", told=told)
+    assert f"12 test images: top-1 {result['top1']:.2f} %" in told[-1]
 
 
 def test_a_pretrained_network_begins_with_its_function(elsewhere, images, monkeypatch):
@@ -340,7 +392,7 @@ def test_a_network_of_one_s_own_keeps_its_function_where_asked(elsewhere, images
 
 
 @pytest.mark.parametrize(("name", "other"), [("test_efficientnet", False), ("test_resnet", True)])
-def test_weights_get_images_normalised_as_they_expect_them(elsewhere, images, monkeypatch, name, other):
+def test_weights_get_images_normalised_as_they_expect_them(elsewhere, images, monkeypatch, recorded, name, other):
     create = timm.create_model
 
     def downloaded(name, pretrained=False, **options):
@@ -361,6 +413,7 @@ def test_weights_get_images_normalised_as_they_expect_them(elsewhere, images, mo
     top1 = train(elsewhere / "split", elsewhere / "out", f"timm/{name}", **{**given, "epochs": 1})["top1"]
     scored = CliRunner().invoke(cli.app, ["evaluate", f"timm/{name}", "out/model.safetensors", "split/val"])
     assert f"top1 {top1:.2f} %" in scored.stdout
+    assert loss_of(scored.stdout) == pytest.approx(recorded[0]["test"]["loss"]["0.9999"], abs=2e-4)
     loaded = weights.load(elsewhere / "out")
     assert tuple(loaded.pretrained_cfg["mean"]) == ((0.5, 0.5, 0.5) if other else tuple(MEAN))
     trained = network

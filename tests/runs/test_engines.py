@@ -84,9 +84,37 @@ def test_two_commands_share_a_grid_and_neither_waits_for_the_other_s_runs(make_r
 
 
 def test_each_worker_gets_a_gpu_for_itself(monkeypatch):
+    monkeypatch.delenv(local.WORKERS, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937,5")
     job = SimpleNamespace(profile=SimpleNamespace(device_type="cuda", threads=8))
     assert local.default_workers([job]) == 3 and local._gpus() == ["2", "GPU-8932f937", "5"]
+    given = []
+    monkeypatch.setattr(local, "_Child", lambda processes, jobs, store, gpu: (
+        given.append(gpu), SimpleNamespace(gpu=gpu))[1])
+    engine = local.Local([job], 4, None)
+    for _ in range(4):
+        engine.start([job])
+    assert sorted(given[:3]) == ["2", "5", "GPU-8932f937"] and given[3] == given[0]
+    del engine.active[1]
+    engine.start([job])
+    assert given[4] == given[1], "the one that nobody uses"
+
+
+def test_a_worker_sees_the_gpu_that_it_was_given_and_no_other(monkeypatch):
+    seen = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setattr(worker, "train", lambda *arguments: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    for gpu in (None, "5"):
+        local._train([], None, None, SimpleNamespace(send=None), gpu)
+    assert seen == ["2,5", "5"]
+
+
+@pytest.mark.parametrize(("threads", "expected"), [([1], 8), ([1, 2], 4), ([3], 2), ([16], 1)])
+def test_on_a_cpu_there_are_as_many_workers_as_have_their_threads(threads, expected, monkeypatch):
+    monkeypatch.delenv(local.WORKERS, raising=False)
+    monkeypatch.setattr(local, "all_threads", lambda: 8)
+    jobs = [SimpleNamespace(profile=SimpleNamespace(device_type="cpu", threads=count)) for count in threads]
+    assert local.default_workers(jobs) == expected
 
 
 def test_on_a_full_disk_no_other_run_is_started(make_run, store, monkeypatch):

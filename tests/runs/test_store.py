@@ -12,12 +12,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from ghostlib.machine import cpu_name
-from ghostlib.runs import local
+from ghostlib.runs import classifier, local
 from ghostlib.runs.classifier import ClassifierRun, stand_in_run
 from ghostlib.runs.store import Store, StoreError
+from ghostlib.training.profile import Teacher
 
 
-def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny):
+def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny, monkeypatch):
     others = {
         "nothing": make_run(), "recipe": make_run(lr=0.004), "seed": make_run(seed=1),
         "data": make_run(profile=tiny.model_copy(update={"val_images": 21})),
@@ -25,8 +26,13 @@ def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny):
         "width": make_run(profile=tiny.model_copy(update={"width_scale": 0.2})),
         "teacher": make_run(teacher="weak"), "another teacher": make_run(teacher="strong"),
         "threads": make_run(profile=tiny.model_copy(update={"threads": 2})), "code": replace(make_run(), code="other"),
+        "device": make_run(profile=tiny.model_copy(update={"device": "cuda"})),
+        **{f"weights {name}": make_run(profile=tiny.model_copy(update={"teachers": {"strong": Teacher(timm=name)}}),
+                                       teacher="strong") for name in ("resnet18", "resnet34")},
     }
     keys = {name: run.key for name, run in others.items()}
+    monkeypatch.setattr(classifier, "_libraries", lambda: {"torch": "another"})
+    keys["libraries"] = make_run().key
     assert len(set(keys.values())) == len(keys), keys
 
 

@@ -147,12 +147,12 @@ def test_a_run_leaves_weights_averages_and_metrics(make_run, store):
     # After the last epoch the network was scored as it is in training; folded it says the same.
     assert metrics["history"][-1]["val_top1"] == metrics["val"]["top1"]["raw"]
     assert metrics["history"][-1]["val_loss"] == pytest.approx(metrics["val"]["loss"]["raw"], rel=1e-3)
-    assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]
     raw, averaged = load_file(folder / "weights.safetensors"), load_file(folder / "ema.safetensors")
     assert raw.keys() == averaged.keys() and any("branches.2" in name for name in raw)
     # β = 0.99999 over 9 steps is 0.58: an average is saved, not the weights; 0.999 clips to 0 and is the weights
     assert any(not torch.equal(raw[name], averaged[name]) for name in raw)
-    assert metrics["test"]["top1"]["0.999"] == metrics["test"]["top1"]["raw"]
+    losses = metrics["test"]["loss"]
+    assert losses["0.999"] == losses["raw"] != losses["0.99999"]
     assert metrics["steps"] == 9 == run.steps
 
 

@@ -299,7 +299,7 @@ def test_a_loaded_profile_stands_on_the_recipe_of_params_yaml():
 @pytest.mark.parametrize("change", [
     {"data": "fashion"}, {"num_classes": 9}, {"image_size": 40}, {"patch_size": 8}, {"width_scale": 0.5},
     {"train_images": 100}, {"val_images": 30}, {"test_images": 30}, {"crop_pct": 1.0}, {"precision": "bf16"},
-    {"threads": 2}], ids=str)
+    {"threads": 2}, {"pass_images": 8}, {"sync_batchnorm": True}, {"compile": True}], ids=str)
 def test_a_result_depends_on(change):
     assert profile(**change).decides_results != profile().decides_results
 
