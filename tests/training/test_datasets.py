@@ -263,10 +263,11 @@ def test_of_images_to_be_scored_each_process_gets_its_part():
 
 def test_without_augmentation_a_training_view_is_the_resized_image():
     recipe = Recipe(batch_size=2, auto_augment=None, erasing=0, hflip=0, crop_scale=(1, 1))
-    images = array_images(np.full((2, 28, 28), 255, np.uint8), np.arange(2))
+    images = grey(2)
     view = seen(train_loader(images, recipe, profile(), 0)[0], (0, 0))[0]
-    white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
-    torch.testing.assert_close(view, white.view(3, 1, 1).expand(3, 33, 33))
+    pixels = np.array(images.read(0).resize((33, 33), Image.Resampling.BICUBIC), np.float32) / 255
+    expected = torch.from_numpy((pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).permute(2, 0, 1)
+    torch.testing.assert_close(view, expected)
 
 
 @pytest.mark.parametrize("change", [{"hflip": 1}, {"erasing": 1}, {"auto_augment": "autoaugment"},
