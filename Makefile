@@ -13,7 +13,7 @@ help: ## List the targets (this is what plain `make` does)
 setup: .venv/.installed ## Make .venv from requirements.lock and install ghostlib into it, once
 
 # An unpacked archive has no history, and DVC must not look for one.
-repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first (PROFILE=fashion)
+repro: setup ## Reproduce what is out of date; PROFILE=name chooses the profile first, for later runs, too; ARGS goes to dvc
 	$(if $(PROFILE),$(BIN)/python -m ghostlib profile $(PROFILE))
 	@test -e .git || $(BIN)/dvc config --local core.no_scm true
 	$(if $(filter-out digits,$(PROFILE)),$(BIN)/python -m ghostlib plan $(PROFILE))

@@ -14,8 +14,8 @@ from ghostlib import __version__, errors, reproduction
 from ghostlib.machine import require
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
-                  help="GhostNetV3's networks: listed, counted, timed, converted, exported and evaluated; and the "
-                       "steps of the reproduction that `make repro` runs.")
+                  help="Train any compact network with GhostNetV3's strategy; list, count, time, convert, export and "
+                       "evaluate the paper's; and the steps of the reproduction that `make repro` runs.")
 mmdet = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The networks in MMDetection.")
 app.add_typer(reproduction.app)
 app.add_typer(mmdet, name="mmdet")
@@ -72,9 +72,9 @@ def count(names: Names, image_size: Size = None) -> None:
 
 @app.command("time")
 def time_(names: Names,
-          engine: Annotated[list[str] | None, typer.Option(help="by default ONNX Runtime, OpenVINO, PyTorch")] = None,
+          engine: Annotated[list[str] | None, typer.Option(help="'ONNX Runtime', OpenVINO, PyTorch or several")] = None,
           image_size: Size = None,
-          threads: Annotated[list[int] | None, typer.Option(help="by default 1, and all of this machine")] = None,
+          threads: Annotated[list[int] | None, typer.Option(help="repeatable; by default 1, and all there are")] = None,
           rounds: Annotated[int, typer.Option(min=2, help="of 6 timed calls a network")] = 8) -> None:
     """Time networks on this machine's CPU: one image, float32, in interleaved rounds."""
     from ghostlib.deploy import latency
@@ -114,7 +114,7 @@ def export(name: Name,
                                                     "share of the largest")] = 1e-4) -> None:
     """Write the folded network for an inference engine, and check the file against PyTorch.
 
-    Of `ghostlib train` give the model.safetensors; NAME may then be any network that it trains.
+    NAME may be any network that `ghostlib train` trains, with random weights or its model.safetensors.
 
     For the engines of phones (executorch, ncnn) it also prints the commands that time the file on one.
     """
@@ -214,7 +214,7 @@ def evaluate(name: Annotated[str | None, typer.Argument(help="a network's name; 
                            for metric, of in scores.items()))
 
 
-@app.command(epilog="A value is in YAML: --set epochs=100 image_size=160 crop_scale=[0.5,1] teacher=null. Killed, the "
+@app.command(epilog="A value is in YAML: --set epochs=100 'crop_scale=[0.5,1]' teacher=null. Killed, the "
                     "same command goes on.")
 def train(network: Annotated[str, typer.Argument(help="a network of `ghostlib zoo` (a GhostNetV3 is ghostnetv2_... "
                                                  "trained with branches), timm or torchvision (timm/NAME, "
@@ -231,7 +231,7 @@ def train(network: Annotated[str, typer.Argument(help="a network of `ghostlib zo
           fresh: Annotated[bool, typer.Option("--fresh/--resume", help="begin again or go on")] = False) -> None:
     """Train a network on your images with the paper's strategy: branches, a teacher, its recipe, scaled to your data.
 
-    What will be trained is shown first. With --set branches=0 teacher=null it is the same without the strategy.
+    What will be trained is shown first. With --set branches=0 teacher=null it is the same without them.
     """
     require("train", "accelerate", "pydantic", "tabulate", "tensorboard", "tqdm", "yaml")
     from ghostlib.own import settings
