@@ -81,6 +81,8 @@ class Experiment:
         chosen = load_profile(profile or params["profile"], params)
         where = f"experiments.yaml: experiments.{name}"
         grid = Grid.parse(params["experiments"][name], where)
+        if "" in grid.rows or "" in grid.columns:
+            raise ConfigError(f"{where}: a row or column has an empty name")
         if unknown := [profile for profile in grid.profiles or () if profile not in params["profiles"]]:
             raise ConfigError(f"{where}: profiles: unknown profile {unknown[0]!r}; "
                               f"{hint(unknown[0], params['profiles'])}")

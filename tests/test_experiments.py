@@ -91,7 +91,7 @@ def test_at_the_paper_s_scale_the_final_recipe_is_the_paper_s():
     (dict(rows={"a": {"teacher": "Nobody"}}), "teacher = 'Nobody'.*BEiTv2-B"),
     (dict(rowz={}), "unknown key 'rowz'"), (dict(profiles=["fashon"]), "profile 'fashon'; did you mean 'fashion'"),
     (dict(rows={"a": {"branches": True}}), "branches = True: true and false are no values"),
-    (dict(rows={"a": None}), "rows.a = None"),
+    (dict(rows={"a": None}), "rows.a = None"), (dict(columns={"": {}}), "a row or column has an empty name"),
 ])
 def test_a_broken_grid_is_an_error_that_names_the_place(change, message):
     grid = {"rows": {"a": {}}, "columns": {"b": {}}, **change}

@@ -80,6 +80,21 @@ def test_the_old_content_is_there_until_the_new_is_whole(tmp_path, monkeypatch):
     assert seen == [(b"new", b"old")] and path.read_bytes() == b"new"
 
 
+def test_two_writers_do_not_share_what_is_half_written(tmp_path, monkeypatch):
+    """In two containers, say, whose processes have one number."""
+    path, seen, replace = tmp_path / "metrics.json", [], os.replace
+
+    def another_writes_meanwhile(source, target):
+        seen.append(Path(source).name)
+        if len(seen) == 1:
+            write_atomic(path, b"theirs")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", another_writes_meanwhile)
+    write_atomic(path, b"ours")
+    assert path.read_bytes() == b"ours" and names(tmp_path) == ["metrics.json"] and len(set(seen)) == 2
+
+
 def test_what_a_killed_command_left_is_swept_after_a_day(tmp_path, monkeypatch):
     for name in (".a.1.tmp", ".b.1.removed", "c.tmp"):
         (tmp_path / name / "inside").mkdir(parents=True)

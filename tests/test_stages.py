@@ -129,6 +129,13 @@ def outs(name: str) -> set[str]:
     return {path.removeprefix("results/${item.profile}/") for path in paths}
 
 
+def test_what_was_measured_stays_where_measuring_again_is_refused():
+    """DVC removes what a stage writes before the stage begins, unless it is told to leave it."""
+    removed = [out for name in MEASURING for out in STAGES[name]["outs"]
+               if not (isinstance(out, dict) and next(iter(out.values())).get("persist"))]
+    assert not removed
+
+
 def test_every_experiment_is_measured():
     measured = {f"{folder}/{name}.csv" for folder in ("runs", "curves") for name in PARAMS["experiments"]}
     assert outs("classifiers") == measured | {"correct", "costs/classifiers.csv", "profile.json", "teachers.csv",

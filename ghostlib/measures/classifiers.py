@@ -116,6 +116,11 @@ def check(profile_name: str) -> None:
             raise ConfigError(f"{path} {why}; measure it again (`ghostlib measure classifiers {profile_name}`), or "
                               "remove it: its claims then count as not attempted")
         of_images |= {data: path for data in places.read_csv(path)["data"].unique()}
+    for path in sorted((places.folder(profile_name) / "runs").glob("*.csv")):
+        # Detectors have their own `check`; counts and latencies are of no experiment.
+        if path.stem not in (*params["experiments"], "table_10") and "experiment" in places.read_csv(path):
+            raise ConfigError(f"{path}: experiments.yaml has no experiment {path.stem!r}, so its settings may not be "
+                              "those of now; remove the file, or put the experiment back")
     if len(of_images) > 1:
         raise ConfigError(f"{' and '.join(map(str, dict.fromkeys(of_images.values())))}: trainings are of different "
                           "images (column data); measure all with the same")

@@ -79,11 +79,18 @@ def check(profile_name: str) -> None:
 
 def train(detectors: list[DetectorRun], store: Store, title: str = "detectors") -> None:
     """Trains what is not in the store, after it has looked for all the data; see `measure` for errors."""
+    from ghostlib.detection.configure import CLASSIFIER_WEIGHTS
     from ghostlib.mmdet.coco import check_data
     from ghostlib.runs import engines
+    from ghostlib.runs.store import StoreError
 
     if why := frozen.lacking(detectors[0].profile, (kind_of(run.backbone.recipe) for run in detectors)):
         raise ConfigError(why)
+    for run in detectors:
+        weights = store.folder(run.backbone) / CLASSIFIER_WEIGHTS
+        if store.metrics(run) is None and store.metrics(run.backbone) is not None and not weights.exists():
+            raise StoreError(f"{weights} is missing, from which a detector starts; remove the folder {weights.parent}, "
+                             "and the same command trains that run again")
     # The seeds of a row share their data, so one is checked. Scenes are drawn here, before several processes need them.
     for run in {run.row: run for run in detectors if store.metrics(run) is None}.values():
         check_data(run.config(store))
@@ -164,11 +171,9 @@ def _lacking(profile_name: str) -> str:
 
 def _provide(profile_name: str) -> None:
     """Measures if the files do not answer params.yaml and experiments.yaml."""
-    if why := _lacking(profile_name):
-        places.announce(places.runs_file(profile_name, EXPERIMENT), why)
-        return measure(profile_name)
-    for other in (places.losses_file(profile_name, EXPERIMENT),
-                  places.detections_folder(profile_name) / "detections.json"):
-        if not other.exists():
-            places.announce(other, "does not exist")
-            return measure(profile_name)
+    path, others = places.runs_file(profile_name, EXPERIMENT), [
+        places.losses_file(profile_name, EXPERIMENT), places.detections_folder(profile_name) / "detections.json"]
+    why, absent = _lacking(profile_name), [other for other in others if not other.exists()]
+    if why or absent:
+        places.announce(path if why else absent[0], why or "does not exist")
+        measure(profile_name)

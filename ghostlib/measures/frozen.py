@@ -46,7 +46,7 @@ def with_value(text: str, place: tuple[str, ...], key: str, value: Any) -> str:
     Args:
         text: it.
         place: the keys that lead to the section, e.g. ("profiles", "fashion").
-        key: where the section lacks it, it is put below the section's `tune`.
+        key: where the section lacks it, it is put below the section's `tune`, or at its end where that is another's.
         value: what the key shall hold.
 
     Raises:
@@ -58,7 +58,8 @@ def with_value(text: str, place: tuple[str, ...], key: str, value: Any) -> str:
     for name in place:
         node = next(inner for of_key, inner in node.value if of_key.value == name)
     keys = {of_key.value: (of_key, inner) for of_key, inner in node.value}
-    found, holds = keys.get(key) or keys["tune"]
+    found, holds = keys.get(key) or keys.get("tune") or node.value[-1]
+    text = text.rstrip("\n") + "\n"
     lines, end = text.splitlines(keepends=True), _last_line(holds) + 1
     start = found.start_mark.line if key in keys else end
     block = textwrap.indent(yaml.safe_dump({key: value}, sort_keys=False), " " * found.start_mark.column)

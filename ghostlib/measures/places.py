@@ -25,8 +25,8 @@ FOLDER = "GHOSTLIB_RESULTS"
 PARAMS, MACS = "Params (M)", "FLOPs (M)"
 SETTINGS = "settings"  # the column that holds, for each row, a digest of the settings it was measured with
 DIVERGED = "diverged"  # the metric, 1, of a training that diverged, which has no other
-# Read as text: 0.05 is a label, and 12e4567890123456 a digest.
-_TEXT = dict.fromkeys(["row", "column", "run", "data", SETTINGS], str)
+# Read as text: 0.05 is a label, None too, and 12e4567890123456 a digest.
+_TEXT = dict.fromkeys(["row", "column", "kind", "backbone", "stands_in_for", "run", "data", SETTINGS], str)
 
 
 def folder(profile_name: str) -> Path:
@@ -154,7 +154,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         if content and not content.endswith(b"\n"):
             raise pd.errors.ParserError("its last line is not whole")
-        return pd.read_csv(BytesIO(content), dtype=_TEXT)
+        return pd.read_csv(BytesIO(content), dtype=_TEXT, keep_default_na=False, na_values=[""])
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is torn ({str(error).strip()}); take it from git or from where it was copied. If it "
                          "is removed, what it holds has to be measured again") from error

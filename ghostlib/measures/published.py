@@ -163,7 +163,7 @@ def measure(profile_name: str) -> None:
     except (FileNotFoundError, DataError) as error:
         _say([f"published weights are not scored: {error}"])
     path, found, sources = places.runs_file(profile_name, "published"), scored(rows), pretrained.sources()
-    if path.exists() and not (filed := _read(path)).empty:
+    if path.exists() and not (filed := places.read_csv(path)).empty:
         same = filed["weights"] == filed["row"].map(lambda row: sources[row].name if row in sources else None)
         kept = filed[same & ~filed["row"].isin(found["row"])]
         found = pd.concat([found, kept]) if len(found) else kept  # nothing has no types
@@ -177,7 +177,7 @@ def read(profile_name: str) -> pd.DataFrame:
     if not path.exists():
         places.announce(path, "does not exist")
         measure(profile_name)
-    return _read(path)
+    return places.read_csv(path)
 
 
 def workers() -> int:
@@ -244,11 +244,7 @@ def _keep(state: dict[str, Any]) -> None:
 def _kept() -> pd.DataFrame:
     import pandas as pd
 
-    return _read(_file()) if _file().exists() else pd.DataFrame(columns=_KEPT)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    return places.read_csv(path)
+    return places.read_csv(_file()) if _file().exists() else pd.DataFrame(columns=_KEPT)
 
 
 def _short(images: Images) -> str:

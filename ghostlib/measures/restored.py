@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from ghostlib.runs.store import Store
 
 
-# Earlier code that trained to the same bits as the code of now.
-_SAME_BITS = ("1950832fd5556c8e",)
-# The same but for branches under another optimiser than LAMB: the gradients of a site's β shared memory on a CPU, which
-# only who clips them in place notices.
-_SAME_BITS_OF_LAMB = ("547ad1da84696017",)
+# Of the code of now, by its digest (`classifier.CODE`): earlier code that trained to the same bits, and whether it did
+# of all recipes. (By the second, on a CPU, the gradients of a site's β shared memory, which only who clips them in
+# place notices: not LAMB.) Whoever changes the code compares the bits again, or leaves it out.
+_SAME_BITS = {"428960c76b40d2f7": {"1950832fd5556c8e": True, "547ad1da84696017": False}}
 
 
 class Restored(NamedTuple):
@@ -115,8 +114,9 @@ def _of_one_machine(written: Iterable[_Written]) -> list[_Written]:
 
 def _keys(run: ClassifierRun) -> list[str]:
     """Those of the trainings that end in the run's bits: its own, and those by earlier code."""
-    of_lamb = _SAME_BITS_OF_LAMB if run.recipe.optimizer == "lamb" or not run.recipe.branches else ()
-    return [run.key, *(replace(run, code=code).key for code in (*_SAME_BITS, *of_lamb))]
+    clips_none = run.recipe.optimizer == "lamb" or not run.recipe.branches
+    return [run.key, *(replace(run, code=code).key for code, of_all in _SAME_BITS.get(run.code, {}).items()
+                       if of_all or clips_none)]
 
 
 def _cells(experiment: Experiment) -> Iterator[_Written]:

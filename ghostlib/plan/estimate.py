@@ -123,7 +123,8 @@ def from_finished(finished: Iterable[tuple[Training, Stored]]) -> dict[Kind, Too
     seconds: dict[Kind, list[float]] = {}
     values: dict[Kind, int] = {}
     for training, run in finished:
-        if "restored_from" in run.described:  # another machine's, perhaps, and without weights to size
+        # Another machine's, perhaps, and without weights to size; or with the seconds of its last start alone.
+        if {"restored_from", "resumed"} & run.described.keys():
             continue
         if run.state != FINISHED or run.cost.get("device") != device_name(training.profile.device_type):
             continue

@@ -178,6 +178,7 @@ def detector(job: DetectorRun) -> Took:
             except _Enough:
                 pass
         times = [later - earlier for earlier, later in zip(kept[skipped:], kept[skipped + 1:], strict=False)]
+        times = times or [(kept[-1] - began) / len(kept)]  # a training of fewer steps
         step = statistics.median(times) if profile.device_type == "cpu" else statistics.fmean(times)
         images = job.scale.scenes.train if job.scale.scenes else COCO_IMAGES * COCO_REPEATS
         steps = config.train_cfg.max_epochs * math.ceil(images / batch)

@@ -260,14 +260,9 @@ def table(runs: Sequence[Stored], asked: Mapping[str, list[str]]) -> str:
     rows = [{"run": run.key, "label": run.label, "state": ", ".join(filter(None, [run.state, run.done])),
              "asked for by": ", ".join(asked[run.key]) or STALE, "seconds": run.cost.get("seconds", ""),
              "device": run.cost.get("device", ""), "date": run.date, "MB": f"{run.size / 1e6:.1f}"} for run in runs]
-    stale = sum(not asked[run.key] for run in runs)
-    told = (f"{len(runs)} runs, {megabytes(runs)}: {sum(run.ended for run in runs)} ended, {stale} stale.")
+    ended, stale = sum(run.ended for run in runs), sum(not asked[run.key] for run in runs)
+    told = f"{len(runs)} runs, {sum(run.size for run in runs) / 1e6:.1f} MB: {ended} ended, {stale} stale."
     return "\n".join([*([tabulate(rows, headers="keys", disable_numparse=True), ""] if rows else []), told])
-
-
-def megabytes(runs: Sequence[Stored]) -> str:
-    """What they have on disk."""
-    return f"{sum(run.size for run in runs) / 1e6:.1f} MB"
 
 
 def _profile(described: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -10,6 +10,8 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghostlib.config import ConfigError
+from ghostlib.machine import world_size
 from ghostlib.runs.digest import code_of, code_of_device, library_versions
 from ghostlib.runs.job import Finished, Report
 from ghostlib.runs.store import StoreError
@@ -170,8 +172,18 @@ class ClassifierRun:
         return network
 
     def _arm(self, folder: Path, teacher: Teacher | None, report: Report) -> Arm:
+        """It in training.
+
+        Raises:
+            ConfigError: several processes would normalise over fewer images each, of which the key would not tell.
+        """
         from ghostlib.training.replay import arm_of
 
+        share, most = self.recipe.batch_size // world_size(), self.profile.pass_images
+        if world_size() > 1 and not self.profile.sync_batchnorm and (most is None or most > share):
+            raise ConfigError(f"experiments.yaml: profiles.{self.profile.name}.pass_images = {most}: {world_size()} "
+                              "processes share a batch, and batch normalisation sees what one of them takes at a time; "
+                              f"set it to {share} or less for all runs of the profile, so that they are comparable")
         return arm_of(self.profile)(self.network(), self.canonical, folder, teacher, report)
 
     def _teacher(self, store: Finished) -> Teacher | None:

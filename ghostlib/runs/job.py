@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,23 +66,12 @@ class Job(Protocol):
         """
 
 
-class Companion(Job, Protocol):
-    """A job that may share its work with others.
-
-    Attributes:
-        cohort: jobs of one class with an equal one may be trained together.
-    """
-
-    cohort: Hashable
-
-    @classmethod
-    def train_together(cls, jobs: Sequence[Job], store: Finished,
-                       report: Callable[[Job, Any], None]) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
-        """Does for each job what its `train` would, to the bit; yields it at its end with its metrics or its error."""
-
-
 def cohort(job: Job) -> Hashable | None:
-    """What the jobs have in common that may be trained together with this one; None where it trains by itself."""
+    """What the jobs have in common that may be trained together with this one; None where it trains by itself.
+
+    Where jobs of a class have a `cohort`, the class has `train_together`: it does for each job what its `train` would,
+    to the bit, and yields it at its end with its metrics or its error.
+    """
     return getattr(job, "cohort", None)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ghostlib.files import sweep
 from ghostlib.runs.store import STATES, Store, StoreError
@@ -75,7 +76,7 @@ def remove(runs: Iterable[Stored]) -> list[Stored]:
                 kept.append(run)
                 continue
             # Renamed first: whoever wants the run now finds all of it or nothing.
-            gone = run.folder.with_name(f".{run.key}.{os.getpid()}.removed")
+            gone = run.folder.with_name(f".{run.key}.{uuid4().hex[:8]}.removed")
             os.replace(run.folder, gone)
             shutil.rmtree(gone)
     return kept
@@ -104,7 +105,7 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
         elif why := _unusable(theirs):
             refused.append(why)
         else:
-            half = store.root / f".{theirs.name}.{os.getpid()}.adopted"
+            half = store.root / f".{theirs.name}.{uuid4().hex[:8]}.adopted"
             try:
                 shutil.copytree(theirs, half, ignore=shutil.ignore_patterns(*_OURS))
                 os.replace(half, target)
@@ -125,7 +126,8 @@ def _stored(folder: Path) -> Stored:
         for file in names:
             with suppress(FileNotFoundError):  # a training replaces them meanwhile
                 status = os.stat(os.path.join(parent, file))
-                files, changed, size = [*files, file], max(changed, status.st_mtime), size + status.st_size
+                changed, size = max(changed, status.st_mtime), size + status.st_size
+                files.append(file)
     state, done = next((state for file, state in _RESULTS.items() if (folder / file).exists()), None), ""
     if state is None:
         with _unlocked(folder) as ours:

@@ -43,7 +43,7 @@ class Store:
     """
 
     def __init__(self, root: str | Path | None = None, before_training: Callable[[Job], None] | None = None):
-        self.root = Path(root or os.environ.get("GHOSTLIB_RUNS", ".runs"))
+        self.root = Path(root or os.environ.get("GHOSTLIB_RUNS") or ".runs")
         self.before_training = before_training
 
     def folder(self, job: Job) -> Path:
@@ -219,7 +219,8 @@ class Store:
         left = {}
         for job in jobs:
             try:
-                self._describe(job)
+                begun = any((self.folder(job) / STATES).glob("*"))
+                self._describe(job, **({"resumed": "its cost is that of the last start"} if begun else {}))
                 if self.before_training:
                     self.before_training(job)
                 left[job.key] = job

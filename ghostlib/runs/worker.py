@@ -81,9 +81,14 @@ def train(jobs: Sequence[Job], store: Store, logs: Logs, tell: Callable[[News], 
     """
     with ExitStack() as stack:
         files = {}
-        for key, log in logs.paths.items():
-            log.parent.mkdir(parents=True, exist_ok=True)
-            files[key] = stack.enter_context(open(log, "ab", buffering=0))
+        try:
+            for key, log in logs.paths.items():
+                log.parent.mkdir(parents=True, exist_ok=True)
+                files[key] = stack.enter_context(open(log, "ab", buffering=0))
+        except OSError as error:  # a store that cannot be written
+            for key in logs.paths:
+                tell((key, End.by(error), tail(str(error))))
+            return
         everywhere = _Everywhere(files)
         stack.enter_context(redirect_stdout(everywhere))
         stack.enter_context(redirect_stderr(everywhere))

@@ -32,7 +32,7 @@ def tiny_run() -> ClassifierRun:
     """48 digits, a small network with branches, 2 epochs of 3 steps, and all that is drawn: views, mixing, dropout."""
     profile = Profile.parse(dict(
         name="faults", scale="48 digits", data="digits", num_classes=10, image_size=33, width_scale=0.1,
-        train_images=48, val_images=20, test_images=40, crop_pct=1.0, device="cpu",
+        train_images=48, val_images=20, test_images=40, crop_pct=1.0, device="cpu", pass_images=8,
         recipe=dict(network="resnet10", branches=1, teacher=None, batch_size=16, epochs=2, lr_scale=22.6,
                     rand_magnitude=5, hflip=0, mixup=0.2, dropout=0.2, ema_decay=0.99999, ema_decays=(0.99999,))))
     return ClassifierRun(profile.resolve(), profile, seed=0)

@@ -150,6 +150,13 @@ def test_results_of_other_settings_or_images_are_not_judged_beside_those_of_now(
     with pytest.raises(ConfigError, match=r"decays\.csv and .*others\.csv: trainings are of different images"):
         classifiers.check("tiny")
     other.unlink()
+    places.write_csv(pd.DataFrame({"network": ["a"], "median_ms": [1.0]}), path.with_name("latency.csv"))
+    kept = params["experiments"].pop("others"), params["experiments"].pop("decays")
+    params["experiments"]["others"] = kept[0]
+    write_params(".", params)
+    with pytest.raises(ConfigError, match=r"decays\.csv: experiments\.yaml has no experiment 'decays', so .* remove the"):
+        classifiers.check("tiny")
+    params["experiments"] = {"decays": kept[1]}
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
     write_params(".", params)
     with pytest.raises(ConfigError, match=r"decays\.csv does not hold what .* ask for; measure it again \(`ghostlib "

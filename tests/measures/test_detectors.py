@@ -19,7 +19,8 @@ from ghostlib.detection.scale import Scale
 from ghostlib.experiments import COLUMNS
 from ghostlib.measures import detectors, places
 from ghostlib.mmdet.coco import DetectionError
-from ghostlib.runs.store import Store
+from ghostlib.runs import engines
+from ghostlib.runs.store import Store, StoreError
 from ghostlib.training.profile import load_params
 from tests.params import write_params
 
@@ -146,6 +147,17 @@ def test_where_every_detector_diverged_there_are_no_curves(measured, tmp_path, m
     monkeypatch.chdir(measured)
     places.write_csv(detectors.curves(runs("digits"), Store(tmp_path)), tmp_path / "losses.csv")
     assert list(places.read_csv(tmp_path / "losses.csv").columns)[-2:] == ["epoch", "loss"]
+
+
+def test_a_backbone_without_its_weights_ends_all_before_anything_is_trained(tmp_path, measured, monkeypatch):
+    """As `ghostlib runs --restore` leaves it, where a detector is wanted of it later."""
+    monkeypatch.chdir(measured)
+    store, (run, *_) = Store(tmp_path), runs("digits")
+    store.folder(run.backbone).mkdir()
+    (store.folder(run.backbone) / "metrics.json").write_text("{}")
+    monkeypatch.setattr(engines, "run", None)
+    with pytest.raises(StoreError, match=rf"{run.backbone.key}/ema\.safetensors is missing, from which .*; remove the"):
+        detectors.train([run], store)
 
 
 def test_missing_data_ends_all_before_anything_is_trained(measured, tmp_path, monkeypatch):

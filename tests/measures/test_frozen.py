@@ -15,14 +15,16 @@ from ghostlib.training.profile import load_params, load_profile
     "profiles:\n  p: {tune: {seeds: [1]}, rates: {a: 1}}\n", "profiles: {p: {tune: {}}}\n",
     "profiles:\n  p:\n    tune: {a: 1}\n    rates:\n      {a: 1,\n       b: 2}\nx: 1\n",
     "profiles:\n  p:\n    rates:\n      a: 1\n\n    # of what follows\n    tune:\n      seeds:\n        - 1\nx: 1\n",
-    "profiles:\n  p:\n    tune:\n      seeds:\n        - 1  # one\n\n  # another\n  q: {}\n"])
+    "profiles:\n  p:\n    tune:\n      seeds:\n        - 1  # one\n\n  # another\n  q: {}\n",
+    "profiles:\n  o: &o\n    tune: {a: 1}\n  p:\n    <<: *o\n    seeds: [1]\n  q: {}\n",
+    "profiles:\n  p:\n    tune: {a: 1}"])
 def test_a_value_is_written_right_or_not_at_all(text):
     wanted = yaml.safe_load(text)
     wanted["profiles"]["p"]["rates"] = {"b, c": 2.5}
     try:
         changed = frozen.with_value(text, ("profiles", "p"), "rates", {"b, c": 2.5})
     except ConfigError as error:
-        assert "profiles.p: write it as a block" in str(error) and "{tune" in text
+        assert "profiles.p: write it as a block" in str(error) and "p: {tune" in text
     else:
         assert yaml.safe_load(changed) == wanted and changed.count("#") == text.count("#")
 

@@ -21,6 +21,15 @@ def test_a_file_that_holds_exactly_what_is_wanted_lacks_nothing(tmp_path):
         assert places.lacking(path, other) == "does not hold what params.yaml and experiments.yaml ask for"
 
 
+@pytest.mark.parametrize("label", ["None", "NA", "null", "n/a", "nan", "101", "0.50", "True"])
+def test_a_label_is_read_as_it_was_written(label, tmp_path):
+    columns = ("row", "column", "kind", "backbone", "stands_in_for", places.SETTINGS)
+    places.write_csv(pd.DataFrame([[label] * 6 + [None], [label] * 6 + [2.5]], columns=[*columns, "value"]),
+                     tmp_path / "a.csv")
+    assert places.lacking(tmp_path / "a.csv", [(label,) * 6], columns) == ""
+    assert places.read_csv(tmp_path / "a.csv")["value"].isna().tolist() == [True, False]
+
+
 def test_a_file_without_a_column_is_no_answer(tmp_path):
     places.write_csv(pd.DataFrame({"row": ["a"], "column": ["b"]}), tmp_path / "old.csv")
     assert places.lacking(tmp_path / "old.csv", WANTED) == "has no column 'settings'"

@@ -287,7 +287,7 @@ def test_what_the_files_lack(repository, params, monkeypatch):
 def test_a_tiny_grid_is_trained(repository, params, monkeypatch):
     """Two of its four rates end in a network, the others in a loss that is not finite."""
     monkeypatch.setenv("GHOSTLIB_WORKERS", "1")  # another would import PyTorch first
-    params["experiments"] = {"first": {"rows": {"plain": PLAIN}, "columns": {"": {"epochs": 1}}}}
+    params["experiments"] = {"first": {"rows": {"plain": PLAIN}, "columns": {"all": {"epochs": 1}}}}
     params["profiles"]["tiny"]["tune"] = {"seeds": [7], "rates": [10, 20, 1e30, 1e31]}
     write_params(".", params)
     found = rates.read("tiny").set_index("lr_scale")["val_top1"]

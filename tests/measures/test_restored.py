@@ -19,6 +19,7 @@ from ghostlib.config import ConfigError
 from ghostlib.experiments import Experiment
 from ghostlib.measures import classifiers, places, rates, restored
 from ghostlib.runs import engines
+from ghostlib.runs.classifier import CODE
 from ghostlib.runs.store import Store
 from ghostlib.training.bits import packed, unpacked
 from ghostlib.training.profile import load_params, load_profile
@@ -156,6 +157,16 @@ def test_a_result_of_other_settings_is_not_restored(written, params):
     assert taken and len(others) == 2 and not any(store.finished(run) for run in runs("decays"))
 
 
+def test_what_was_the_same_to_the_bit_is_so_of_the_code_of_now_alone(written, monkeypatch):
+    assert restored._SAME_BITS.keys() <= {CODE}, "compare the bits of the code of now, or leave the entry out"
+    monkeypatch.setattr(restored, "_SAME_BITS", {})
+    later = replace(runs("decays")[0], code="another")
+    assert restored._keys(later) == [later.key]
+    monkeypatch.setattr(restored, "_SAME_BITS", {CODE: {"another": True}})
+    assert restored._keys(runs("decays")[0]) == [runs("decays")[0].key, later.key]
+    assert restored._keys(later) == [later.key]
+
+
 def test_trials_of_learning_rates_are_restored(written, params):
     params["profiles"]["tiny"]["tune"] = {"seeds": [8], "rates": [1, 2, 3, 4]}
     write_params(".", params)
@@ -217,11 +228,11 @@ def test_results_of_earlier_code_are_restored_where_their_bits_are_the_same(writ
         text = text.replace(key, then)
     file.write_text(text)
     assert set(restored.restore("tiny", Store()).others) == set(earlier.values())
-    monkeypatch.setattr(restored, "_SAME_BITS_OF_LAMB", ("earlier",))
+    monkeypatch.setattr(restored, "_SAME_BITS", {CODE: {"earlier": False}})
     wanted = runs("decays")[-1]
     monkeypatch.setattr(restored, "_wanted_weights", lambda *_: {wanted.key})
     taken, left_out, _ = restored.restore("tiny", store := Store())
     assert {key for key in earlier.values() if key not in taken} == {earlier[wanted.key]} <= set(left_out)
     assert store.finished(run) and not store.finished(wanted), "its weights are wanted, whichever code it was"
     other = replace(run, recipe=run.recipe.model_copy(update={"optimizer": "rmsproptf", "branches": 3}))
-    assert restored._keys(other) == [other.key, *(replace(other, code=code).key for code in restored._SAME_BITS)]
+    assert restored._keys(other) == [other.key]

@@ -36,10 +36,10 @@ def detector() -> Training:
     return Training(identity(run), Wanted("detectors", run), SIZES)
 
 
-def stored(seconds: float, state: str = FINISHED, device: str = "") -> Stored:
+def stored(seconds: float, state: str = FINISHED, device: str = "", **described: str) -> Stored:
     from ghostlib.machine import cpu_name
 
-    return Stored(Path("none"), state, "", {}, {"seconds": seconds, "device": device or cpu_name()}, "", 0)
+    return Stored(Path("none"), state, "", described, {"seconds": seconds, "device": device or cpu_name()}, "", 0)
 
 
 def test_a_training_is_in_the_engine_s_order_as_its_job_is(make_run, training):
@@ -84,7 +84,9 @@ def test_finished_trainings_of_a_kind_stand_for_those_left_with_all_that_they_sh
     done = [training(seed=seed) for seed in range(4)]
     left, other = training(lr=0.001, epochs=6), training(branches=1)
     took = from_finished([(done[0], stored(90)), (done[1], stored(900)), (done[2], stored(45)), (detector, stored(70)),
-                          (done[3], stored(1, DIVERGED)), (done[3], stored(1, device="another"))])
+                          (done[3], stored(1, DIVERGED)), (done[3], stored(1, device="another")),
+                          (done[3], stored(1, resumed="its cost is that of the last start")),
+                          (done[3], stored(1, restored_from="results/tiny"))])
     costs = Costs(took)
     assert costs.knows(left) and not costs.knows(other)
     assert costs.own(left) == costs.together([left]) == 18 * 10, "the median of 5, 10 and 100 seconds a step"

@@ -50,6 +50,12 @@ def test_a_tiny_detector_is_timed_by_its_own_loop(make_detector, monkeypatch):
     assert took.values > 100_000
 
 
+def test_a_detector_of_one_step_is_timed_by_it(make_detector, monkeypatch):
+    monkeypatch.setattr(timing.time, "perf_counter", iter([0.0, 0.0, 5.0, 12.0]).__next__)
+    monkeypatch.setattr(loop, "train", lambda *arguments: arguments[-1](None))
+    assert timing.detector(make_detector(TINY)).step == 7
+
+
 def test_a_detector_of_coco_is_timed_on_scenes_and_counts_coco_s_steps(make_detector, monkeypatch):
     """Its first steps do not count, nor is anything read of COCO."""
     monkeypatch.setattr(timing, "COCO_LIKE", {"train": 2, "val": 1, "side": 96, "sizes": (32, 48)})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from ghostlib.config import ConfigError
 from ghostlib.models.rep_conv import RepConv
+from ghostlib.runs import classifier
 from ghostlib.runs.classifier import ClassifierRun, load_network
 
 
@@ -31,6 +35,21 @@ def test_the_average_on_file_does_not_depend_on_which_cell_asked_first(make_run,
     for decay in (0.9999, 0.99999):
         arm = make_run(ema_decay=decay)._arm(store.root, None, None)
         assert arm.run.recipe.ema_decay == 0.9999
+
+
+def test_processes_that_share_a_batch_see_as_many_images_at_a_time_as_one_would(make_run, tiny, store, monkeypatch):
+    """Else batch normalisation would make runs of one key others, depending on how many processes trained them."""
+    monkeypatch.setattr(classifier, "world_size", lambda: 2)
+    run, told = make_run(), r"profiles\.tiny\.pass_images = None: 2 processes share a batch, .* set it to 8 or less"
+    with pytest.raises(ConfigError, match=told):
+        run.train(store.folder(run), store)
+    [(job, error)] = ClassifierRun.train_together([run], store, lambda job, progress: None)
+    assert job is run and isinstance(error, ConfigError)
+    with pytest.raises(ConfigError, match="pass_images = 16: "):
+        make_run(profile=tiny.model_copy(update={"pass_images": 16}))._arm(store.root, None, None)
+    for given in ({"pass_images": 8}, {"sync_batchnorm": True, "device": "cuda"}):
+        monkeypatch.setattr(ClassifierRun, "network", lambda run: nn.Identity())
+        assert make_run(profile=tiny.model_copy(update=given))._arm(store.root, None, None)
 
 
 def test_a_training_has_the_threads_of_its_profile(make_run, tiny, store):

@@ -248,7 +248,8 @@ def test_a_classifier_in_two_processes_of_a_cluster_is_that_of_one(two_nodes, ti
     """A network without batch normalisation: its statistics are those of a process's part of a batch."""
     from ghostlib.runs.classifier import ClassifierRun
 
-    student = ClassifierRun(tiny.resolve({"epochs": 1, "network": "deit_tiny", "branches": 0}), tiny, 0)
+    profile = tiny.model_copy(update={"pass_images": 8})
+    student = ClassifierRun(profile.resolve({"epochs": 1, "network": "deit_tiny", "branches": 0}), profile, 0)
     monkeypatch.setenv(engines.PROCESSES, "2")
     found = run([student], store)[student.key]
     alone = Store(tmp_path / "alone").ensure(student)

@@ -150,6 +150,14 @@ def test_a_full_disk_that_takes_no_log_either_is_told_as_one(tmp_path):
     assert said == [("run", End.NO_SPACE, "    [Errno 28] No space left on device: 'state.pt'")]
 
 
+def test_a_store_that_cannot_be_written_is_told_of_every_run(tmp_path):
+    (tmp_path / "runs").write_text("a file in the place of the store")
+    said, logs = [], SimpleNamespace(paths={key: tmp_path / "runs" / key / worker.LOG for key in ("a", "b")})
+    worker.train([], None, logs, said.append)
+    assert [(key, end) for key, end, _ in said] == [("a", End.FAILED), ("b", End.FAILED)]
+    assert all("Not a directory" in told for *_, told in said)
+
+
 def test_a_killed_worker_s_runs_are_all_reported_but_those_that_had_ended(make_run, store, kill_when):
     ended, *victims = (make_run(branches=0, epochs=epochs) for epochs in (1, 300, 250))
     kill_when(lambda child, key: ended.key not in child.left)

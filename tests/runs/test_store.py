@@ -36,6 +36,11 @@ def test_a_key_changes_with_everything_that_decides_the_result(make_run, tiny, m
     assert len(set(keys.values())) == len(keys), keys
 
 
+def test_a_store_that_the_environment_leaves_empty_is_the_usual_one(monkeypatch):
+    monkeypatch.setenv("GHOSTLIB_RUNS", "")
+    assert str(Store().root) == ".runs"
+
+
 def test_a_key_does_not_change_with_words_or_with_the_average_that_is_reported(make_run, tiny):
     base = make_run()
     assert make_run(ema_decay=0.99999).key == base.key

@@ -30,7 +30,8 @@ WITHOUT_NORM = dict(network="deit_tiny", branches=0)
 
 def grid(tiny):
     """One that a teacher must be trained for, and, of a second grid, one that diverges."""
-    return [ClassifierRun(tiny.resolve({"epochs": 1, **WITHOUT_NORM, **overrides}), tiny, 0)
+    profile = tiny.model_copy(update={"pass_images": 8})  # those of a process
+    return [ClassifierRun(profile.resolve({"epochs": 1, **WITHOUT_NORM, **overrides}), profile, 0)
             for overrides in ({"teacher": "weak"}, {"teacher": None, "lr": 1e30})]
 
 
