@@ -154,7 +154,7 @@ def test_results_of_other_settings_or_images_are_not_judged_beside_those_of_now(
     kept = params["experiments"].pop("others"), params["experiments"].pop("decays")
     params["experiments"]["others"] = kept[0]
     write_params(".", params)
-    with pytest.raises(ConfigError, match=r"decays\.csv: experiments\.yaml has no experiment 'decays', so .* remove the"):
+    with pytest.raises(ConfigError, match=r"decays\.csv: experiments\.yaml has no experiment 'decays', so .* remove"):
         classifiers.check("tiny")
     params["experiments"] = {"decays": kept[1]}
     params["experiments"]["decays"]["rows"]["plain"]["lr"] = 0.001
