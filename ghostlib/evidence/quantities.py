@@ -14,13 +14,20 @@ def counted(count: int, what: str) -> str:
 
 
 def weakness(verdict: str, but: str) -> str:
-    """What stands behind the word of a verdict where something must be known of a claim that holds."""
+    """What stands behind the word of a verdict where something must be known of the claim beside it."""
     return (f" ({but})" if verdict == "exact" else f", but {but}") if but else ""
 
 
 def number(value: float, unit: str) -> str:
-    """A value in its unit; a dash for NaN. Of its six leading digits, which files keep, so that all round alike."""
-    return "—" if math.isnan(value) else _FORMS[unit].format(float(f"{value:.6g}")).replace("-", "−")
+    """A value in its unit; a dash for NaN. Of its six leading digits, which files keep, so that all round alike.
+
+    A difference that would be rounded to zero has a third decimal, if that tells on which side of it it lies.
+    """
+    if math.isnan(value):
+        return "—"
+    value = float(f"{value:.6g}")
+    form = "{:+z.3f}" if unit == "points" and 0.0005 <= abs(value) < 0.005 else _FORMS[unit]
+    return form.format(value).replace("-", "−")
 
 
 def with_interval(value: float, low: float, high: float, unit: str) -> str:
