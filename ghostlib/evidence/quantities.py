@@ -14,7 +14,7 @@ def counted(count: int, what: str) -> str:
 
 
 def weakness(verdict: str, but: str) -> str:
-    """What stands behind the word of a verdict where something must be known of the claim beside it."""
+    """What stands behind the word of a verdict where something must be known of a claim that holds."""
     return (f" ({but})" if verdict == "exact" else f", but {but}") if but else ""
 
 

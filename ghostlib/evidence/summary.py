@@ -83,14 +83,13 @@ def certainty(found: Findings) -> list[str]:
 def table(found: Findings) -> str:
     """summary.md: the headline claims and whatever else was decided, with the numbers that decide.
 
-    Below the table stands what a reader must know of claims that are confirmed or contradicted.
+    Below the table stands what a reader must know of the claims that are confirmed.
     """
     decided = found.claims["verdict"].isin([Verdict.EXACT, Verdict.CONFIRMED, Verdict.BOUNDED, Verdict.CONTRADICTED])
     chosen = found.claims[found.claims["id"].isin(_headlines()) | decided]
     shown = quantities(chosen)[["Claim", "Weakest comparison", "Paper", "Here", "Runs"]].assign(
         Claim=statements(chosen), Verdict=in_short(chosen))
-    weak = found.claims[found.claims["verdict"].isin([Verdict.CONFIRMED, Verdict.CONTRADICTED])
-                        & (found.claims["but"] != "")]
+    weak = found.claims[(found.claims["verdict"] == Verdict.CONFIRMED) & (found.claims["but"] != "")]
     notes = "".join(f"- {claim.statement} *{short[0].upper()}{short[1:]}.* {claim.caveat}\n"
                     for claim, short in zip(weak.itertuples(), in_short(weak), strict=True))
     return f"{markdown(shown)}\n" + (f"\n{notes}" if notes else "")
