@@ -45,6 +45,8 @@ def decide(comparison: pd.Series, rule: Rule) -> Verdict:
 
 def margin(comparison: pd.Series, rule: Rule) -> float:
     """How far the comparison, the near end of its interval if it has one, is on the claimed side; NaN if not measured.
+
+    Of a ratio, which may have to be small or large, in logarithms.
     """
     if math.isnan(comparison["ours"]):
         return math.nan
@@ -56,7 +58,10 @@ def margin(comparison: pd.Series, rule: Rule) -> float:
         case "fewer":
             return comparison["bound"] - comparison["ours"]
     near = _near(comparison)
-    return _beyond(comparison, comparison["ours"] if math.isnan(near) else near)
+    near = comparison["ours"] if math.isnan(near) else near
+    if comparison["unit"] == "×":
+        return float(_SIDE[comparison["test"]] * math.log(near / comparison["bound"]))
+    return _beyond(comparison, near)
 
 
 def is_exact(comparison: pd.Series) -> bool:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ghostlib.evidence import balance, measured, stats, times
 from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
+from ghostlib.evidence.quantities import number
 from ghostlib.exhibits import complexity
 from ghostlib.measures import pretrained
 from ghostlib.measures.published import COMMAND
@@ -24,7 +25,7 @@ from ghostlib.paper import exhibits, numbers
 from ghostlib.paper.claims import OWN, Aside, Claim, Counts, Rule, load, published
 
 COLUMNS = ["claim", "decides", "comparison", "paper", "ours", "low", "high", "most", "half_seeds", "half_images",
-           "crossed_low", "crossed_high", "bca_low", "bca_high", "seeds", "sessions", "p", "p_holm", "detectable",
+           "crossed_low", "crossed_high", "seeds", "sessions", "p", "p_holm", "detectable",
            "loss", "loss_low", "loss_high", "unit", "margin", "test", "bound", "against", "note"]
 _UNTESTED = ["p", "detectable", "most"]  # what a comparison that decides nothing has not: it is not tested
 
@@ -88,7 +89,9 @@ def _differences(claim: Claim, values: Measured, rule: Rule) -> Iterator[dict[st
     bound = -rule.margin if claim.not_better else 0.0
     contrasts = [Contrast.between(cell, than, values) for cell, than in cells]
     for (cell, than), contrast in zip(cells, contrasts, strict=True):
-        record = {"comparison": _label(cell, than), "paper": _paper([(cell, than)]), **_kind(cell[0], rule, bound)}
+        above = f", above {number(bound, 'points')}" if bound else ""
+        record = {"comparison": f"{_label(cell, than)}{above}", "paper": _paper([(cell, than)]),
+                  **_kind(cell[0], rule, bound)}
         yield record | _measured(contrast, (cell, than), values, rule, len(cells), bound)
     mean = Contrast.mean(contrasts)
     if len(mean.seeds):

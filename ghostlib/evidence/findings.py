@@ -58,7 +58,8 @@ class Findings:
     @property
     def detectable(self) -> dict[str, float]:
         """The differences (points) that comparisons detect: in the least noisy one, the median one and the noisiest."""
-        found = self.evidence.loc[self.evidence["detectable"] > 0, "detectable"]
+        rows = self.evidence[self.evidence["unit"] == "points"]
+        found = rows.loc[rows["detectable"] > 0, "detectable"]
         return {"least": found.min(), "median": found.median(), "most": found.max()} if len(found) else {}
 
     @property

@@ -74,6 +74,9 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool 
             axis.set_title(title if claims[source].notna().any() else f"{title}: nothing", loc="left")
         intervals = claims.dropna(subset=["low", "high"])
         axes[1].hlines(intervals["y"], intervals["low"], intervals["high"], _colors(intervals), lw=2)
+        for end, edge, arrow in (("low", axes[1].get_xlim()[0], "<"), ("high", axes[1].get_xlim()[1], ">")):
+            cut = intervals[(intervals[end] < edge) if end == "low" else (intervals[end] > edge)]
+            axes[1].scatter(np.full(len(cut), edge), cut["y"], s=22, color=_colors(cut), marker=arrow, clip_on=False)
         of_top1 = claims[claims["experiment"] != "table_10"]  # mAP has no margin
         axes[1].barh(of_top1["y"], 2 * rule.margin, 1, -rule.margin, color=NOISE, alpha=0.35, lw=0, zorder=0)
         labels = [textwrap.fill(_label(claim, rule), form.letters) for claim in claims.itertuples()]
@@ -140,7 +143,7 @@ def _legend(claims: pd.DataFrame, rule: Rule) -> list[Any]:
     if claims["low"].notna().any():
         handles.append(Line2D([], [], color="0.3", lw=2, label=f"its {100 * rule.confidence:g} % interval"))
     handles += [Patch(color=NOISE, alpha=0.5, label=f"less than {rule.margin:g} points of top-1"),
-                Line2D([], [], color="0.3", marker="$▸$", ls="", label="beyond the axis, with its value")]
+                Line2D([], [], color="0.3", marker="$▸$", ls="", label="beyond the axis, with its value if it has one")]
     return handles
 
 

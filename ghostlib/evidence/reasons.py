@@ -31,7 +31,8 @@ def reason(decided: pd.DataFrame, deciding: pd.Series, rule: Rule) -> str:
     if deciding["test"] == "equal":
         expected = "ratio of the printed numbers" if deciding["unit"] == "×" else "printed number"
         why = f": {deciding['note']}" if deciding["note"] else "."
-        sentences.append(f"{100 * deviation(deciding):+.1f} % from the {expected}{why}")
+        off = f"{100 * deviation(deciding):+.1f} %".replace("-", "−")
+        sentences.append(f"{off} from the {expected}{why}")
     elif deciding["test"] == "within":
         sentences.append(f"{number(points(deciding), 'points')} points from the printed number. {deciding['note']}")
     elif deciding["test"] == "fewer":

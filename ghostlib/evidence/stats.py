@@ -102,7 +102,7 @@ def pigeonhole_interval(differences: ArrayLike, confidence: float = 0.95, resamp
         seed: of these draws. Equal seeds give equal intervals.
 
     Returns:
-        (low, high) in the unit of the differences. NaNs for S < 3, as in `bca_interval`, and for I < 2.
+        (low, high) in the unit of the differences. NaNs for S < 3, where resamples have few means, and for I < 2.
     """
     d = np.asarray(differences, dtype=float)
     if d.shape[0] < 3 or d.shape[1] < 2 or np.isnan(d).any():
@@ -124,36 +124,6 @@ def _drawn(count: int, resamples: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples)]
     return np.array(drawn, dtype=np.float32)
-
-
-def bca_interval(differences: ArrayLike, confidence: float = 0.95, resamples: int = 9999,
-                 seed: int = 0) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval of the mean difference.
-
-    Efron (1987), "Better bootstrap confidence intervals". It assumes no normal distribution, but never leaves the range
-    of the differences: with a handful of seeds it is too narrow.
-
-    Args:
-        differences: (n,), one a seed.
-        confidence: as in `t_interval`.
-        resamples: how many times n differences are drawn from the n, with replacement.
-        seed: of these draws. Equal seeds give equal intervals.
-
-    Returns:
-        (low, high) in the unit of the differences; zero width where all are equal. NaNs for n < 3: two differences'
-        resamples have three means, and the interval would run from one difference to the other at any usual level.
-    """
-    d = np.asarray(differences, dtype=float)
-    if len(d) < 3 or np.isnan(d).any():
-        return math.nan, math.nan
-    if _constant(d):
-        return float(d.mean()), float(d.mean())
-    mean, sd = d.mean(), d.std()
-    # The bias correction counts resamples that have the observed mean: it is moved to 0, where rounding makes them tie.
-    found = stats.bootstrap(((d - mean) / sd,), lambda sample, axis: np.round(sample.mean(axis=axis), 9),
-                            n_resamples=resamples, confidence_level=confidence, method="BCa",
-                            rng=np.random.default_rng(seed)).confidence_interval
-    return float(mean + sd * found.low), float(mean + sd * found.high)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:

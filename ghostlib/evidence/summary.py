@@ -10,7 +10,7 @@ import pandas as pd
 
 from ghostlib.evidence.claim_tables import in_short, markdown, quantities, statements
 from ghostlib.evidence.findings import Findings
-from ghostlib.evidence.quantities import number, with_interval
+from ghostlib.evidence.quantities import counted, number, with_interval
 from ghostlib.evidence.times import ENGINE
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.paper import claims
@@ -76,7 +76,7 @@ def certainty(found: Findings) -> list[str]:
               "seeds or more.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
-    times = f"CPU times are of {ENGINE} on one thread, in {len(found.sessions)} sessions ({cpus})."
+    times = f"CPU times are of {ENGINE} on one thread, in {counted(len(found.sessions), 'session')} ({cpus})."
     return [accuracies, counts, *([times] if cpus else [])]
 
 

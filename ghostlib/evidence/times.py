@@ -176,5 +176,7 @@ def _rho_interval(rho: float, rows: int, confidence: float) -> tuple[float, floa
     correlations"."""
     if math.isnan(rho) or abs(rho) == 1:
         return rho, rho
+    if rows <= 3:
+        return math.nan, math.nan
     half = stats.quantile(confidence) * math.sqrt((1 + rho**2 / 2) / (rows - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)

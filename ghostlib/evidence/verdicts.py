@@ -22,10 +22,11 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim: one row each in the order of claims.yaml, with the columns `COLUMNS`.
 
     A claim is confirmed if all its comparisons hold. `claimed_by` is "the paper" or "us". The numbers are of the
-    comparison that decides, but for `mean`, the mean over all comparisons within a seed, and `mean_word`, where its
-    interval lies. `caveat` is the end of `reason`, and `but` the same in a few words, where the claim holds. `part`
-    says of an open claim how many of several comparisons hold. `verdict` is the word of a `Verdict`: pandas keeps no
-    other strings in a column where PyArrow is installed.
+    comparison that decides, but for `seeds`, of a claim that holds the fewest of any of its comparisons, `mean`, the
+    mean over all comparisons within a seed, and `mean_word`, where its interval lies. `caveat` is the end of `reason`,
+    and `but` the same in a few words, where the claim holds. `part` says of an open claim how many of several
+    comparisons hold. `verdict` is the word of a `Verdict`: pandas keeps no other strings in a column where PyArrow is
+    installed.
 
     Args:
         evidence: as `evidence.evidence` gives it, or a part of it: claims that are not in it have no row.
@@ -49,10 +50,16 @@ def judge(evidence: pd.DataFrame) -> pd.DataFrame:
             reason = filter(None, [reasons.reason(decided, deciding, rule), named, averaged, caveat])
             records.append({**claim.model_dump(include={"id", "statement", "place", "experiment"}),
                             "claimed_by": claim.claimed_by, "subject": claim.subject, "exhibit": claim.shown_at,
-                            **deciding, **mean, "caveat": caveat, "part": _part(decided, deciding),
+                            **deciding, **_least(decided, deciding), **mean, "caveat": caveat,
+                            "part": _part(decided, deciding),
                             "but": _but(claim, decided) if Verdict(deciding["verdict"]).holds else "",
                             "reason": " ".join(reason)})
     return pd.DataFrame(records, columns=COLUMNS)
+
+
+def _least(decided: pd.DataFrame, deciding: pd.Series) -> dict[str, Any]:
+    """The fewest seeds of any comparison of a claim that holds: it rests on all of them."""
+    return {"seeds": int(decided["seeds"].min())} if Verdict(deciding["verdict"]).holds else {}
 
 
 def _but(claim: Claim, decided: pd.DataFrame) -> str:

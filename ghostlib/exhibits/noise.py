@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ghostlib.experiments import TOP1_METRIC
+from ghostlib.measures import places
 from ghostlib.paper import claims
+from ghostlib.paper.claims import Rule
 from ghostlib.training.bits import unpacked
 
 
@@ -32,10 +34,10 @@ class Detectable(NamedTuple):
 def detectable(results: pd.DataFrame, correct: pd.DataFrame | None = None, metric: str = TOP1_METRIC) -> Detectable:
     """The smallest true difference of two cells that the seeds and the test images would show.
 
-    Of a pair it is (z(1 - α/2) + z(power)) · σ, with the level and the power of claims.yaml. σ²
-    is sd²/S of the S seeds' differences plus the variance over the I test images of their mean difference by I; either
-    is left out where it is not known. By the normal's quantiles it is somewhat small for a pair of few seeds: no
-    verdict follows from it, it is what a picture shows.
+    Of a pair it is √(((t(1 - α/2) + t(power)) · sd / √S)² + ((z(1 - α/2) + z(power)) · σ / √I)²), with the level and
+    the power of claims.yaml, Student's quantiles of S - 1 degrees of freedom and the normal's: sd is that of the S
+    seeds' differences, and σ that of their mean difference over the I test images. Either part is left out where it is
+    not known. No verdict follows from it: it is what a picture shows. (A verdict's own is by the noncentral t.)
 
     Args:
         results: in long format, with the columns `experiments.COLUMNS`.
@@ -46,21 +48,21 @@ def detectable(results: pd.DataFrame, correct: pd.DataFrame | None = None, metri
         All NaN for fewer than two cells, and where neither part is known.
     """
     rule, _ = claims.load()
+    results = places.undiverged(results)
     values = results[results["metric"] == metric].pivot(index="seed", columns=["row", "column"], values="value")
     images = {} if correct is None or correct.empty else {
         cell: np.mean([unpacked(seed.correct, seed.images) for seed in of_cell.itertuples()], axis=0)
         for cell, of_cell in correct.groupby(["row", "column"])}
-    variances = [_variance(values[a] - values[b], images.get(a), images.get(b)) for a, b in combinations(values, 2)]
-    if not variances or np.isnan(variances).all():
+    found = [_of_pair(values[a] - values[b], images.get(a), images.get(b), rule) for a, b in combinations(values, 2)]
+    if not found or np.isnan(found).all():
         return Detectable()
-    reach = NormalDist().inv_cdf(1 - rule.alpha / 2) + NormalDist().inv_cdf(rule.power)
-    found = reach * np.sqrt(variances)
     return Detectable(float(np.nanmedian(found)), float(np.nanmin(found)), float(np.nanmax(found)))
 
 
-def _variance(differences: pd.Series, a: np.ndarray | None, b: np.ndarray | None) -> float:
-    """Of the mean of one value a seed; a and b: (I,), the share of the seeds that have an image right in each cell."""
-    parts = [differences.var() / differences.count()]
+def _of_pair(differences: pd.Series, a: np.ndarray | None, b: np.ndarray | None, rule: Rule) -> float:
+    """Of one value a seed; a and b: (I,), the share of the seeds that have an image right in each cell."""
+    seeds, levels = differences.count(), [1 - rule.alpha / 2, rule.power]
+    parts = [sum(stats.t.ppf(levels, seeds - 1)) * differences.std() / math.sqrt(seeds)] if seeds > 1 else []
     if a is not None and b is not None and a.shape == b.shape:
-        parts.append((100 * (a - b)).var(ddof=1) / len(a))
-    return math.nan if np.isnan(parts).all() else float(np.nansum(parts))
+        parts.append(sum(stats.norm.ppf(levels)) * (100 * (a - b)).std(ddof=1) / math.sqrt(len(a)))
+    return float(np.hypot.reduce(parts)) if parts else math.nan

@@ -21,6 +21,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from ghostlib.evidence.quantities import number
 from ghostlib.files import write_atomic
 from ghostlib.paper.exhibits import label
 from ghostlib.site import chapters, charts, markup, notebooks, pages, pictures
@@ -109,10 +110,8 @@ def _environment(results: Results, order: list[Page]) -> jinja2.Environment:
 
 
 def _quantity(value: float | None, unit: str | None) -> str:
-    """A number of a claim: a difference with its sign, a count, ratio or correlation to four digits."""
-    if value is None:
-        return "—"
-    return (f"{value:+.2f}" if unit in ("points", "points a point") else f"{value:.4g}").replace("-", "−")
+    """A number of a claim, as the report has it."""
+    return "—" if value is None else number(value, unit or "")
 
 
 def _code(text: str) -> Markup:

@@ -99,6 +99,15 @@ def test_nothing_is_known_of_old_results_but_their_accuracies(tmp_path):
                                                "loss_high", "p")]).all()
 
 
+def test_seeds_whose_differences_files_round_apart_are_alike(tmp_path):
+    """Of 360 images one more is right in each of three seeds: by four decimals the differences seem to vary."""
+    hits = {STEP[1:]: [344, 340, 341], ZERO[1:]: [345, 341, 342]}
+    cells = {cell: np.array([np.arange(360) < count for count in counts]) for cell, counts in hits.items()}
+    write_right(tmp_path, "table_6", cells)
+    contrast = Contrast.between(ZERO, STEP, load(tmp_path))
+    assert contrast.images is not None and contrast.record(RULE)["half_seeds"] == 0
+
+
 def test_one_seed_has_a_difference_and_no_interval(tmp_path):
     write_right(tmp_path, "table_6", {STEP[1:]: right([0], 40), ZERO[1:]: right([0.1], 40)},
                 {STEP[1:]: [0.5], ZERO[1:]: [0.4]})

@@ -25,6 +25,16 @@ def test_what_lies_far_beyond_all_else_is_written_at_the_edge(tmp_path):
     assert not paper.texts
 
 
+def test_an_interval_that_is_cut_ends_in_an_arrow(tmp_path):
+    found, figure = drawn(tmp_path, 0.9)
+    whole = [marker for marker in figure.axes[1].collections if len(marker.get_offsets()) == 1]
+    wide = found.claims.assign(low=found.claims["low"].where(found.claims["id"] != "cosine-to-zero", -90.0))
+    cut = forest.draw(wide, found.evidence, "a scale").axes[1]
+    ends = [tuple(mark.get_offsets()[0]) for mark in cut.collections if len(mark.get_offsets()) == 1]
+    assert cut.get_xlim()[0] > -90 and cut.get_xlim()[0] in {x for x, _ in ends}
+    assert figure.axes[1].get_xlim()[0] not in {mark.get_offsets()[0][0] for mark in whole}
+
+
 def test_what_is_near_the_others_is_drawn(tmp_path):
     _, figure = drawn(tmp_path, 0.9)
     assert not figure.axes[1].texts and figure.axes[1].get_xlim()[1] > 0.9
@@ -59,7 +69,7 @@ def test_what_decides_is_drawn_and_the_legend_has_every_symbol(tmp_path):
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told[:-4] == [f"decides: {verdict}" for verdict in Verdict if verdict in set(claims["verdict"])]
     assert told[-4:] == ["another comparison of the claim", "its 95 % interval", "less than 0.5 points of top-1",
-                         "beyond the axis, with its value"]
+                         "beyond the axis, with its value if it has one"]
     low, high = figure.axes[1].get_xlim()
     marks = [x for dots in figure.axes[1].collections for x, _ in dots.get_offsets()]
     assert all(any(abs(min(max(value, low), high) - x) < 1e-9 for x in marks) for value in claims["ours"])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.evidence import evidence, proxy, stats, verdicts
-from ghostlib.evidence.decide import decide
+from ghostlib.evidence.decide import decide, margin
 from ghostlib.evidence.verdict import Verdict
 from ghostlib.exhibits import complexity
 from ghostlib.paper import claims, numbers
@@ -51,6 +51,20 @@ def test_confirmed_needs_all_comparisons_and_shows_the_weakest(tmp_path):
     assert row["paper"] == pytest.approx(78.97 - 78.40) and row["ours"] == pytest.approx(31 / 6)
     # Differences 5, 5.5, 5: mean 5.1667, standard error 1/6, t(2) = 4.3027.
     assert (row["low"], row["high"]) == pytest.approx((31 / 6 - 4.3027 / 6, 31 / 6 + 4.3027 / 6), abs=1e-3)
+
+
+def test_what_holds_has_the_fewest_seeds_of_its_comparisons(tmp_path):
+    step, zero, five = [70, 71, 72, 70.5, 71.5, 70, 71, 72], [80, 81.5, 82, 80.5, 81, 80, 81, 82.5], [95, 96.5, 97]
+    write(tmp_path, "table_6", cosine(step, zero, [*five, *[float("nan")] * 5]))
+    row = verdict(tmp_path, "cosine-beats-step")
+    assert (row["verdict"], row["seeds"]) == ("confirmed", 3) and row["comparison"].startswith("cosine_0")
+
+
+def test_the_weakest_of_ratios_that_are_to_be_small_and_large_is_so_by_factors():
+    rows = pd.DataFrame({"ours": [0.65, 2.5], "low": [0.6, 2.4], "high": [0.7, 2.6], "bound": [0.55, 2.75],
+                         "test": ["at most", "at least"], "unit": "×", "seeds": 0, "sessions": 7})
+    near = [margin(row, claims.load()[0]) for _, row in rows.iterrows()]
+    assert near == pytest.approx([-math.log(0.7 / 0.55), math.log(2.4 / 2.75)]) and near[0] < near[1]
 
 
 def test_one_comparison_wholly_on_the_other_side_contradicts(tmp_path):
@@ -251,7 +265,7 @@ def test_no_better_is_shown_by_an_interval_that_leaves_out_a_gain_of_the_margin(
     write_table_2(tmp_path, [0] * 6)
     row = verdict(tmp_path, "three-branches-suffice")
     assert row["verdict"] == "confirmed" and -0.5 < row["low"] < 0 and "lies above −0.50 points." in row["reason"]
-    assert row["comparison"] in ("N=3 over N=4 (w/ 1×1 DW)", "N=3 over N=5 (w/ 1×1 DW)")
+    assert row["comparison"] in tuple(f"N=3 over N={n} (w/ 1×1 DW), above −0.50" for n in (4, 5))
     write_table_2(tmp_path, [-0.02] * 6)  # a loss confirms it, too
     assert verdict(tmp_path, "three-branches-suffice")["verdict"] == "confirmed"
 

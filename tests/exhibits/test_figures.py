@@ -78,7 +78,7 @@ def test_seeds_and_their_spread_are_drawn_and_what_may_be_chance_has_a_bar_that_
     assert np.ptp(bar.get_segments()[0][:, 1]) == pytest.approx(noise.detectable(results).median)
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told == ["± standard deviation, and each, of 4 seeds",
-                    "smallest detectable difference: 1.6 points in the median pair, 0.0 to 1.6 in all"]
+                    "smallest detectable difference: 2.4 points in the median pair, 0.0 to 2.4 in all"]
 
 
 @pytest.mark.parametrize("name", ["table_3", "figure_3"])

@@ -177,7 +177,7 @@ def test_a_verdict_by_few_seeds_has_their_number_wherever_it_is_shown(pages, fol
 def test_a_claim_has_its_numbers_in_its_unit(pages):
     text = " ".join(pages["index.html"].text.split())
     assert "+1.50 +1.50 points +1.50 to +1.50 7 Because of that." in text
-    assert "6.15 6.15 M" in text and "−0.50 points" in text
+    assert "6.15 M 6.15 M" in text and "−0.50 points" in text
 
 
 def test_a_claim_that_holds_with_a_but_says_so_wherever_it_is_listed(pages):
