@@ -19,7 +19,7 @@ from ghostlib.exhibits.style import STYLE, abridged
 from ghostlib.exhibits.summarise import over_seeds, text
 from ghostlib.measures import detector_rates
 from ghostlib.measures.detectors import UNTRAINED
-from ghostlib.measures.places import undiverged
+from ghostlib.measures.places import DIVERGED, undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import MACS, MAP
@@ -38,20 +38,21 @@ def load_story(profile_name: str) -> Story:
 
 
 def compare(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per row of Table 10 and quantity: row, quantity, paper, measured (mean over seeds), sd, seeds.
+    """One row per row of Table 10 and quantity: row, quantity, paper, measured (mean over seeds), sd, seeds, diverged.
 
-    A row of which a seed diverged has none of ours.
+    A row of which a seed diverged, which `diverged` counts, has none of ours.
 
     Args:
         results: as `measures.detectors.read` gives it, for every row of Table 10.
     """
+    lost = results[results["metric"] == DIVERGED].groupby("row").size()
     results = undiverged(results, ["row"])
     measured = over_seeds(results.dropna(subset="value"), ["row", "metric"]).rename_axis(index={"metric": "quantity"})
     published = numbers.table("table_10")[MAP]
     order = pd.MultiIndex.from_product([published.index, [MAP, *_DETAILS, _BEFORE]], names=["row", "quantity"])
     compared = measured.reindex(order).reset_index().fillna({"seeds": 0}).astype({"seeds": int})
     compared.insert(2, "paper", compared["row"].map(published).where(compared["quantity"] == MAP))
-    return compared
+    return compared.assign(diverged=compared["row"].map(lost).fillna(0).astype(int))
 
 
 def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
@@ -66,9 +67,10 @@ def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.Da
     table = {(MACS, "paper"): macs["paper"].map("{:g}".format), (MACS, "ours"): macs["measured"].map("{:.1f}".format),
              (MAP, "paper, COCO"): cells.loc[MAP, "paper"].map("{:g}".format)}
     for quantity in comparison["quantity"].unique():
-        if cells.loc[quantity, "seeds"].any():  # else the images hold no object of that size
-            table[quantity, "ours"] = [text(cell.measured, "{:.1f}", cell.sd, "{:.1f}")
-                                       for cell in cells.loc[quantity].itertuples()]
+        of_rows = cells.loc[quantity]
+        if of_rows["seeds"].any() or quantity == MAP and of_rows["diverged"].any():  # else no object is of that size
+            table[quantity, "ours"] = ["diverged" if cell.diverged else text(cell.measured, "{:.1f}", cell.sd, "{:.1f}")
+                                       for cell in of_rows.itertuples()]
     return pd.DataFrame(table)
 
 

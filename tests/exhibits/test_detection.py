@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ghostlib.exhibits import detection
+from ghostlib.exhibits import detection, figures
 from ghostlib.models import catalog
 from ghostlib.paper.numbers import MAP
+
+COUNTED = pd.DataFrame([{"table": "table_10", "row": row, "quantity": "FLOPs (M)", "paper": 1.0, "measured": 2.0}
+                        for row in catalog.backbones()])
 
 
 @pytest.fixture
@@ -35,12 +38,22 @@ def test_a_row_of_which_a_seed_diverged_has_no_mean():
     results[1] |= {"metric": "diverged", "value": 1.0}
     first, second, *_ = detection.compare(pd.DataFrame(results)).query("quantity == @MAP").itertuples()
     assert np.isnan(first.measured) and first.seeds == 0 and second.measured == 20
+    assert (first.diverged, second.diverged) == (1, 0)
+
+
+def test_where_every_detector_diverged_the_table_and_the_picture_say_so():
+    results = pd.DataFrame([{"row": row, "metric": "diverged", "value": 1.0, "seed": 0}
+                            for row in catalog.backbones()])
+    compared = detection.compare(results)
+    shown = detection.table_of_detectors(compared, COUNTED)
+    assert set(shown[MAP, "ours"]) == {"diverged"} and ("AP50", "ours") not in shown
+    drawn = detection.by_resolution(compared.query("quantity == @MAP"))
+    figure = figures.compare(drawn, detection.by_resolution(results.assign(column="mAP")), "a title", "a scale")
+    assert "every training diverged" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_what_no_image_holds_has_no_column(compared):
-    counted = pd.DataFrame([{"table": "table_10", "row": row, "quantity": "FLOPs (M)", "paper": 1.0, "measured": 2.0}
-                            for row in catalog.backbones()])
-    table = detection.table_of_detectors(compared, counted)
+    table = detection.table_of_detectors(compared, COUNTED)
     assert list(table.index) == list(catalog.backbones())
     assert table.loc["MobileNetV2 @320", (MAP, "ours")] == "20.5 ± 0.7"
     assert ("AP50", "ours") in table and ("AP small", "ours") not in table
