@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ghostlib.experiments import TOP1_METRIC
 from ghostlib.measures import places
@@ -61,8 +61,21 @@ def detectable(results: pd.DataFrame, correct: pd.DataFrame | None = None, metri
 
 def _of_pair(differences: pd.Series, a: np.ndarray | None, b: np.ndarray | None, rule: Rule) -> float:
     """Of one value a seed; a and b: (I,), the share of the seeds that have an image right in each cell."""
-    seeds, levels = differences.count(), [1 - rule.alpha / 2, rule.power]
-    parts = [sum(stats.t.ppf(levels, seeds - 1)) * differences.std() / math.sqrt(seeds)] if seeds > 1 else []
+    seeds, levels = differences.count(), [NormalDist().inv_cdf(level) for level in (1 - rule.alpha / 2, rule.power)]
+    parts = []
+    if seeds > 1:
+        parts.append(sum(_student(z, seeds - 1) for z in levels) * differences.std() / math.sqrt(seeds))
     if a is not None and b is not None and a.shape == b.shape:
-        parts.append(sum(stats.norm.ppf(levels)) * (100 * (a - b)).std(ddof=1) / math.sqrt(len(a)))
+        parts.append(sum(levels) * (100 * (a - b)).std(ddof=1) / math.sqrt(len(a)))
     return float(np.hypot.reduce(parts)) if parts else math.nan
+
+
+def _student(z: float, freedom: int) -> float:
+    """Student's quantile at the level of the normal's `z`: within 1 % from two degrees of freedom on, a tenth low at one.
+
+    Abramowitz and Stegun (1964), "Handbook of mathematical functions", 26.7.5. SciPy, which has it exactly, takes a
+    second to import.
+    """
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+             (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160)
+    return sum(term / freedom**order for order, term in enumerate(terms))
