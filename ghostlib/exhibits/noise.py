@@ -71,7 +71,7 @@ def _of_pair(differences: pd.Series, a: np.ndarray | None, b: np.ndarray | None,
 
 
 def _student(z: float, freedom: int) -> float:
-    """Student's quantile at the level of the normal's `z`: within 1 % from two degrees of freedom on, a tenth low at one.
+    """Student's quantile at the level of the normal's `z`: within 1 % from two degrees of freedom on, at one 11 % low.
 
     Abramowitz and Stegun (1964), "Handbook of mathematical functions", 26.7.5. SciPy, which has it exactly, takes a
     second to import.
