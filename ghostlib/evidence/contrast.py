@@ -15,6 +15,7 @@ from ghostlib.evidence import measured, stats
 from ghostlib.paper.claims import Rule
 
 MEAN = "mean contrast"  # the note of the evidence's row that holds the mean over a claim's comparisons
+LOST = "a training diverged."  # how the note ends of a comparison of cells of which a seed diverged
 Cell = tuple[str, str, str]  # table, row, column
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ghostlib.evidence import balance, measured, stats, times
-from ghostlib.evidence.contrast import MEAN, Cell, Contrast, Measured
+from ghostlib.evidence.contrast import LOST, MEAN, Cell, Contrast, Measured
 from ghostlib.evidence.quantities import number
 from ghostlib.exhibits import complexity
 from ghostlib.measures import pretrained
@@ -105,7 +105,7 @@ def _measured(contrast: Contrast, cells: Sequence[Cell], values: Measured, rule:
     if len(contrast.seeds):
         return contrast.record(rule, comparisons, bound)
     if lost := [cell for cell in cells if cell in values.diverged]:
-        return {"note": f"{', '.join(_named(cell) for cell in lost)}: a training diverged."}
+        return {"note": f"{', '.join(_named(cell) for cell in lost)}: {LOST}"}
     tables = list(dict.fromkeys(cell[0] for cell in cells))
     if absent := [table for table in tables if table not in values.accuracies]:
         return {"note": _no_file(*absent)}

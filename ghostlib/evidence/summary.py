@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ghostlib.evidence.claim_tables import in_short, markdown, quantities, statements
+from ghostlib.evidence.contrast import LOST
 from ghostlib.evidence.findings import Findings
 from ghostlib.evidence.quantities import counted, number, with_interval
 from ghostlib.evidence.times import ENGINE
@@ -55,10 +56,12 @@ def _listed(word: str, judged: pd.DataFrame, count: int) -> list[str]:
 
 def _untried(found: Findings) -> list[str]:
     """How many claims wait for an experiment, and of how many nothing here can tell; no line where all were tried."""
-    untried = set(found.claims.loc[found.claims["verdict"] == Verdict.NOT_ATTEMPTED, "id"])
+    of = found.claims[found.claims["verdict"] == Verdict.NOT_ATTEMPTED]
+    untried, lost = set(of["id"]), int(of["reason"].str.endswith(LOST).sum())
     absent = sum(claim.id in untried for claim in claims.load()[1] if claim.not_attempted or claim.weights)
     told = [f"{why} ({count})" for why, count in (
-        ("for want of an experiment that is left out or not yet run at this scale", len(untried) - absent),
+        ("for want of an experiment that is left out or not yet run at this scale", len(untried) - absent - lost),
+        ("as a training diverged that they compare", lost),
         ("where nothing here can tell, without ImageNet, a phone or others' trainings", absent)) if count]
     return [f"- **Not attempted**: {', and '.join(told)}; the report says of each why."] if told else []
 

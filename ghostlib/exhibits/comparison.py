@@ -6,14 +6,12 @@ import math
 
 import pandas as pd
 
-from ghostlib.exhibits.summarise import over_seeds, text
+from ghostlib.exhibits.summarise import in_words, of_cells, text
 from ghostlib.experiments import TOP1_METRIC, TOP5_METRIC
-from ghostlib.measures.places import undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import CPU, MACS, MOBILE, PARAMS, TOP1, TOP5
 
-_METRICS = {TOP1_METRIC: TOP1, TOP5_METRIC: TOP5}
 # What a user of a desktop would deploy with.
 ENGINE, THREADS = "ONNX Runtime", 1
 # A quantity of ours: the row's network under GhostNetV3's optimiser, schedule and augmentation alone.
@@ -24,7 +22,7 @@ WEIGHTS_TOP1, WEIGHTS_TOP5 = (f"{quantity}, public weights" for quantity in (TOP
 
 def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, rivals: pd.DataFrame,
             weights: pd.DataFrame) -> pd.DataFrame:
-    """One row per row of Table 9 and quantity: row, network, quantity, paper, measured, sd, seeds, low, high.
+    """One row per row of Table 9 and quantity: row, network, quantity, paper, measured, sd, seeds, diverged, low, high.
 
     Args:
         counted: as `measures.counts.read` gives it.
@@ -36,26 +34,24 @@ def compare(counted: pd.DataFrame, times: pd.DataFrame, results: pd.DataFrame, r
 
     `low` and `high` are the 10th and the 90th percentile of a latency's calls, and missing for all else.
     `measured` is missing where nothing was: a phone's latency, the accuracy of rows that were not trained here, and of
-    those of which a seed diverged.
+    those of which a seed diverged, which `diverged` counts.
     """
-    results, rivals = undiverged(results, ["row"]), undiverged(rivals, ["row"])
-    once = {"sd": math.nan, "seeds": 0}
+    once = {"sd": math.nan, "seeds": 0, "diverged": 0}
     sizes = counted[counted["table"] == "table_9"].assign(**once)
     calls = times.query("engine == @ENGINE and threads == @THREADS").set_index("network")
     of_rows = calls.loc[list(catalog.deployed().values()), ["median_ms", "p10_ms", "p90_ms"]]
     timed = of_rows.set_axis(["measured", "low", "high"], axis=1).assign(row=list(catalog.rows()), quantity=CPU, **once)
-    accuracies = results[results["metric"].isin(_METRICS)].replace({"metric": _METRICS})
-    trained = over_seeds(accuracies, ["row", "metric"]).reset_index().rename(columns={"metric": "quantity"})
+    trained = of_cells(results, {TOP1_METRIC: TOP1, TOP5_METRIC: TOP5}).reset_index()
     measured = pd.concat([sizes, timed, trained]).set_index(["row", "quantity"])[
-        ["measured", "sd", "seeds", "low", "high"]]
+        ["measured", "sd", "seeds", "diverged", "low", "high"]]
     published = numbers.table("table_9").rename_axis(index="row", columns="quantity").stack(future_stack=True)
-    fairer = over_seeds(rivals[rivals["metric"] == TOP1_METRIC], ["row"]).reset_index().assign(quantity=RIVAL)
+    fairer = of_cells(rivals, {TOP1_METRIC: RIVAL}).reset_index()
     scored = [weights[["row"]].assign(quantity=quantity, measured=weights[column], **once)
               for quantity, column in ((WEIGHTS_TOP1, "top1"), (WEIGHTS_TOP5, "top5")) if len(weights)]
     compared = pd.concat([published.rename("paper").to_frame().join(measured).reset_index(), fairer, *scored],
                          ignore_index=True)
     compared.insert(1, "network", compared["row"].map(catalog.rows()))
-    return compared.fillna({"seeds": 0}).astype({"seeds": int})
+    return compared.fillna({"seeds": 0, "diverged": 0}).astype({"seeds": int, "diverged": int})
 
 
 def table_of_networks(comparison: pd.DataFrame, machine: str, scale: str) -> pd.DataFrame:
@@ -80,6 +76,6 @@ def table_of_networks(comparison: pd.DataFrame, machine: str, scale: str) -> pd.
             table[quantity, theirs.get(quantity, "paper")] = [text(value) for value in cells["paper"]]
         if quantity in ours:
             place, form = ours[quantity]
-            shown = [text(cell.measured, form, cell.sd) for cell in cells.itertuples()]
+            shown = [in_words(cell, form) for cell in cells.itertuples()]
             table[beside.get(quantity, quantity), place] = shown
     return pd.DataFrame(table, index=rows).loc[:, [*dict.fromkeys(quantity for quantity, _ in table)]]

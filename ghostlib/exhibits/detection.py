@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from ghostlib.detection.scale import scale_of
 from ghostlib.exhibits.story import Story
 from ghostlib.exhibits.style import STYLE, abridged
-from ghostlib.exhibits.summarise import over_seeds, text
+from ghostlib.exhibits.summarise import in_words, of_cells, text
 from ghostlib.measures import detector_rates
 from ghostlib.measures.detectors import UNTRAINED
-from ghostlib.measures.places import DIVERGED, undiverged
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.numbers import MACS, MAP
@@ -45,14 +44,11 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
     Args:
         results: as `measures.detectors.read` gives it, for every row of Table 10.
     """
-    lost = results[results["metric"] == DIVERGED].groupby("row").size()
-    results = undiverged(results, ["row"])
-    measured = over_seeds(results.dropna(subset="value"), ["row", "metric"]).rename_axis(index={"metric": "quantity"})
-    published = numbers.table("table_10")[MAP]
-    order = pd.MultiIndex.from_product([published.index, [MAP, *_DETAILS, _BEFORE]], names=["row", "quantity"])
-    compared = measured.reindex(order).reset_index().fillna({"seeds": 0}).astype({"seeds": int})
+    published, quantities = numbers.table("table_10")[MAP], [MAP, *_DETAILS, _BEFORE]
+    order = pd.MultiIndex.from_product([published.index, quantities], names=["row", "quantity"])
+    compared = of_cells(results, dict(zip(quantities, quantities, strict=True))).reindex(order).reset_index()
     compared.insert(2, "paper", compared["row"].map(published).where(compared["quantity"] == MAP))
-    return compared.assign(diverged=compared["row"].map(lost).fillna(0).astype(int))
+    return compared.fillna({"seeds": 0, "diverged": 0}).astype({"seeds": int, "diverged": int})
 
 
 def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
@@ -69,8 +65,7 @@ def table_of_detectors(comparison: pd.DataFrame, counted: pd.DataFrame) -> pd.Da
     for quantity in comparison["quantity"].unique():
         of_rows = cells.loc[quantity]
         if of_rows["seeds"].any() or quantity == MAP and of_rows["diverged"].any():  # else no object is of that size
-            table[quantity, "ours"] = ["diverged" if cell.diverged else text(cell.measured, "{:.1f}", cell.sd, "{:.1f}")
-                                       for cell in of_rows.itertuples()]
+            table[quantity, "ours"] = [in_words(cell, "{:.1f}") for cell in of_rows.itertuples()]
     return pd.DataFrame(table)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ghostlib.exhibits.summarise import over_seeds, text
+from ghostlib.exhibits.summarise import in_words, of_cells, text
 from ghostlib.experiments import KEY, LOSS_METRIC, TOP1_METRIC, run_name
 from ghostlib.files import write_atomic
 from ghostlib.measures.places import DIVERGED, write_csv
@@ -34,12 +34,9 @@ def compare(experiment: str, results: pd.DataFrame, metric: str = TOP1_METRIC) -
     differing = set(published.index) ^ set(results[["row", "column"]].itertuples(index=False, name=None))
     if differing and not results.empty:
         raise ValueError(f"{experiment}: experiments.yaml and numbers.yaml differ in the cells {sorted(differing)}")
-    measured = over_seeds(results[results["metric"] == metric], ["row", "column"])
-    diverged = results[results["metric"] == DIVERGED].groupby(["row", "column"]).size().rename("diverged")
-    compared = published.to_frame().join(measured).join(diverged).fillna({"seeds": 0, "diverged": 0})
-    compared = compared.astype({"seeds": int, "diverged": int})
-    compared.loc[compared["diverged"] > 0, ["measured", "sd"]] = float("nan")
-    return compared.reset_index()
+    measured = of_cells(results, {metric: metric}, ["row", "column"]).droplevel("quantity")
+    compared = published.to_frame().join(measured).fillna({"seeds": 0, "diverged": 0})
+    return compared.astype({"seeds": int, "diverged": int}).reset_index()
 
 
 def table_of_cells(comparison: pd.DataFrame, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -55,8 +52,7 @@ def table_of_cells(comparison: pd.DataFrame, labels: Mapping[str, str] | None = 
     for column in columns:
         shown = [cells[row, column] for row in rows]
         table[column, "paper"] = [text(cell.paper) for cell in shown]
-        table[column, "ours"] = [f"diverged ({cell.diverged} of {cell.diverged + cell.seeds})" if cell.diverged else
-                                 text(cell.measured, "{:.2f}", cell.sd) for cell in shown]
+        table[column, "ours"] = [in_words(cell) for cell in shown]
     return pd.DataFrame(table, index=pd.Index([(labels or {}).get(row, row) for row in rows]))
 
 

@@ -245,6 +245,16 @@ def test_the_answer_tells_what_could_be_attempted_from_what_could_not(three_seed
     assert waiting + absent == untried and absent == len(never)
 
 
+def test_the_answer_tells_what_diverged_from_what_was_not_run(three_seeds):
+    path = three_seeds.folder / "runs" / "table_6.csv"
+    rows = pd.read_csv(path)
+    lost = rows["column"].eq("step") & rows["seed"].eq(1)
+    pd.concat([rows[~lost], rows[lost].head(1).assign(metric="diverged", value=1)]).to_csv(path, index=False)
+    found = judged(three_seeds.folder)
+    more = found.counts.loc["all", "not attempted"] - three_seeds.counts.loc["all", "not attempted"]
+    assert more and f"as a training diverged that they compare ({more})" in summary.answer(found)
+
+
 def test_the_report_as_data_says_what_the_documents_say(three_seeds):
     three_seeds.write()
     told = json.loads((three_seeds.folder / "report.json").read_bytes())

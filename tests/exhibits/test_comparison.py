@@ -29,11 +29,13 @@ def compare(weights, *more):
     return comparison.compare(complexity, times, accuracies, rivals, weights)
 
 
-def test_a_row_of_which_a_seed_diverged_has_no_mean():
-    cells = compare(pd.DataFrame(columns=published.COLUMNS), ("GhostNetV3 1.0×", "diverged", 1.0))
-    cells = cells.query("quantity == @TOP1").set_index("row")
-    assert pd.isna(cells.loc["GhostNetV3 1.0×", "measured"]) and cells.loc["GhostNetV3 1.0×", "seeds"] == 0
-    assert cells.loc["MobileNetV2 1.0× + ours", "measured"] == 70
+def test_a_row_of_which_a_seed_diverged_has_no_mean_and_says_why():
+    lost = ("GhostNetV3 1.0×", "ShuffleNetV2 1.0× + ours")  # of the second no seed ended
+    compared = compare(pd.DataFrame(columns=published.COLUMNS), *((row, "diverged", 1.0) for row in lost))
+    cells = compared.query("quantity == @TOP1").set_index("row")
+    assert cells.loc[[*lost], "measured"].isna().all() and cells.loc["MobileNetV2 1.0× + ours", "measured"] == 70
+    shown = comparison.table_of_networks(compared, "a CPU", "digits")[TOP1, "ours, digits"]
+    assert shown[[*lost]].tolist() == ["diverged (1 of 3)", "diverged (1 of 1)"] and shown["PiT-ti"] == "—"
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_a_row_of_which_a_seed_diverged_has_no_mean():
                for seed in (0, 1)]
     results[1] |= {"metric": "diverged", "value": 1.0}
     first, second, *_ = detection.compare(pd.DataFrame(results)).query("quantity == @MAP").itertuples()
-    assert np.isnan(first.measured) and first.seeds == 0 and second.measured == 20
+    assert np.isnan(first.measured) and first.seeds == 1 and second.measured == 20
     assert (first.diverged, second.diverged) == (1, 0)
 
 
@@ -46,7 +46,7 @@ def test_where_every_detector_diverged_the_table_and_the_picture_say_so():
                             for row in catalog.backbones()])
     compared = detection.compare(results)
     shown = detection.table_of_detectors(compared, COUNTED)
-    assert set(shown[MAP, "ours"]) == {"diverged"} and ("AP50", "ours") not in shown
+    assert set(shown[MAP, "ours"]) == {"diverged (1 of 1)"} and ("AP50", "ours") not in shown
     drawn = detection.by_resolution(compared.query("quantity == @MAP"))
     figure = figures.compare(drawn, detection.by_resolution(results.assign(column="mAP")), "a title", "a scale")
     assert "every training diverged" in [text.get_text() for text in figure.legends[0].get_texts()]
