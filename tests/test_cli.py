@@ -16,15 +16,17 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner
 
 import ghostlib
-from ghostlib import cli, measures, reproduction
+from ghostlib import cli, library, measures, reproduction
 from ghostlib.config import ConfigError
 from ghostlib.deploy import export, latency
 from ghostlib.measures import places, rates
 from ghostlib.models import weights, zoo
 from ghostlib.models.reparam import add_branches, reparameterize
+from ghostlib.own.weights import save_model
 from ghostlib.runs import engines
 from ghostlib.training.profile import load_params, load_profile
 from ghostlib.training.progress import NonFiniteLoss
@@ -56,7 +58,7 @@ def test_every_command_explains_itself(command):
 
 
 def test_the_formats_are_those_that_can_be_exported():
-    assert [form.value for form in cli.Format] == list(export.FORMATS)
+    assert [form.value for form in library.Format] == list(export.FORMATS)
 
 
 def test_what_can_be_measured_are_the_modules_that_measure():
@@ -69,6 +71,7 @@ def test_zoo_lists_names_with_their_rows():
     assert len(invoke("zoo").splitlines()) == 2 + len(zoo.names())
     line, = invoke("zoo", "mobilenetv2_100").splitlines()[2:]
     assert "MobileNetV2 1.0×, MobileNetV2 1.0× + ours" in line
+    assert [line.split()[0] for line in invoke("zoo", "PiT").splitlines()[2:]] == ["pit_ti", "pit_xs"]
 
 
 def test_count_counts_the_folded_network():
@@ -87,7 +90,7 @@ def net(num_classes):
     monkeypatch.syspath_prepend(str(tmp_path))
     lines = invoke("count", "mine:net", "timm/mobilenetv3_small_050", "torchvision/shufflenet_v2_x0_5").splitlines()
     assert [line.split()[:3] for line in lines[2:]] == [
-        ["mine:net", "224", "0.01"], ["timm/mobilenetv3_small_050", "224", "1.59"],
+        ["mine:net", "224", "0.00502"], ["timm/mobilenetv3_small_050", "224", "1.59"],
         ["torchvision/shufflenet_v2_x0_5", "224", "1.37"]]
 
 
@@ -159,6 +162,11 @@ def test_export_writes_a_file_that_agrees(tmp_path):
     assert "agrees with PyTorch" in told and (tmp_path / "x.onnx").exists()
 
 
+def test_random_weights_are_exported_such_that_each_layer_shows(tmp_path, recwarn):
+    invoke("export", "shufflenetv2_100", "onnx", tmp_path / "x.onnx", "--image-size", 64)
+    assert not [told for told in recwarn if "alike" in str(told.message)]
+
+
 def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
     torch.manual_seed(0)
     weights.save(add_branches(zoo.create("mobilenetv2_100", 3, 0.25)), tmp_path / "ema.safetensors")
@@ -184,10 +192,33 @@ def test_a_run_s_own_file_converts_with_its_width_and_branches(tmp_path):
     (["execute", "nowhere.ipynb", "out.ipynb"], "error: nowhere.ipynb does not exist"),
     (["site", "nowhere"], "results/nowhere has no tables, figures or notebooks; run the profile first"),
     (["export", "deit_tiny", "onnx", "x.onnx", "--image-size", "10"], "cannot take an image of 10 px"),
+    (["export", "ghostnetv3_050", "onnx", "x.onnx", "--image-size", "16"], "cannot take an image of 16 px"),
+    (["export", "ghostnetv3_050", "onnx", "x.onnx", "--ema"], "--ema takes the averaged weights of a checkpoint: name"),
+    (["export", "timm/resnet18", "onnx", "x.onnx", "--weights", "w.pth"], "w.pth says nothing of its network: of"),
+    (["export", "ghostnetv3_050", "onnx", "x.onnx", "--weights", "trained"], "give trained/model.safetensors"),
+    (["time", "ghostnetv3_050", "--engine", "PyTorch", "--image-size", "16"], "cannot take an image of 16 px"),
+    (["count", "wrong:net"], "wrong:net must return a network, a torch.nn.Module, and returned a dict"),
 ])
 def test_a_mistake_ends_with_words_and_not_with_a_traceback(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "wrong.py").write_text("def net(num_classes):\n    return {}\n")
+    (tmp_path / "trained").mkdir()
+    for file in ("w.pth", "trained/model.safetensors"):
+        (tmp_path / file).touch()
     assert message in ended(monkeypatch, *arguments)
+
+
+def test_a_width_of_nothing_is_refused():
+    result = CliRunner().invoke(cli.app, ["export", "ghostnetv3_050", "onnx", "x.onnx", "--width", "0"])
+    assert result.exit_code == 2 and "--width" in result.output
+
+
+def test_what_ghostlib_train_wrote_is_not_converted(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    save_model(network, tmp_path / "model.safetensors", {"network": "mine:net"})
+    result = CliRunner().invoke(cli.app, ["convert", "ghostnetv3_050", str(tmp_path / "model.safetensors"), "x"])
+    assert isinstance(result.exception, ValueError) and "to `ghostlib evaluate`" in str(result.exception)
 
 
 def test_a_parameter_that_is_no_yaml_is_named():
@@ -198,8 +229,8 @@ def test_a_parameter_that_is_no_yaml_is_named():
 @pytest.mark.parametrize("device", ["foo", "meta", *([] if torch.backends.mps.is_available() else ["mps"])])
 def test_a_device_that_is_not_there_is_an_error_that_says_so(device):
     with pytest.raises(ValueError, match=f"--device {device}: PyTorch cannot compute on it here .*use --device cpu"):
-        cli._check_device(device)
-    cli._check_device("cpu")
+        library._check_device(device)
+    library._check_device("cpu")
 
 
 def test_an_unknown_profile_is_not_measured(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ PACKAGE = digest.PACKAGE
 # From the ground up. A module imports of its own line and of lines above it here.
 ROOMS = (("files", "config", "machine"), ("gpu",), ("models",), ("mmdet",), ("deploy",), ("training",), ("runs",),
          ("own",), ("detection",), ("experiments",), ("measures",), ("plan",), ("paper",), ("exhibits",), ("evidence",),
-         ("site",), ("notebook",), ("errors", "reproduction", "cli", "__main__"))
+         ("site",), ("notebook",), ("errors", "library", "reproduction", "cli", "__main__"))
 LIBRARY = {"gpu", "models", "mmdet", "deploy", "files", "machine"}  # what those install who have a network of their own
 
 

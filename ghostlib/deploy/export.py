@@ -6,7 +6,8 @@
     export.ncnn(network, "ghostnetv3.ncnn.param")        # ncnn: .ncnn.param and .ncnn.bin
 
 Any network will do that makes one tensor of one image, by operations that the engine has; with the branches it trains
-with or folded. The file is float32 and takes one image.
+with or folded. The file is float32 and takes one image. That it agrees says little of a network that answers all images
+alike, as some do before they are trained: of such a one there is a warning, and `enliven` is the remedy.
 """
 
 from __future__ import annotations
@@ -25,20 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ghostlib.deploy.agreement import TOLERANCE, ExportError, answer, check_lively, compare, noise
 from ghostlib.machine import require
-from ghostlib.models.flow import example_for
 from ghostlib.models.reparam import reparameterize
-
-# Of the largest logit. Engines add up in another order, which in float32 moved no logit of any network of the zoo by
-# more than 3e-6; a lost layer, a wrong padding or float16 (whose own rounding is 5e-4) move them by more than this.
-TOLERANCE = 1e-4
 
 # What a format's file name ends with. OpenVINO and ncnn write a second file, .bin instead of .xml or .param.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "ncnn": ".ncnn.param"}
-
-
-class ExportError(RuntimeError):
-    """The network has no single output, or the engine cannot take it or computes something else than PyTorch does."""
 
 
 def onnx(network: nn.Module, path: str | Path, image_size: int | Sequence[int] = 224,
@@ -113,10 +106,11 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int |
     if not path.name.endswith(SUFFIXES[engine]):
         raise ValueError(f"{path}: a file for {engine} is named *{SUFFIXES[engine]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = reparameterize(_copied(network)).to("cpu", torch.float32).eval()
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    image = torch.randn(1, channels or _channels(model), height, width, generator=torch.Generator().manual_seed(0))
-    expected = _logits(model, image)
+    # Some modules of timm fold in evaluation mode only.
+    model = reparameterize(_copied(network).eval()).to("cpu", torch.float32).eval()
+    image, other = noise(2, model, image_size, channels).split(1)
+    expected = answer(model, image)
+    check_lively(expected, answer(model, other), type(model).__name__)
     # Beside the path, so that the files only have to be renamed to be in place.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, \
             torch.no_grad(), warnings.catch_warnings():
@@ -130,7 +124,7 @@ def _export(engine: str, network: nn.Module, path: str | Path, image_size: int |
         except Exception as error:  # converters and engines fail in any way on what they do not know
             raise ExportError(f"{path} is not written: {engine} cannot take {type(model).__name__} "
                               f"({type(error).__name__}: {error})") from error
-        _compare(expected, actual, engine, path, tolerance)
+        compare(expected, actual, engine, path, tolerance)
         for file in files:
             os.replace(file, path.with_name(file.name))
     return path
@@ -143,37 +137,6 @@ def _copied(network: nn.Module) -> nn.Module:
         hint = ("; of torch.nn.utils.weight_norm take remove_weight_norm, or parametrizations.weight_norm in its place"
                 if "deepcopy protocol" in str(error) else "")
         raise ExportError(f"{type(network).__name__} cannot be copied ({error}){hint}") from error
-
-
-def _channels(model: nn.Module) -> int:
-    return example_for(model, 1).shape[1] if any(True for _ in model.parameters()) else 3
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, image: Tensor) -> np.ndarray:
-    name = type(model).__name__
-    try:
-        answer = model(image)
-    except (RuntimeError, AssertionError) as error:
-        size = " × ".join(map(str, dict.fromkeys(image.shape[2:])))
-        raise ValueError(f"{name} cannot take an image of {size} px and {image.shape[1]} channels: {error}") from error
-    if not isinstance(answer, Tensor):
-        raise ExportError(f"{name} answers with a {type(answer).__name__}, and a file has one tensor as its output: "
-                          "export a module around it whose forward returns the one that you want")
-    return answer.numpy()
-
-
-def _compare(expected: np.ndarray, actual: np.ndarray, engine: str, path: Path, tolerance: float) -> None:
-    """Raises an ExportError where two arrays of logits (1, classes) differ by more than the tolerance."""
-    expected, actual = (np.asarray(logits, np.float64) for logits in (expected, actual))  # of a mask too
-    if actual.shape != expected.shape:
-        raise ExportError(f"{path} is not written: {engine} answers with shape {actual.shape}, PyTorch with "
-                          f"{expected.shape}")
-    largest = np.abs(expected).max()
-    difference = np.abs(actual - expected).max() / max(largest, np.finfo(np.float32).tiny)
-    if not difference <= tolerance:  # written so that NaN is no agreement
-        raise ExportError(f"{path} is not written: {engine}'s logits differ from PyTorch's by up to {difference:.2g} "
-                          f"of the largest ({largest:.4g}), by more than the tolerance, {tolerance:g}")
 
 
 class _WithoutIdleSlices(TorchFunctionMode):

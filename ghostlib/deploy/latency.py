@@ -12,8 +12,10 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ghostlib.deploy.agreement import answer, noise
+from ghostlib.deploy.export import onnx
 from ghostlib.machine import all_threads, cpu_name, require
 from ghostlib.models.reparam import reparameterize
 
@@ -41,37 +45,38 @@ Call = Callable[[], object]
 
 
 def prepare(engine: str, network: nn.Module, onnx_file: Path | None, image_size: int, threads: int) -> Call:
-    """A call that runs the network once, on one random image (1, 3, S, S) in float32.
+    """A call that runs the network once, on one random image (1, C, S, S) in float32.
 
     Args:
         engine: one of `ENGINES`.
-        network: folded and in evaluation mode (for PyTorch).
+        network: folded and in evaluation mode.
         onnx_file: the same network, exported (for the others).
         image_size: S, in px.
         threads: how many the engine may use. PyTorch has one number for the process: `measure` at once what
             was prepared with one number.
     """
-    image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)
+    image = noise(1, network, image_size)
     if engine == "PyTorch":
         torch.set_num_threads(threads)
         # Channels last is the layout in which PyTorch's convolutions are fastest on a CPU.
         network = network.to(memory_format=torch.channels_last)
-        tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
-        return lambda: _infer(network, tensor)
+        image = image.contiguous(memory_format=torch.channels_last)
+        return lambda: _infer(network, image)
+    pixels = image.numpy()
     if engine == "ONNX Runtime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
-        feed = {session.get_inputs()[0].name: image}
+        feed = {session.get_inputs()[0].name: pixels}
         return lambda: session.run(None, feed)
     import openvino
 
     compiled = openvino.Core().compile_model(str(onnx_file), "CPU", {
         "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
-    return lambda: request.infer([image])
+    return lambda: request.infer([pixels])
 
 
 def measure(calls: Mapping[Any, Call], rounds: int = ROUNDS, calls_a_round: int = CALLS,
@@ -125,7 +130,7 @@ def benchmark(networks: Mapping[str, tuple[nn.Module, int]], folder: Path, engin
 
     Raises:
         ModuleNotFoundError: an engine, or what exports for it, is not installed.
-        ValueError: an unknown engine, or a number of threads below 1.
+        ValueError: an unknown engine, a number of threads below 1, or a network that cannot take its images.
     """
     check_engines(engines)
     require("export", "joblib", "pandas", "tqdm")
@@ -135,11 +140,14 @@ def benchmark(networks: Mapping[str, tuple[nn.Module, int]], folder: Path, engin
     threads = threads or sorted({1, all_threads()})
     if min(threads) < 1:
         raise ValueError(f"threads must be at least 1, got {min(threads)}")
-    networks = {name: (reparameterize(network).eval(), size) for name, (network, size) in networks.items()}
+    # Some modules of timm fold in evaluation mode only.
+    networks = {name: (reparameterize(network.eval()).eval(), size) for name, (network, size) in networks.items()}
+    for network, size in networks.values():
+        answer(network, noise(1, network, size))  # which says what it cannot take
     files = {} if set(engines) == {"PyTorch"} else _export(networks, folder)
-    records, before = [], torch.get_num_threads()
-    with tqdm(total=len(engines) * len(threads) * len(networks) * rounds * (CALLS + 1), unit="call", unit_scale=True,
-              mininterval=0.5) as bar:
+    records = []
+    with _keeping_threads(), tqdm(total=len(engines) * len(threads) * len(networks) * rounds * (CALLS + 1),
+                                  unit="call", unit_scale=True, mininterval=0.5) as bar:
         for engine in engines:
             for count in threads:
                 bar.set_description(f"{engine}, threads: {count}")
@@ -147,7 +155,6 @@ def benchmark(networks: Mapping[str, tuple[nn.Module, int]], folder: Path, engin
                 for name, times in measure(calls, rounds, report=bar.update).items():
                     records.append({"network": name, "image_size": networks[name][1], "engine": engine,
                                     "threads": count, **summary(times)})
-    torch.set_num_threads(before)
     return pd.DataFrame(records)[COLUMNS]
 
 
@@ -182,11 +189,22 @@ def _version(module: str) -> str:
 def _export(networks: Mapping[str, tuple[nn.Module, int]], folder: Path) -> dict[str, Path]:
     from tqdm import tqdm
 
-    from ghostlib.deploy import export
-
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: export.onnx(network, folder / f"{number}.onnx", size)  # a name may hold what no file's may
-            for number, (name, (network, size)) in enumerate(tqdm(networks.items(), "export to ONNX", unit="model"))}
+    with warnings.catch_warnings():  # of weights that are not trained, which take as long
+        warnings.filterwarnings("ignore", ".* answers two images alike")
+        return {name: onnx(network, folder / f"{number}.onnx", size)  # a name may hold what no file's may
+                for number, (name, (network, size)) in enumerate(tqdm(networks.items(), "export to ONNX",
+                                                                      unit="model"))}
+
+
+@contextmanager
+def _keeping_threads() -> Iterator[None]:
+    """PyTorch's number of threads is the process's: also where timing is interrupted, it is what it was."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _prepared(engine: str, networks: Mapping[str, tuple[nn.Module, int]], files: Mapping[str, Path],

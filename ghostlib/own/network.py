@@ -75,7 +75,8 @@ class Source:
             pretrained: timm's networks only.
 
         Raises:
-            ValueError: there are no weights to begin with, or whoever builds it refuses the arguments.
+            ValueError: there are no weights to begin with, whoever builds it refuses the arguments, or a function
+                returns something else than a network.
         """
         if pretrained and self.kind != "timm":
             raise ValueError(f"pretrained = true: of {self} no weights can be fetched; name a network of timm's that "
@@ -95,7 +96,11 @@ class Source:
         except (TypeError, RuntimeError) as error:  # the latter where timm has no such weights
             raise ValueError(f"{self} cannot be built with num_classes = {num_classes} and options = {options}: "
                              f"{error}") from error
-        return function(num_classes=num_classes, **options)  # of an error in it the traceback says more
+        network = function(num_classes=num_classes, **options)  # of an error in it the traceback says more
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"{self} must return a network, a torch.nn.Module, and returned a "
+                             f"{type(network).__name__}")
+        return network
 
 
 def find(text: str) -> Source:
@@ -149,8 +154,6 @@ def check(network: nn.Module, num_classes: int, image_size: int) -> None:
     Raises:
         ValueError: it is none, or cannot take the images.
     """
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"it is no network (torch.nn.Module) but a {type(network).__name__} that was built")
     for training in (False, True):
         try:
             answer = run(network, example(image_size), training)

@@ -95,19 +95,21 @@ def card_for(name: str, file: Path, ema: bool = False, width: float | None = Non
         ValueError: it is of another network, answers itself what is asked for, or is in training form.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is no file of weights")
+        inside = f"; give {file / FILE}" if (file / FILE).is_file() else ""
+        raise FileNotFoundError(f"{file} is no file of weights{inside}")
     if card := own_card(file):
         if card["network"] != name:
             raise ValueError(f"{file} is of {card['network']}, not of {name}")
-        if ema or width or num_classes:
+        if ema or width is not None or num_classes:
             raise ValueError(f"{file} says how it was trained and holds its averaged weights: give neither --ema nor "
                              "--width nor --num-classes")
         return card
     if file.name in _TRAINING and (deployed := file.with_name(FILE)).exists():
         raise ValueError(f"{file} is the network as it trains, and says nothing of its images; give {deployed}, which "
                          "holds the averaged weights, folded")
-    if ":" in name:
-        raise ValueError(f"{file} says nothing of its network: of {name} give the {FILE} that `ghostlib train` wrote")
+    if ":" in name or "/" in name:
+        raise ValueError(f"{file} says nothing of its network: of {name} give the {FILE} that `ghostlib train` wrote, "
+                         "or name a network of `ghostlib zoo`")
     return None
 
 

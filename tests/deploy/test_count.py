@@ -87,3 +87,53 @@ def test_images_have_the_channels_that_the_network_reads(channels):
 def test_known_networks(name, params, macs):
     found = count(zoo.create(name))
     assert found.params == pytest.approx(params, abs=0.006) and found.macs == pytest.approx(macs, abs=0.06)
+
+
+class Computes(nn.Module):
+    """A function of an image (1, 3, 4, 4) and of weights."""
+
+    def __init__(self, function, *shape):
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.ones(shape), requires_grad=False)
+
+    def forward(self, image):
+        return self.function(self.weight, image)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1, 0])
+def test_a_convolution_counts_however_its_padding_is_given(padding):
+    side = 4 if padding in ("same", 1) else 2
+    assert count(nn.Conv2d(3, 6, 3, padding=padding, groups=3), 4).macs * 1e6 == 6 * 9 * side * side
+
+
+@pytest.mark.parametrize(("function", "shape", "macs"), [
+    (lambda weight, image: image @ weight, (4, 5), 48 * 5),
+    (lambda weight, image: weight @ image, (2, 4), 2 * 48),  # a matrix by a batch
+    (lambda weight, image: image @ weight, (4,), 48),
+    (lambda weight, image: image[0, 0, 0] @ weight, (4,), 4),
+    (lambda weight, image: torch.mv(weight, image.flatten()), (5, 48), 5 * 48),
+    (lambda weight, image: torch.addmm(image[0, 0], image[0, 0], weight), (4, 4), 16 * 4),
+    (lambda weight, image: torch.baddbmm(image[0], image[0], weight), (3, 4, 4), 3 * 16 * 4),
+    (lambda weight, image: torch.einsum("nchw,wk->nchk", image, weight), (4, 7), 48 * 7)])
+def test_a_product_counts_whatever_its_operands_are(function, shape, macs):
+    assert count(Computes(function, *shape), 4).macs * 1e6 == macs
+
+
+def test_a_frozen_transformer_counts_as_one_that_learns():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    network = nn.Sequential(nn.Flatten(2), nn.Linear(16, 16), layer)
+    learning, frozen = count(network, 4), count(network.requires_grad_(False), 4)
+    assert learning == frozen and not any(parameter.requires_grad for parameter in network.parameters())
+    assert frozen.macs * 1e6 == 3 * 16 * 16 + 3 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 3 * 3 * 16
+
+
+def test_what_would_be_left_out_is_refused():
+    network = nn.Sequential(nn.Flatten(2), nn.LSTM(16, 8, batch_first=True))
+    with pytest.raises(ValueError, match="Sequential cannot be counted: there is no rule for aten::lstm"):
+        count(network, 4)
+
+
+def test_modules_that_fold_in_evaluation_mode_only_are_counted():
+    import timm
+
+    assert count(timm.create_model("efficientvim_m1").train(), 64).macs > 0

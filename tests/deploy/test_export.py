@@ -14,9 +14,9 @@ import torch
 from timm.models.ghostnet import GhostNet
 from torch import nn
 
-from ghostlib.deploy import export
+from ghostlib.deploy import agreement, export
 from ghostlib.deploy.export import ExportError
-from ghostlib.models import reparam
+from ghostlib.models import reparam, zoo
 from tests import needs
 
 SIZE, CLASSES = 64, 10
@@ -259,3 +259,47 @@ def test_a_path_that_cannot_be_written_is_an_os_error(network, tmp_path):
     with pytest.raises(OSError, match="folder.onnx"):
         export.onnx(network, tmp_path / "folder.onnx", SIZE)
     assert names(tmp_path) == ["file", "folder.onnx"]
+
+
+class Idle(nn.Sequential):
+    """A residual branch that begins at γ = 0: nothing of it shows in the answer."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(4, 2))
+        nn.init.zeros_(self[1].weight)
+
+
+def test_a_network_that_answers_all_images_alike_is_warned_of_until_it_is_enlivened(tmp_path):
+    needs.engine("onnx")
+    torch.manual_seed(0)
+    network = Idle()
+    with pytest.warns(UserWarning, match="Idle answers two images alike, but for 0 of the largest logit"):
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+    agreement.enliven(network, SIZE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+
+
+def test_enlivened_networks_show_a_layer_that_an_engine_loses(tmp_path, monkeypatch):
+    needs.engine("onnx")
+    network, write = zoo.create("shufflenetv2_100", 10), export._write_onnx
+    agreement.enliven(network, SIZE)
+
+    def without(model, image, path):
+        lost = copy.deepcopy(model)
+        depthwise = [module for module in lost.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
+        nn.init.zeros_(depthwise[-2].weight)
+        return write(lost, image, path)
+
+    monkeypatch.setattr(export, "_write_onnx", without)
+    with pytest.raises(ExportError, match="logits differ from PyTorch's"):
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
+
+
+def test_modules_that_fold_in_evaluation_mode_only_are_exported(tmp_path):
+    needs.engine("onnx")
+    import timm
+
+    export.onnx(timm.create_model("efficientvim_m1", num_classes=4).train(), tmp_path / "x.onnx", 64)

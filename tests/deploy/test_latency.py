@@ -105,7 +105,27 @@ def test_pytorch_times_the_folded_network_in_evaluation_mode_and_sets_its_thread
         torch.get_num_threads())))
     before = torch.get_num_threads()
     latency.benchmark({"a": (network.train(), 8)}, tmp_path, ["PyTorch"], [before + 1], rounds=1)
-    assert set(seen) == {(0, False, True, before + 1)} and torch.get_num_threads() == before
+    assert set(seen[1:]) == {(0, False, True, before + 1)} and torch.get_num_threads() == before
+
+
+def test_an_interrupted_benchmark_leaves_the_threads_as_they_were(tmp_path, monkeypatch):
+    needs.packages("joblib", "pandas", "tqdm")
+
+    def interrupted(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "measure", interrupted)
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        latency.benchmark({"a": (nn.Conv2d(3, 4, 1), 8)}, tmp_path, ["PyTorch"], [before + 1])
+    assert torch.get_num_threads() == before
+
+
+def test_images_have_the_channels_and_the_size_that_a_network_takes(tmp_path):
+    needs.packages("joblib", "pandas", "tqdm")
+    latency.benchmark({"grey": (nn.Conv2d(1, 4, 1), 8)}, tmp_path, ["PyTorch", "ONNX Runtime"], [1], rounds=1)
+    with pytest.raises(ValueError, match="GhostNet cannot take an image of 16 px and 3 channels"):
+        latency.benchmark({"a": (zoo.create("ghostnetv2_050"), 16)}, tmp_path, ["PyTorch"], [1])
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -1,4 +1,4 @@
-"""The GPU's kernels against the branches in float64, on a GPU or by Triton's interpreter: `test_kernels` starts it.
+"""The GPU's kernels against the branches in float64, on a GPU or by Triton's interpreter: `test_form` starts it.
 
     TRITON_INTERPRET=1 python -m pytest tests/gpu/kernels.py
 """
