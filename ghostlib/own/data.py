@@ -22,6 +22,8 @@ from ghostlib.training.randomness import permutation
 # What the parts of a data set are called, whatever the case, alone or among other words (seg_train, imagenet-val-003).
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev", "eval"),
          "test": ("test", "testing")}
+# What remembers which files and which shards were read once, before anything was trained.
+WHOLE = ("whole-images.npy", "whole-shards.json")
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,13 @@ class Data:
     passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
-def load(path: Path, share: float, seed: int) -> Data:
+def load(path: Path, share: float) -> Data:
     """The images of a folder or of shards.
 
     Args:
         path: a folder of one folder a class; one with train/ and val/ or test/, see `NAMES`, that are such folders or
             hold shards; one of shards, whose names may hold these words; or one shard.
         share: of the images of each class to hold out where there is no part for validation.
-        seed: of what is held out.
 
     Raises:
         DataError: there are no such images, fewer than two classes, or the parts differ in their classes; or beside
@@ -73,7 +74,7 @@ def load(path: Path, share: float, seed: int) -> Data:
     images = {name: found for name, (found, _) in parts.items()}
     found = tuple(images.values())
     if "val" not in images and "test" not in images:
-        images["train"], images["val"] = hold_out(images["train"], share, seed, classes)
+        images["train"], images["val"] = hold_out(images["train"], share, classes)
     val = images.get("val", images.get("test"))
     splits = Splits(images["train"], val, images.get("test", val), len(classes))
     return Data(splits, classes, parts.keys() == {"train"}, {"val", "test"} <= images.keys(), found, named,
@@ -81,18 +82,27 @@ def load(path: Path, share: float, seed: int) -> Data:
                     _passed_over(path)))
 
 
-def check(images: Data, cache: Path) -> None:
-    """Reads all files of images once, so that none ends a training later; see `folders.check_whole`.
+def check(images: Data, folder: Path) -> None:
+    """Reads all images once, so that none ends a training later.
+
+    Args:
+        images: of folders or shards.
+        folder: gets `WHOLE`; see `folders.check_whole` and `shards.check_whole`.
 
     Raises:
         DataError: some cannot be read.
     """
     if files := [part for part in images.parts if isinstance(part.read, FileReader)]:
-        check_whole(files, cache)
+        check_whole(files, folder / WHOLE[0])
+    if readers := [part.read for part in images.parts if isinstance(part.read, shards.Reader)]:
+        shards.check_whole(readers, folder / WHOLE[1])
 
 
-def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) -> tuple[Images, Images]:
+def hold_out(images: Images, share: float, classes: Sequence[str]) -> tuple[Images, Images]:
     """(the rest, the held out), of each class the share, at least one image of each.
+
+    The same images whatever the seed of a training, and of a larger share these and more: a teacher has not learned
+    what its student is scored on, and seeds are scored on one set of images.
 
     Raises:
         DataError: a class has one image only.
@@ -103,7 +113,7 @@ def hold_out(images: Images, share: float, seed: int, classes: Sequence[str]) ->
         if len(own) < 2:
             raise DataError(f"class {name!r} has {len(own)} image; to hold some out for validation it needs two")
         count = min(max(1, round(share * len(own))), len(own) - 1)
-        order = own[permutation(len(own), "held out", seed, label)]
+        order = own[permutation(len(own), "held out", 0, label)]
         held += order[:count].tolist()
         rest += order[count:].tolist()
     return images.subset(sorted(rest)), images.subset(sorted(held))

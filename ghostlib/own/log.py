@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,8 +20,8 @@ class Log:
     """Shows and writes a training's progress; with it as a context, the files are closed whatever happens.
 
     `accuracy` is of augmented views, in %, of the epoch so far; `val_top1` of the weights as they are after an epoch,
-    `top1` of those that are kept. A training that goes on repeats some steps: what was
-    written of them is replaced.
+    `top1` of those that are kept. `loss` is of a step, the mean over its passes that were read. A training that goes on
+    repeats some steps: what was written of them is replaced.
 
     Args:
         plan: the training.
@@ -33,12 +34,14 @@ class Log:
         self.file, self.board = folder / "progress.csv", folder / "tensorboard"
         self.open_board, self.writer, self.plan = SummaryWriter, None, plan
         self.scheduler, self.every, self.written = plan.scheduler(), max(1, plan.steps // LINES), 0
+        self.passes: list[Progress] = []  # of the step that is not yet written
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.writer:
+            self._write()
             self.bar.close()
             self.writer.close()
             self.stream.close()
@@ -49,27 +52,37 @@ class Log:
         if self.writer is None:
             self._begin(step)
         if progress.val_top1 is not None:
+            self._write()
             self._scored(step, "val_top1", progress.val_top1)
             return
+        if self.passes and self.passes[0].step != step:
+            self._write()
+        self.passes.append(progress)
         self.bar.set_postfix(loss=f"{progress.loss:.3f}", accuracy=f"{progress.accuracy:.1f} %", refresh=False)
         self.bar.update(step - self.bar.n)
-        if step - self.written < self.every and step < progress.steps:
-            return
-        self.written = step
-        self.scheduler.step_update(step - 1)
-        rate = self.scheduler.optimizer.param_groups[0]["lr"]
-        self.rows.writerow([step, f"{progress.loss:.6g}", f"{progress.accuracy:.4g}", f"{rate:.6g}",
-                            f"{progress.images_per_second:.4g}", "", ""])
-        self.stream.flush()
-        for name, value in (("train/loss", progress.loss), ("train/accuracy", progress.accuracy), ("rate", rate)):
-            self.writer.add_scalar(name, value, step)
 
     def top1(self, value: float) -> None:
         """Takes in the result, in %."""
         steps = self.plan.steps
         if self.writer is None:  # all steps were behind it, and it was killed while it was scored
             self._begin(steps + 1)
+        self._write()
         self._scored(steps, "top1", value)
+
+    def _write(self) -> None:
+        """Writes the step that ended, if a line is due."""
+        passes, self.passes = self.passes, []
+        if not passes or passes[-1].step - self.written < self.every and passes[-1].step < passes[-1].steps:
+            return
+        last, loss = passes[-1], statistics.fmean(progress.loss for progress in passes)
+        self.written = last.step
+        self.scheduler.step_update(last.step - 1)
+        rate = self.scheduler.optimizer.param_groups[0]["lr"]
+        self.rows.writerow([last.step, f"{loss:.6g}", f"{last.accuracy:.4g}", f"{rate:.6g}",
+                            f"{last.images_per_second:.4g}", "", ""])
+        self.stream.flush()
+        for name, value in (("train/loss", loss), ("train/accuracy", last.accuracy), ("rate", rate)):
+            self.writer.add_scalar(name, value, last.step)
 
     def _scored(self, step: int, name: str, value: float) -> None:
         self.rows.writerow([step, *(f"{value:.4g}" if column == name else "" for column in COLUMNS[1:])])

@@ -99,7 +99,8 @@ class Plan:
         other = {} if self.normalisation == IMAGENET else {"images normalised with": self.normalisation}
         return {**of_function, **other, "ghostlib": ghostlib.__version__, "data": self.splits.digest,
                 "classes": self.classes, "teacher's weights": self.teacher,
-                **self.recipe.model_dump(mode="json", exclude={"workers"})}
+                # Of a teacher its weights count, and not where they lie.
+                **self.recipe.model_dump(mode="json", exclude={"workers", "teacher"})}
 
     @property
     def key(self) -> str:
@@ -133,7 +134,9 @@ class Plan:
     def claim(self) -> None:
         """Writes into the folder what is trained there."""
         write_atomic(self.folder / FILE, json.dumps(self.decides, indent=1))
-        settings = yaml.safe_dump(self.recipe.model_dump(mode="json", exclude={"network"}), sort_keys=False)
+        # One average is tracked where no others are asked for; named here, it would bind whoever changes the decay.
+        tracked = {"ema_decays"} if self.recipe.ema_decays == (self.recipe.ema_decay,) else set()
+        settings = yaml.safe_dump(self.recipe.model_dump(mode="json", exclude={"network", *tracked}), sort_keys=False)
         write_atomic(self.folder / "recipe.yaml", f"# What --recipe takes.\n{settings}")
 
     def rows(self, network: nn.Module, deployed: float, teacher: str | None) -> list[tuple[str, str]]:

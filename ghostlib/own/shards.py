@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from PIL.Image import registered_extensions
+from tqdm import tqdm
 
+from ghostlib.files import write_atomic
 from ghostlib.training.images import DataError, Images, read_image
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
+_SHOWN = 50  # bad images in a message
 
 
 def load(paths: Sequence[Path]) -> tuple[Images, list[str]]:
@@ -140,3 +145,52 @@ class Reader:
         except (DataError, OSError) as error:
             raise DataError(f"{place.path}: {place.name} cannot be read as an image ({error.__cause__ or error}); "
                             "replace or remove it") from error
+
+
+def check_whole(readers: Sequence[Reader], cache: Path) -> None:
+    """Reads every image of shards once, on all cores: none may end a training later.
+
+    Args:
+        readers: of the parts of a data set.
+        cache: the file that remembers the shards of which all images were whole, by path, size and time of change.
+
+    Raises:
+        DataError: some cannot be read; the message names them.
+    """
+    whole = set(json.loads(cache.read_text(encoding="utf-8"))) if cache.exists() else set()
+    unknown: dict[str, list[tuple[Reader, int]]] = {}
+    for reader in readers:
+        for i, place in enumerate(reader.places):
+            unknown.setdefault(place.path, []).append((reader, i))
+    unknown = {path: images for path, images in unknown.items() if _state(path) not in whole}
+    if not unknown:
+        return
+    faults: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=sum(map(len, unknown.values())), unit="image",
+                                                          desc="reading all images once") as bar:
+        for path, images in unknown.items():  # Pillow decodes without holding Python's lock
+            found = [fault for fault in pool.map(_fault, images) if fault]
+            faults += found
+            bar.update(len(images))
+            if not found:
+                whole.add(_state(path))
+                write_atomic(cache, json.dumps(sorted(whole)))
+    if faults:
+        more = f"\nand {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise DataError("\n".join([f"{len(faults)} images cannot be read; nothing was trained:", *faults[:_SHOWN]])
+                        + more)
+
+
+def _fault(image: tuple[Reader, int]) -> str:
+    reader, i = image
+    try:
+        reader(i)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _state(path: str) -> str:
+    """A shard's path, size and time of change."""
+    status = os.stat(path)
+    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"

@@ -23,10 +23,12 @@ def load_teacher(text: str, classes: list[str], image_size: int) -> tuple[Teache
         classes: of the student, in the order of its outputs.
         image_size: px of the student's images, of which the teacher gets the same views.
 
+    The table tells, too, where it was trained on images of another size.
+
     Raises:
         ValueError: there is no such teacher, it knows other classes, or it cannot take the student's images.
     """
-    teacher, identity, called = _find(text, classes)
+    teacher, identity, called = _find(text, classes, image_size)
     try:
         run(teacher, example(image_size))
     except ValueError as error:
@@ -36,7 +38,7 @@ def load_teacher(text: str, classes: list[str], image_size: int) -> tuple[Teache
     return teacher, identity, called
 
 
-def _find(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
+def _find(text: str, classes: list[str], image_size: int) -> tuple[Teacher, str, str]:
     if Path(text).exists():
         file = find_file(Path(text))
         card = read_card(file)
@@ -47,7 +49,8 @@ def _find(text: str, classes: list[str]) -> tuple[Teacher, str, str]:
         identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         wanted = network.pretrained_cfg
         teacher = Teacher(network, wanted["mean"], wanted["std"], MEAN, STD)
-        return teacher, identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters"
+        other = f", trained at {card['image_size']} px" * (card["image_size"] != image_size)
+        return teacher, identity, f"{text}, {card['network']}, {millions(network):.2f} M parameters{other}"
     text = text.removeprefix("timm/")  # as the network's name has it
     if not timm.is_model(text):
         raise ValueError(f"teacher = {text!r} is neither a folder or file of an earlier `ghostlib train` nor a network "

@@ -30,10 +30,9 @@ from ghostlib.training.split import largest_pass
 
 RESULTS = "results.json"
 _LEAST_PASS = 8  # images of one
-WHOLE = "whole-images.npy"  # which files were read once, before anything was trained
-# All that a training writes, which --fresh removes.
-WRITTEN = (FILE, RESULTS, WHOLE, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv",
-           "tensorboard", "states", "weights.safetensors", "ema.safetensors", weights.FILE)
+# All that a training writes, which --fresh removes; what says that it is a training's goes last.
+WRITTEN = (RESULTS, "recipe.yaml", "README.md", "config.json", "classes.txt", "progress.csv", "tensorboard", "states",
+           "weights.safetensors", "ema.safetensors", weights.FILE, FILE)
 
 
 def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Path | None = None, device: str = "auto",
@@ -70,10 +69,11 @@ def train(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: Pat
 def _train(plan: Plan, trained: nn.Module, teacher: Any, rows: list[tuple[str, str]], processes: PartialState,
            fresh: bool, show: Callable[[str], None]) -> dict[str, Any]:
     if processes.is_main_process:  # it reads all images once, for which the others wait
+        _check_own(plan.folder)
         if fresh:
             remove(plan.folder)
         plan.check_folder()
-        data.check(plan.data, plan.folder / WHOLE)
+        data.check(plan.data, plan.folder)
         plan.claim()
     processes.wait_for_everyone()
     show(tabulate(rows, tablefmt="plain"))
@@ -127,17 +127,21 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     """The plan, the network in its training form, its teacher or None, and the plan's rows; nothing is written."""
     source, device = network.find(name), device_of(device)
     asked = settings.parse(source, layers, train_images=settings.LARGEST_BATCH * settings.LEAST_STEPS)
-    images = data.load(place, asked.held_out, asked.seed)
+    images = data.load(place, asked.held_out)
     recipe = settings.parse(source, layers, len(images.splits.train))
     if recipe.batch_size > (number := len(images.splits.train)):
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
+    _check_device(recipe, device)
     _check_passes(recipe, device)
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
         teacher, identity, called = load_teacher(recipe.teacher, images.classes, recipe.image_size)
     plan = Plan(source, recipe, images, place, device, identity,
                 folder or Path("trained", f"{str(source).replace('/', '-').replace(':', '.')}-{place.resolve().stem}"))
+    if plan.folder.resolve() == place.resolve():
+        raise ConfigError(f"{plan.folder} holds the images, beside which a training may write no classes.txt; name "
+                          "another folder with --out")
     if plan.folder.resolve().is_relative_to(place.resolve()) and not images.named:
         raise ConfigError(f"{plan.folder} lies in {place}, where it would be taken for a class the next time; name "
                           "another folder with --out")
@@ -150,6 +154,34 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
         network.add_branches(built, recipe, recipe.image_size, recipe.exclude, recipe.inside, recipe.keeps_function)
     trial.check(built, recipe.image_size, world_size(), recipe.sync_batchnorm)
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
+
+
+def _check_device(recipe: settings.Settings, device: str) -> None:
+    """Refuses what can never be trained here, before a folder is claimed for it.
+
+    Raises:
+        ConfigError: processes cannot share the batch evenly, or the device lacks what is asked for.
+    """
+    size, processes = recipe.batch_size, world_size()
+    if size % processes:
+        near = max(processes, size - size % processes)
+        raise ConfigError(f"batch_size = {size}: {processes} processes share a batch evenly; give --set "
+                          f"batch_size={near}")
+    if recipe.sync_batchnorm and device != "cuda":
+        raise ConfigError(f"sync_batchnorm = true is for GPUs, and this trains on {device}; leave it out")
+    if recipe.precision == "fp16" and device == "cpu":
+        raise ConfigError("precision = fp16 is for GPUs, and this trains on cpu; take bf16, or leave it out")
+
+
+def _check_own(folder: Path) -> None:
+    """Sees that nobody else's files would be overwritten or removed.
+
+    Raises:
+        ConfigError: the folder is no training's, and holds files of names that a training writes.
+    """
+    if not (folder / FILE).exists() and (others := [name for name in WRITTEN if (folder / name).exists()]):
+        raise ConfigError(f"{folder} holds {' and '.join(others)}, which no training there wrote and this one would "
+                          "overwrite; name another folder with --out")
 
 
 def _check_passes(recipe: settings.Settings, device: str) -> None:
@@ -189,7 +221,7 @@ def device_of(wanted: str) -> str:
 
 def remove(folder: Path) -> None:
     """Removes what a training writes, and nothing else that may be in its folder."""
-    for name in WRITTEN:
+    for name in (*data.WHOLE, *WRITTEN):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

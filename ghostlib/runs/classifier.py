@@ -112,7 +112,12 @@ class ClassifierRun:
 
     @cached_property
     def cohort(self) -> Hashable:
-        """Runs with an equal one see the same batches: it is their profile, seed and augmentation."""
+        """Runs with an equal one see the same batches: it is their profile, seed and augmentation.
+
+        None where a run trains by itself: in float16 gradients are scaled, by a factor that is one arm's.
+        """
+        if self.profile.precision == "fp16":
+            return None
         return self.profile.model_dump_json(), self.seed, self.code, batches.decided_by(self.recipe)
 
     def train(self, folder: Path, store: Finished, report: Report = lambda progress: None) -> dict[str, Any]:

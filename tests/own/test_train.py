@@ -442,6 +442,74 @@ def test_all_images_that_cannot_be_read_are_named_before_anything_is_trained(els
     assert not (elsewhere / "out" / "weights.safetensors").exists()
 
 
+def test_a_torn_image_in_a_shard_is_named_before_anything_is_trained(elsewhere, tmp_path):
+    for part in ("train", "test"):
+        shard(tmp_path / "shards" / f"{part}-0.tar", [
+            *samples(["a", "b"]), *([{"jpg": b"no image", "cls": b"a"}] if part == "test" else [])])
+    with pytest.raises(ValueError, match=r"1 images cannot be read; nothing was trained:\n.*test-0.tar: 0008.jpg"):
+        train(tmp_path / "shards", elsewhere / "out")
+    shard(tmp_path / "shards" / "test-0.tar", samples(["a", "b"]))
+    train(tmp_path / "shards", elsewhere / "out", epochs=1)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_nobody_else_s_files_are_overwritten_or_removed(elsewhere, images, fresh):
+    (elsewhere / "project").mkdir()
+    (elsewhere / "project" / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match="project holds README.md, which no training there wrote and this one would"):
+        train(images, elsewhere / "project", fresh=fresh)
+    assert (elsewhere / "project" / "README.md").read_text() == "mine"
+    with pytest.raises(ConfigError, match="images holds the images, beside which"):
+        train(images, images, fresh=fresh)
+
+
+def test_a_training_that_was_stopped_while_it_was_removed_is_removed_by_the_next(elsewhere, images, monkeypatch):
+    train(images, elsewhere / "out", epochs=1)
+
+    def stopped(path, *more, **given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(own.shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(images, elsewhere / "out", fresh=True)
+    train(images, elsewhere / "out", fresh=True, epochs=1)
+
+
+@pytest.mark.parametrize(("processes", "given", "told"), [
+    (3, {}, "batch_size = 4: 3 processes share a batch evenly; give --set batch_size=3"),
+    (3, {"batch_size": 2}, "batch_size = 2: .*batch_size=3"),
+    (1, {"sync_batchnorm": True}, "sync_batchnorm = true is for GPUs, and this trains on cpu"),
+    (1, {"precision": "fp16"}, "precision = fp16 is for GPUs, and this trains on cpu; take bf16")])
+def test_what_can_never_be_trained_here_claims_no_folder(elsewhere, images, monkeypatch, processes, given, told):
+    monkeypatch.setattr(own, "world_size", lambda: processes)
+    with pytest.raises(ConfigError, match=told):
+        train(images, elsewhere / "out", **given)
+    assert not (elsewhere / "out").exists()
+
+
+def test_a_teacher_that_was_moved_is_the_same_and_one_of_other_images_is_told_of(elsewhere, images):
+    train(images, elsewhere / "teacher", branches=0, epochs=1)
+    plans = [own.prepare(NET, images, {"--set": {**TINY, "teacher": place, **given}}, None, "cpu")
+             for place, given in (("teacher", {}), (str(elsewhere / "teacher"), {}), ("teacher", {"image_size": 32}))]
+    assert plans[0][0].key == plans[1][0].key
+    rows = [dict(plan[-1])["teacher"] for plan in plans]
+    assert f"trained at {SIDE} px" in rows[2] and "trained at" not in rows[0]
+
+
+def test_a_step_of_several_passes_is_a_line_with_their_mean(elsewhere, images, recorded):
+    train(images, elsewhere / "passes", pass_images=2, epochs=1, branches=0)
+    rows = [row for row in progress(elsewhere / "passes") if row["loss"]]
+    assert [row["step"] for row in rows] == ["1", "2"]
+    mean = recorded[0]["history"][0]["loss"]
+    assert sum(float(row["loss"]) for row in rows) / 2 == pytest.approx(mean, rel=1e-5)
+
+
+def test_its_recipe_takes_another_decay(elsewhere, images):
+    train(images, elsewhere / "out", epochs=1)
+    invoke(NET, "images", "--recipe", elsewhere / "out" / "recipe.yaml", "--out", "other", "--set", "ema_decay=0.999")
+
+
 def test_a_batch_without_so_many_images_is_refused(elsewhere, images):
     with pytest.raises(ValueError, match="batch_size = 16: .* has 8 images to train on.*--set batch_size=2"):
         train(images, elsewhere / "out", batch_size=16)

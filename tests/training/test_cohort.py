@@ -154,6 +154,10 @@ def test_smoothed_labels_part_a_cohort_where_they_are_mixed(make_run):
         assert (smoothed.cohort == plain.cohort) is same
 
 
+def test_in_float16_a_run_trains_by_itself(make_run, tiny):
+    assert make_run(profile=tiny.model_copy(update={"precision": "fp16"})).cohort is None
+
+
 def test_a_cohort_is_of_a_profile_and_a_seed(make_run, tiny):
     other = tiny.model_copy(update={"image_size": 35})
     assert make_run(lr=1e-3, branches=0, epochs=7, teacher="weak").cohort == make_run().cohort
