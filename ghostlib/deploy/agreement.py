@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from ghostlib.models.flow import example_for
 
@@ -32,25 +31,57 @@ def noise(count: int, model: nn.Module, image_size: int | Sequence[int], channel
     return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def enliven(network: nn.Module, image_size: int) -> None:
-    """Gives a network of random weights an answer that each of its layers shows in, in place, for an export's check.
+@torch.no_grad()
+def enliven(network: nn.Module, image_size: int | Sequence[int], channels: int | None = None) -> None:
+    """Gives a network of random weights an answer that its layers show in, in place, for an export's check.
 
-    Freshly initialised, some answer all images alike: residual branches begin at γ = 0, and means and variances that
-    are not the activations' own let these vanish. Here γ and β are drawn, and batch normalisations see images.
+    Freshly initialised, some answer all images alike: residual branches begin at a scale of 0 or 1e-6, a head at 0, and
+    means and variances that are not the activations' own let these vanish. Here what begins at one value, other than a
+    bias, is drawn, and batch normalisations take the statistics of eight images of noise.
+
+    Args:
+        network: is in evaluation mode afterwards.
+        image_size: as for `export.onnx`, as is `channels`.
 
     Raises:
-        ExportError, ValueError: as for `answer`.
+        ValueError: the network cannot take such images.
     """
-    answer(network.eval(), noise(1, network, image_size))  # which says what it cannot take
-    drawn = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.ndim == 1:
-                parameter.copy_(torch.rand(parameter.shape, generator=drawn) + (-0.5 if name.endswith("bias") else 0.5))
-        update_bn([noise(8, network, image_size)], network)
+    like, drawn = next(network.parameters(), torch.empty(0)), torch.Generator().manual_seed(0)
+    images = noise(8, network, image_size, channels).to(like.device, like.dtype)
+    forward(network.eval(), images)  # which says what it cannot take
+    for name, parameter in network.named_parameters():
+        if not name.endswith("bias") and (parameter == parameter.flatten()[0]).all():
+            shape, scale = parameter.shape, parameter.numel() == max(parameter.shape, default=1)
+            parameter.copy_(0.5 + torch.rand(shape, generator=drawn) if scale else
+                            torch.randn(shape, generator=drawn) * shape[1:].numel()**-0.5)
+    # These alone train: an auxiliary head may need larger images, and dropout draws.
+    momenta = {module: module.momentum for module in network.modules()
+               if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None}
+    try:
+        for norm in momenta:
+            norm.reset_running_stats()
+            norm.train().momentum = None  # an average over all images that it sees
+        forward(network, images)
+    finally:
+        for norm, momentum in momenta.items():
+            norm.eval().momentum = momentum
 
 
 @torch.no_grad()
+def forward(model: nn.Module, images: Tensor) -> object:
+    """What the network makes of images (N, C, H, W).
+
+    Raises:
+        ValueError: it cannot take them.
+    """
+    try:
+        return model(images)
+    except (RuntimeError, AssertionError) as error:
+        size = " × ".join(map(str, dict.fromkeys(images.shape[2:])))
+        raise ValueError(f"{type(model).__name__} cannot take an image of {size} px and {images.shape[1]} channels: "
+                         f"{error}") from error
+
+
 def answer(model: nn.Module, image: Tensor) -> np.ndarray:
     """The network's logits of an image (1, C, H, W).
 
@@ -58,15 +89,10 @@ def answer(model: nn.Module, image: Tensor) -> np.ndarray:
         ExportError: it answers with something else than one tensor.
         ValueError: it cannot take the image.
     """
-    name = type(model).__name__
-    try:
-        logits = model(image)
-    except (RuntimeError, AssertionError) as error:
-        size = " × ".join(map(str, dict.fromkeys(image.shape[2:])))
-        raise ValueError(f"{name} cannot take an image of {size} px and {image.shape[1]} channels: {error}") from error
+    logits = forward(model, image)
     if not isinstance(logits, Tensor):
-        raise ExportError(f"{name} answers with a {type(logits).__name__}, and a file has one tensor as its output: "
-                          "export a module around it whose forward returns the one that you want")
+        raise ExportError(f"{type(model).__name__} answers with a {type(logits).__name__}, and a file has one tensor "
+                          "as its output: export a module around it whose forward returns the one that you want")
     return logits.numpy()
 
 

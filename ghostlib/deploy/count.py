@@ -2,7 +2,8 @@
 
 The paper's "FLOPs" are multiply-accumulates of convolutions and linear layers; the attention of transformers adds its
 matrix products. Normalisation, activations, pooling and resampling are not counted. A network that multiplies in
-another way, in a recurrent layer, say, is refused: without it, it would look cheap.
+another way, in a recurrent layer, say, is refused: without it, it would look cheap. What is written as an autograd
+function or scripted cannot be looked into; of that there is a warning.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from ghostlib.machine import require
 from ghostlib.models.flow import example_for
 from ghostlib.models.reparam import reparameterize
 
-# Names of PyTorch's operators that would count if there were a rule for them.
-_MULTIPLIES = re.compile(r"conv(?!ert)|(mm|mv|dot)$|matmul|attention|transformer|lstm|gru|rnn|aten::bilinear$")
+# Names of PyTorch's operators that would count if there were a rule for them, and of what may do anything.
+_MULTIPLIES = re.compile(r"conv(?!ert)|(mm|mv|dot|inner|cdist)$|matmul|attention|transformer|lstm|gru|rnn"
+                         r"|aten::bilinear$")
+_UNKNOWN = re.compile(r"^prim::(PythonOp|CallFunction)")
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,14 @@ def count(network: nn.Module, image_size: int = 224, channels: int | None = None
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
     try:
         with torch.enable_grad():
-            macs, left_out = analysis.total(), filter(_MULTIPLIES.search, analysis.unsupported_ops())
+            macs, without_rule = analysis.total(), sorted(analysis.unsupported_ops())
     except Exception as error:  # a network can fail in any way on what is not for it
         raise ValueError(f"{type(network).__name__} cannot take an image of {image_size} px: {error}") from error
-    if names := sorted(left_out):
-        raise ValueError(f"{type(network).__name__} cannot be counted: there is no rule for {', '.join(names)}")
+    if left_out := [name for name in without_rule if _MULTIPLIES.search(name)]:
+        raise ValueError(f"{type(network).__name__} cannot be counted: there is no rule for {', '.join(left_out)}")
+    if unknown := [name for name in without_rule if _UNKNOWN.search(name)]:
+        warnings.warn(f"{type(network).__name__}: what a function of its own multiplies is not counted "
+                      f"({', '.join(unknown)})", stacklevel=2)
     return Complexity(sum(parameter.numel() for parameter in deployed.parameters()) / 1e6, macs / 1e6)
 
 

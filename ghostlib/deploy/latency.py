@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ghostlib.deploy.agreement import answer, noise
+from ghostlib.deploy.agreement import forward, noise
 from ghostlib.deploy.export import onnx
 from ghostlib.machine import all_threads, cpu_name, require
 from ghostlib.models.reparam import reparameterize
@@ -143,7 +143,7 @@ def benchmark(networks: Mapping[str, tuple[nn.Module, int]], folder: Path, engin
     # Some modules of timm fold in evaluation mode only.
     networks = {name: (reparameterize(network.eval()).eval(), size) for name, (network, size) in networks.items()}
     for network, size in networks.values():
-        answer(network, noise(1, network, size))  # which says what it cannot take
+        forward(network, noise(1, network, size))  # which says what it cannot take
     files = {} if set(engines) == {"PyTorch"} else _export(networks, folder)
     records = []
     with _keeping_threads(), tqdm(total=len(engines) * len(threads) * len(networks) * rounds * (CALLS + 1),

@@ -262,9 +262,10 @@ def _legend(figure: Figure, named: Mapping[str, Mark], comparison: pd.DataFrame,
     """What the marks, the whiskers and the grey bar mean, below the panels."""
     handles = {name: Line2D([], [], color=mark.color, marker=mark.marker, ls="", label=name)
                for name, mark in named.items()} if len(named) > 1 else {}
-    seeds = int(comparison["seeds"].max())
+    drawn, lost = comparison["seeds"].where(comparison["measured"].notna(), 0), comparison["diverged"].any()
+    seeds = int(drawn.max())
     said = (f"± standard deviation, and each, of {seeds} seeds" if seeds > 1 else "one seed: no spread is known"
-            if seeds else "every training diverged" if comparison["diverged"].any() else "not measured at this profile")
+            if seeds else "of every cell a training diverged" if lost else "not measured at this profile")
     handles[said] = Line2D([], [], color="0.3", marker="|" if seeds > 1 else "", ls="", ms=11)
     if chance.median > 0:
         pairs = (f" in the median pair, {chance.least:.1f} to {chance.most:.1f} in all" if chance.least < chance.most

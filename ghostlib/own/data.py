@@ -101,8 +101,8 @@ def check(images: Data, folder: Path) -> None:
 def hold_out(images: Images, share: float, classes: Sequence[str]) -> tuple[Images, Images]:
     """(the rest, the held out), of each class the share, at least one image of each.
 
-    The same images whatever the seed of a training, and of a larger share these and more: a teacher has not learned
-    what its student is scored on, and seeds are scored on one set of images.
+    The same images whatever the seed of a training, and of a larger share these and more: seeds are scored on one set
+    of images, and a teacher of no smaller share has not learned what its student is scored on.
 
     Raises:
         DataError: a class has one image only.

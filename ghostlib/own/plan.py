@@ -126,6 +126,7 @@ class Plan:
         file = self.folder / FILE
         if file.exists():
             other, own = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(self.decides))
+            other.pop("teacher", None)  # where it lies, which older files have
             if lines := [f"  {key}: {_short(other.get(key))} there, {_short(own.get(key))} here"
                          for key in sorted(other.keys() | own.keys()) if other.get(key) != own.get(key)]:
                 raise ConfigError("\n".join([f"{self.folder} holds another training:", *lines, "Name another folder "

@@ -155,7 +155,7 @@ def check_whole(readers: Sequence[Reader], cache: Path) -> None:
         cache: the file that remembers the shards of which all images were whole, by path, size and time of change.
 
     Raises:
-        DataError: some cannot be read; the message names them.
+        DataError: some cannot be read; all are named, or are in a file beside the cache where they are many.
     """
     whole = set(json.loads(cache.read_text(encoding="utf-8"))) if cache.exists() else set()
     unknown: dict[str, list[tuple[Reader, int]]] = {}
@@ -169,16 +169,18 @@ def check_whole(readers: Sequence[Reader], cache: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=sum(map(len, unknown.values())), unit="image",
                                                           desc="reading all images once") as bar:
         for path, images in unknown.items():  # Pillow decodes without holding Python's lock
-            found = [fault for fault in pool.map(_fault, images) if fault]
-            faults += found
-            bar.update(len(images))
-            if not found:
+            before = len(faults)
+            for fault in pool.map(_fault, images):
+                bar.update()
+                faults += [fault] if fault else []
+            if len(faults) == before:
                 whole.add(_state(path))
                 write_atomic(cache, json.dumps(sorted(whole)))
     if faults:
-        more = f"\nand {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise DataError("\n".join([f"{len(faults)} images cannot be read; nothing was trained:", *faults[:_SHOWN]])
-                        + more)
+        write_atomic(everything := cache.with_suffix(".txt"), "\n".join(faults) + "\n")
+        more = [f"and {len(faults) - _SHOWN} more, all in {everything}"] if len(faults) > _SHOWN else []
+        raise DataError("\n".join([f"{len(faults)} images cannot be read; nothing was trained:", *faults[:_SHOWN],
+                                   *more]))
 
 
 def _fault(image: tuple[Reader, int]) -> str:

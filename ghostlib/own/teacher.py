@@ -16,14 +16,12 @@ from ghostlib.training.views import MEAN, STD
 
 
 def load_teacher(text: str, classes: list[str], image_size: int) -> tuple[Teacher, str, str]:
-    """The teacher, what identifies it, and what to call it in a table.
+    """The teacher, what identifies it, and what to call it in a table, with the size of its images if that is another.
 
     Args:
         text: timm's name, a folder or a model.safetensors.
         classes: of the student, in the order of its outputs.
         image_size: px of the student's images, of which the teacher gets the same views.
-
-    The table tells, too, where it was trained on images of another size.
 
     Raises:
         ValueError: there is no such teacher, it knows other classes, or it cannot take the student's images.

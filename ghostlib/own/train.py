@@ -132,7 +132,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     if recipe.batch_size > (number := len(images.splits.train)):
         raise ConfigError(f"batch_size = {recipe.batch_size}: {place} has {number} images to train on, less than one "
                           f"batch; give --set batch_size={settings.batch_for(number)}, or leave it out")
-    _check_device(recipe, device)
+    _check_possible(recipe, device)
     _check_passes(recipe, device)
     teacher, identity, called = None, None, None
     if recipe.teacher and recipe.alpha:
@@ -156,7 +156,7 @@ def prepare(name: str, place: Path, layers: dict[str, dict[str, Any]], folder: P
     return plan, built, teacher, plan.rows(built, deployed_millions, called)
 
 
-def _check_device(recipe: settings.Settings, device: str) -> None:
+def _check_possible(recipe: settings.Settings, device: str) -> None:
     """Refuses what can never be trained here, before a folder is claimed for it.
 
     Raises:
@@ -164,7 +164,8 @@ def _check_device(recipe: settings.Settings, device: str) -> None:
     """
     size, processes = recipe.batch_size, world_size()
     if size % processes:
-        near = max(processes, size - size % processes)
+        least = processes * (2 if recipe.mixup or recipe.cutmix else 1)  # these pair images
+        near = max(least, size - size % least)
         raise ConfigError(f"batch_size = {size}: {processes} processes share a batch evenly; give --set "
                           f"batch_size={near}")
     if recipe.sync_batchnorm and device != "cuda":

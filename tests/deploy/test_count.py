@@ -131,6 +131,19 @@ def test_what_would_be_left_out_is_refused():
     network = nn.Sequential(nn.Flatten(2), nn.LSTM(16, 8, batch_first=True))
     with pytest.raises(ValueError, match="Sequential cannot be counted: there is no rule for aten::lstm"):
         count(network, 4)
+    with pytest.raises(ValueError, match="there is no rule for aten::inner"):
+        count(Computes(lambda weight, image: torch.inner(image, weight), 2, 4), 4)
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(context, image):
+        return 2 * image
+
+
+def test_of_what_cannot_be_looked_into_there_is_a_warning():
+    with pytest.warns(UserWarning, match="Computes: what a function of its own multiplies is not counted"):
+        count(Computes(lambda weight, image: Doubled.apply(image), 1), 4)
 
 
 def test_modules_that_fold_in_evaluation_mode_only_are_counted():

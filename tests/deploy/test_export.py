@@ -282,20 +282,51 @@ def test_a_network_that_answers_all_images_alike_is_warned_of_until_it_is_enlive
         export.onnx(network, tmp_path / "x.onnx", SIZE)
 
 
-def test_enlivened_networks_show_a_layer_that_an_engine_loses(tmp_path, monkeypatch):
+class Scaled(nn.Module):
+    """Begins with a branch that a small scale hides and a head of zeros, and is not to be run as it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.branch, self.norm = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.scale, self.head = nn.Parameter(torch.full((4, 1, 1), 1e-6)), nn.Linear(4, 2)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        assert not self.training
+        x = self.stem(x)
+        return self.head(self.norm(x + self.scale * self.branch(x)).amax((2, 3)))
+
+
+@pytest.mark.parametrize(("make", "layer"), [
+    (lambda: zoo.create("shufflenetv2_100", 10), lambda network: [
+        module for module in network.modules() if isinstance(module, nn.Conv2d) and module.groups > 1][-2]),
+    (lambda: zoo.create("deit_tiny", 10, 0.5, image_size=SIZE), lambda network: network.blocks[5].mlp.fc2),
+    (Scaled, lambda network: network.branch)], ids=["shufflenetv2", "deit", "scaled"])
+def test_enlivened_networks_show_a_layer_that_an_engine_loses(tmp_path, monkeypatch, make, layer):
     needs.engine("onnx")
-    network, write = zoo.create("shufflenetv2_100", 10), export._write_onnx
+    torch.manual_seed(0)
+    network, write = make(), export._write_onnx
     agreement.enliven(network, SIZE)
+    assert not any(module.training for module in network.modules())
+    assert {module.momentum for module in network.modules() if isinstance(module, nn.BatchNorm2d)} <= {0.1}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* answers two images alike")
+        export.onnx(network, tmp_path / "x.onnx", SIZE)
 
     def without(model, image, path):
         lost = copy.deepcopy(model)
-        depthwise = [module for module in lost.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
-        nn.init.zeros_(depthwise[-2].weight)
+        nn.init.zeros_(layer(lost).weight)
         return write(lost, image, path)
 
     monkeypatch.setattr(export, "_write_onnx", without)
     with pytest.raises(ExportError, match="logits differ from PyTorch's"):
         export.onnx(network, tmp_path / "x.onnx", SIZE)
+
+
+def test_a_network_is_enlivened_in_its_own_precision():
+    network = Idle().to(torch.bfloat16)
+    agreement.enliven(network, 8)
+    assert network[1].weight.dtype == torch.bfloat16 and network[1].weight.all()
 
 
 def test_modules_that_fold_in_evaluation_mode_only_are_exported(tmp_path):

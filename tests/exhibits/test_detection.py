@@ -49,7 +49,7 @@ def test_where_every_detector_diverged_the_table_and_the_picture_say_so():
     assert set(shown[MAP, "ours"]) == {"diverged (1 of 1)"} and ("AP50", "ours") not in shown
     drawn = detection.by_resolution(compared.query("quantity == @MAP"))
     figure = figures.compare(drawn, detection.by_resolution(results.assign(column="mAP")), "a title", "a scale")
-    assert "every training diverged" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "of every cell a training diverged" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_what_no_image_holds_has_no_column(compared):

@@ -112,7 +112,7 @@ def test_where_all_diverged_it_does_not_say_that_nothing_was_measured():
     results = results_of("table_7")
     comparison = tables.compare("table_7", results).assign(measured=np.nan, sd=np.nan, seeds=0, diverged=2)
     figure = figures.compare(comparison, results.iloc[:0], "a title", "a scale", "x", STAND_INS)
-    assert figure.legends[0].get_texts()[-1].get_text() == "every training diverged"
+    assert figure.legends[0].get_texts()[-1].get_text() == "of every cell a training diverged"
 
 
 def test_a_cell_of_which_a_seed_diverged_has_no_mark():
