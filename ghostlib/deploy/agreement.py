@@ -41,7 +41,8 @@ def enliven(network: nn.Module, image_size: int | Sequence[int], channels: int |
 
     Args:
         network: is in evaluation mode afterwards.
-        image_size: as for `export.onnx`, as is `channels`.
+        image_size: side of the images (px), or height and width.
+        channels: of the images; by default what the network's first convolution reads.
 
     Raises:
         ValueError: the network cannot take such images.
