@@ -45,7 +45,7 @@ class GhostBackbone(BaseModule):
         ValueError: an option of another type, an unknown network, a map or stage that it does not have, a normalisation
             that it cannot have, or options that exclude each other.
         WeightsError: whatever loads a checkpoint into it, strictly or not, where that has the backbone in another form,
-            or of another network or naming.
+            or lacks some of its tensors, or has them in other shapes, as of another network, width or naming.
     """
 
     def __init__(self, arch: str, out_indices: Sequence[int] = (2, 3, 4), frozen_stages: int = -1,
@@ -139,6 +139,13 @@ class GhostBackbone(BaseModule):
                 f"checkpoint: {differ} (model.backbone: arch = {self.arch!r}, folded = {self.folded}). What a folded "
                 "detector has saved takes folded=True and the arch that it was trained with, a training's checkpoint "
                 "folded=False; a plain GhostNet is ghostnetv2_..., one with branches ghostnetv3_...")
+        amiss = [name for name, tensor in own.items() if not name.endswith("num_batches_tracked")
+                 and (name not in state or state[name].shape != tensor.shape)]
+        if state and amiss:
+            raise weight_files.WeightsError(
+                f"checkpoint: {len(amiss)} of this backbone's {len(own)} tensors are missing or of another shape, e.g. "
+                f"{amiss[0]}. Set arch and width to those that it was trained with (model.backbone: arch = "
+                f"{self.arch!r}, width = {self.width}), and out_indices to no more maps than that had")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _frozen(self) -> list[nn.Module]:
@@ -156,7 +163,8 @@ class GhostBackbone(BaseModule):
         if not Path(path).is_file():
             raise FileNotFoundError(f"backbone.weights = {path!r}: there is no such file (a relative path starts "
                                     f"at {Path.cwd()})")
-        network = zoo.create(self.arch, width=self.width)
+        with torch.random.fork_rng(devices=[]):  # as in __init__
+            network = zoo.create(self.arch, width=self.width)
         try:
             deployed = not self.norm_eval and weight_files.is_deployed(path, ema=self.ema)
             report = None if deployed else weight_files.load(network, path, ema=self.ema, strict=False)

@@ -27,14 +27,15 @@ def check_data(config: Config, parts: Iterable[str] = PARTS) -> None:
 
     Raises:
         DetectionError: an annotation file or an image is missing, a file is no COCO annotation, or the configuration
-            names a category that the file does not have, or a loader without its data set.
+            names a category that the file does not have, a loader without its data set, or an evaluator with another.
     """
     for part in parts:
         loader = config.get(f"{part}_dataloader")
         if loader:
             if not loader.get("dataset"):
                 raise DetectionError(f"{part}_dataloader has no dataset")
-            _check_dataset(f"{part}_dataloader.dataset", loader["dataset"], annotated=part != "test")
+            images = _check_dataset(f"{part}_dataloader.dataset", loader["dataset"], part)
+            _check_evaluators(f"{part}_evaluator", config.get(f"{part}_evaluator"), images)
 
 
 def check_config(file: str | Path) -> None:
@@ -57,13 +58,25 @@ def check_config(file: str | Path) -> None:
     check_data(config)
 
 
-def _check_dataset(key: str, dataset: Any, annotated: bool) -> None:
+def _check_evaluators(key: str, evaluators: Any, images: dict[Path, set[Any]]) -> None:
+    """Sees that what judges detections has the images that are detected on: by the file it may be those of a base."""
+    known = set().union(*images.values())
+    for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators or {}]:
+        file = Path(evaluator.get("ann_file") or "")
+        if file.suffix != ".json" or file.resolve() in images:
+            continue
+        if absent := known - {image["id"] for image in read_annotations(file, f"{key}.ann_file", False)["images"]}:
+            raise DetectionError(f"{key}.ann_file: {file} lacks {len(absent)} of the {len(known)} images that the data "
+                                 f"set has ({', '.join(map(str, images))}); name the file of the data set")
+
+
+def _check_dataset(key: str, dataset: Any, part: str) -> dict[Path, set[Any]]:
+    """The ids of a data set's images, by the file of annotations."""
     if "dataset" in dataset:
-        return _check_dataset(f"{key}.dataset", dataset["dataset"], annotated)
+        return _check_dataset(f"{key}.dataset", dataset["dataset"], part)
     if "datasets" in dataset:
-        for number, part in enumerate(dataset["datasets"]):
-            _check_dataset(f"{key}.datasets[{number}]", part, annotated)
-        return None
+        return dict(item for number, one in enumerate(dataset["datasets"])
+                    for item in _check_dataset(f"{key}.datasets[{number}]", one, part).items())
     place, named, prefix = dataset.get("data_root") or "", dataset.get("ann_file") or "", dataset.get("data_prefix")
     if not named.endswith(".json") or "img" not in (prefix or {}) or "://" in f"{place}{named}":
         raise DetectionError(f"{key}: this {dataset.get('type')} cannot be checked: it needs ann_file, a .json on this "
@@ -71,20 +84,21 @@ def _check_dataset(key: str, dataset: Any, annotated: bool) -> None:
                              "CheckDataHook takes any")
     root = Path(place)
     file = root / named
-    content = read_annotations(file, f"{key}.ann_file", annotated)
+    content = read_annotations(file, f"{key}.ann_file", annotated=part != "test")
     known = {category["name"] for category in content["categories"]}
-    wanted = (dataset.get("metainfo") or {}).get("classes") or _classes_of(dataset["type"])
+    kind = _class_of(dataset["type"], key)
+    wanted = (dataset.get("metainfo") or {}).get("classes") or getattr(kind, "METAINFO", {}).get("classes", ())
     if isinstance(wanted, str):  # MMEngine reads them from a file
         wanted = _lines_of(wanted, f"{key}.metainfo.classes")
     if unknown := [name for name in wanted if name not in known]:
         raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
                              f"{', '.join(sorted(known))}")
     folder = root / prefix["img"]
-    missing = list(_missing(folder, content["images"], file, dataset["type"]))
+    missing = list(_missing(folder, content["images"], file, kind.__name__))
     if missing:
         raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
                              f"missing in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
-    return None
+    return {file.resolve(): {image["id"] for image in content["images"]}}
 
 
 def _missing(folder: Path, images: list[dict[str, Any]], file: Path, dataset_type: str) -> Iterator[str]:
@@ -111,10 +125,14 @@ def _lines_of(file: str, key: str) -> list[str]:
                              "categories in parentheses") from None
 
 
-def _classes_of(dataset_type: str) -> tuple[str, ...]:
+def _class_of(dataset_type: str | type, key: str) -> type:
     from mmdet.registry import DATASETS
 
-    return getattr(DATASETS.get(dataset_type), "METAINFO", {}).get("classes", ())
+    found = dataset_type if isinstance(dataset_type, type) else DATASETS.get(dataset_type)
+    if found is None:
+        raise DetectionError(f"{key}.type: MMDetection knows no data set {dataset_type!r}; correct it, or name what "
+                             "registers it in custom_imports")
+    return found
 
 
 def read_annotations(file: Path, key: str, annotated: bool = True) -> dict[str, Any]:
@@ -135,6 +153,17 @@ def read_annotations(file: Path, key: str, annotated: bool = True) -> dict[str, 
                              "val2017/), in a folder or a link of that name") from None
     except ValueError as error:
         raise DetectionError(f"{key}: {file} is torn or no JSON ({error}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise DetectionError(f"{key}: {file} is no COCO annotation but a list, as results of a detector are")
     if absent := {"images", "categories", *(["annotations"] if annotated else [])} - set(content):
         raise DetectionError(f"{key}: {file} is no COCO annotation: it has no {', '.join(sorted(absent))}")
+    for part, field in (("images", "id"), ("categories", "id"), ("categories", "name")):
+        if lacking := sum(field not in one for one in content[part]):
+            raise DetectionError(f"{key}: {file} is no COCO annotation: {lacking} of its {part} have no {field}")
+    for part, field in (("images", "image_id"), ("categories", "category_id")) if annotated else ():
+        listed = {one["id"] for one in content[part]}
+        # Panoptic annotations and captions have no category of their own.
+        if foreign := {one[field] for one in content["annotations"] if field in one} - listed:
+            raise DetectionError(f"{key}: {file} has annotations of {part} that it does not list, e.g. {field} = "
+                                 f"{min(foreign, key=str)}")
     return content

@@ -134,7 +134,10 @@ def test_a_folded_backbone_takes_the_checkpoint_of_a_folded_detector():
     (dict(), dict(folded=True), "its backbone has branches, this one has none .*a training's checkpoint folded=False"),
     (dict(arch="ghostnetv2_100"), dict(), "its backbone has none.*a plain GhostNet is ghostnetv2_"),
     (dict(folded=True), dict(arch="ghostnetv2_100"), "one is folded and the other is plain"),
-    (dict(arch="shufflenetv2_100"), dict(), "none of its [0-9]+ tensors in backbone. has a name of this backbone")])
+    (dict(arch="shufflenetv2_100"), dict(), "none of its [0-9]+ tensors in backbone. has a name of this backbone"),
+    (dict(width=0.5), dict(), "tensors are missing or of another shape, .* width to those that it was trained with"),
+    (dict(arch="ghostnetv1_100"), dict(arch="ghostnetv2_100"), r"e\.g\. features.blocks_.*short_conv.*arch = "),
+    (dict(out_indices=(2, 3)), dict(), "out_indices to no more maps than that had")])
 def test_a_checkpoint_of_another_form_is_not_loaded_in_part(theirs, ours, message):
     """MMEngine's loader, of `load_from`, `init_detector` and tools/test.py, would warn of it."""
     detector = nn.ModuleDict({"backbone": backbone(**ours), "head": nn.Conv2d(3, 3, 1)})
@@ -146,6 +149,17 @@ def test_a_checkpoint_of_another_form_is_not_loaded_in_part(theirs, ours, messag
     assert all(map(torch.equal, detector.state_dict().values(), kept.values()))
     load_state_dict(detector, {"head.weight": torch.ones(3, 3, 1, 1)}, strict=False)  # the rest alone is no fault
     assert detector["head"].weight.eq(1).all()
+
+
+def test_with_a_seed_what_follows_a_backbone_draws_the_same_behind_any(tmp_path):
+    """Neck and head, which MMEngine initialises after it."""
+    drawn = []
+    for arch in ("ghostnetv2_100", "ghostnetv3_100"):
+        torch.save(zoo.create(arch, width=0.25).state_dict(), tmp_path / f"{arch}.pth")
+        torch.manual_seed(1)
+        backbone(arch, weights=str(tmp_path / f"{arch}.pth")).init_weights()
+        drawn.append(torch.rand(()))
+    assert drawn[0] == drawn[1]
 
 
 def test_a_classifier_s_file_is_no_checkpoint_of_a_backbone(tmp_path):

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
 from ghostlib.mmdet.coco import DetectionError, check_config, check_data
@@ -75,6 +76,43 @@ def test_what_cannot_be_looked_at_is_not_called_missing(differs, config):
 def test_a_torn_annotation_file_is_named(config, data, content, message):
     (data / "annotations" / "train.json").write_text(content)
     with pytest.raises(DetectionError, match=message):
+        check_data(config)
+
+
+def test_other_json_is_no_annotation(config, data):
+    path = data / "annotations" / "val.json"
+    whole = json.loads(path.read_text())
+    for content, message in (
+            (whole["annotations"], r"^val_dataloader\.dataset\.ann_file: .*val\.json is no COCO annotation but a list"),
+            ({**whole, "categories": [{"id": 1}]}, "1 of its categories have no name"),
+            ({**whole, "annotations": [dict(whole["annotations"][0], category_id=99)]}, "e.g. category_id = 99"),
+            ({**whole, "annotations": [dict(whole["annotations"][0], image_id="x")]}, "images .* e.g. image_id = x")):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DetectionError, match=message):
+            check_data(config)
+
+
+def test_an_evaluator_of_other_images_is_named(config, data):
+    config.val_evaluator.ann_file = str(data / "annotations" / "none.json")
+    with pytest.raises(DetectionError, match=r"^val_evaluator\.ann_file: .*none\.json is missing"):
+        check_data(config)
+    config.val_evaluator = [config.val_evaluator]
+    content = json.loads((data / "annotations" / "val.json").read_text())
+    (data / "annotations" / "none.json").write_text(json.dumps(content))  # the same under another name
+    check_data(config)
+    (data / "annotations" / "none.json").write_text(json.dumps({**content, "images": content["images"][:1]}))
+    with pytest.raises(DetectionError, match=r"none\.json lacks 1 of the 2 images .*val\.json\); name the file of the"):
+        check_data(config)
+
+
+def test_a_configuration_in_pure_python_names_a_class(config):
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.type = CocoDataset
+        loader.dataset.pop("metainfo", None)
+    with pytest.raises(DetectionError, match="metainfo.classes: .* no category 'person'"):
+        check_data(config)
+    config.train_dataloader.dataset.type = "NoSuchDataset"
+    with pytest.raises(DetectionError, match=r"dataset\.type: MMDetection knows no data set 'NoSuchDataset'"):
         check_data(config)
 
 

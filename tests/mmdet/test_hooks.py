@@ -23,7 +23,7 @@ from torch import nn
 from ghostlib.mmdet import FoldHook, coco, fold
 from ghostlib.mmdet.coco import DetectionError
 from ghostlib.models.reparam import add_branches
-from tests.mmdet.detectors import TOOLS, backbone, branches, trained_a_little, training
+from tests.mmdet.detectors import FAMILIES, OF_TIMM, TOOLS, backbone, branches, trained_a_little, training
 
 
 @pytest.mark.parametrize("arch", ["ghostnetv3_100", "mobileone_s0"])
@@ -232,6 +232,22 @@ def test_an_image_that_is_missing_ends_the_training_before_its_first_step(data_s
     runner = Runner.from_cfg(training(torn, tmp_path / "work", custom_hooks=[dict(type="CheckDataHook")]))
     with pytest.raises(DetectionError, match=r"1 of the 4 images .* 00003\.png"):
         runner.train()
+
+
+def test_mmdetection_s_check_of_the_class_count_goes_with_a_backbone(data_set, tmp_path):
+    hooks = [dict(type="FoldHook"), dict(type="CheckDataHook"), dict(type="NumClassCheckHook")]
+    runner = Runner.from_cfg(training(data_set, tmp_path / "one", custom_hooks=hooks, **{"train_cfg.max_epochs": 1}))
+    runner.train()
+    wrong = training(data_set, tmp_path / "other", custom_hooks=hooks)
+    wrong.model.bbox_head.num_classes += 1
+    with pytest.raises(AssertionError, match="`num_classes` .* does not matches"):
+        Runner.from_cfg(wrong).train()
+
+
+@pytest.mark.parametrize("arch", [*FAMILIES, *OF_TIMM])
+def test_nothing_in_a_backbone_has_a_class_count(arch):
+    """MMDetection's NumClassCheckHook takes it for a head's."""
+    assert not [name for name, module in backbone(arch).named_modules() if hasattr(module, "num_classes")]
 
 
 def test_a_validation_alone_needs_no_training_images_and_each_part_is_looked_for_once(data_set, tmp_path, monkeypatch):
