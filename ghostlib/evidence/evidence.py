@@ -124,7 +124,7 @@ def _slope(claim: Claim, values: Measured, rule: Rule) -> dict[str, Any]:
                 for column in columns}
 
     paper = sum(weight * published(cell) for cell, weight in weights(printed).items())
-    record = {"comparison": f"students' points a point of their teacher, of {len(printed)} teachers", "paper": paper,
+    record = {"comparison": f"students' points for each of their teachers', of {len(printed)} teachers", "paper": paper,
               "unit": "points a point", "test": "at least", "bound": 0.0}
     teachers = pd.Series(values.teachers, dtype=float).reindex(printed.index)
     if teachers.isna().any():
