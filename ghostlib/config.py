@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -113,8 +114,9 @@ def read_yaml(path: Path | Traversable) -> Any:
         ConfigError: it is absent, not UTF-8, not YAML, or has a key twice in one place; with the line.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
+    warnings.simplefilter("ignore", ReusedAnchorWarning)  # of a section that was copied, with its anchors
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

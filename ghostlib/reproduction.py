@@ -216,6 +216,7 @@ def check_settings(name: str) -> None:
     Raises:
         ConfigError: something in them cannot be meant; the message says where.
     """
+    from ghostlib.config import ConfigError
     from ghostlib.detection.rehearsal import check
     from ghostlib.detection.run import runs
     from ghostlib.detection.scale import read_scales
@@ -224,6 +225,11 @@ def check_settings(name: str) -> None:
     from ghostlib.training.profile import load_params, load_profile
 
     params = load_params()
+    if Path("dvc.yaml").exists():
+        expected = re.findall(r"/curves/([\w.-]+)\.csv: ", Path("dvc.yaml").read_text(encoding="utf-8"))
+        if absent := sorted(set(expected) - params["experiments"].keys()):
+            raise ConfigError(f"experiments.yaml: experiments lacks {', '.join(absent)}, whose results dvc.yaml "
+                              f"expects; put it back, and leave {name} out of its `profiles` to train nothing of it")
     profile = load_profile(name, params)
     labels.check(params["experiments"])
     rates.check(profile, params)

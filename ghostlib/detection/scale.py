@@ -13,6 +13,7 @@ from ghostlib.training.profile import Factor, Profile, Tune, load_params, load_p
 from ghostlib.training.recipe import Recipe
 
 _STRIDE = 32  # px
+LAID_OUT = ("digits", "fashion")  # the data sets whose images are objects that scenes can be made of
 
 
 class Scale(Config):
@@ -72,6 +73,10 @@ def load_scale(profile: Profile, params: dict[str, Any]) -> Scale:
                           f"detectors; give it one ({', '.join(scales)} have), or leave out what needs them")
     where = f"experiments.yaml: detection.scales.{profile.name}"
     scale = Scale.parse(scales[profile.name], where)
+    if scale.scenes and profile.data not in LAID_OUT:
+        raise ConfigError(f"{where}.scenes: {profile.data!r} are photographs, which cannot be laid out as objects, as "
+                          f"{' and '.join(LAID_OUT)} can; remove scenes to train on COCO in data/coco, or the whole "
+                          "scale to leave detectors out")
     if scale.part:
         raise ConfigError(f"{where}.part: remove it; what is reported is evaluated on scenes of test images")
     if scale.tune and (shared := set(scale.tune.seeds) & set(scale.seeds_of(profile))):

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from ghostlib.detection.layout import Layout
-from ghostlib.files import write_atomic
+from ghostlib.files import sweep, write_atomic
 from ghostlib.runs.digest import code_of
 from ghostlib.training import datasets
 from ghostlib.training.datasets import DataError, Images
@@ -87,9 +88,9 @@ def write(profile: Profile, layout: Layout, root: Path) -> Path:
     folder = root / f"{profile.name}-{key}"
     if folder.is_dir():
         return folder
-    unfinished = root / f".{folder.name}.{os.getpid()}.tmp"
+    sweep(root, ".*.tmp")
+    unfinished = root / f".{folder.name}.{uuid4().hex[:8]}.tmp"  # no process number: two containers may share a store
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process of the same number
         unfinished.mkdir(parents=True)
         parts = {"train": (splits.train, layout.train), "val": (splits.test, layout.val),
                  "tune": (splits.val, layout.val)}

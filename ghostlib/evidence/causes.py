@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ghostlib.evidence import stats
 from ghostlib.evidence.claim_tables import CAUSES
-from ghostlib.evidence.quantities import with_interval
+from ghostlib.evidence.quantities import counted, with_interval
 from ghostlib.exhibits.figures import sentence
 from ghostlib.exhibits.style import STYLE, abridged, marks
 from ghostlib.experiments import TOP1_METRIC
@@ -125,7 +125,7 @@ def not_run(profile: Profile) -> str:
 
 def _part(seeds: int) -> str:
     """What of a profile's scale this experiment is trained at."""
-    return f"{seeds} seeds, and a quarter of the steps but in the last column"
+    return f"{counted(seeds, 'seed')}, and a quarter of the steps but in the last column"
 
 
 def _panel(axis: Axes, cells: pd.DataFrame, width: float = 1.5, label: bool = True) -> None:

@@ -72,7 +72,8 @@ class Report(Findings):
             detects = (f" With {100 * rule.power:g} % power they detect {found['median']:.1f} points in the median "
                        f"comparison and {found['most']:.1f} in the noisiest.") if found else ""
             small = most < rule.significant_seeds
-            sentences.append(f"{paired} paired seeds give an interval for each difference.{detects}" + (
+            alone = " where there are two or more; of one seed there is none, and it decides nothing" * (fewest == 1)
+            sentences.append(f"{paired} paired seeds give an interval for each difference{alone}.{detects}" + (
                 f" Below {rule.significant_seeds} seeds nothing is called significant." if small else ""))
         if most:
             sentences.append("Experiments whose cells can be ranked at all: "

@@ -70,13 +70,14 @@ def certainty(found: Findings) -> list[str]:
     """What decides, of which sort of number, in sentences."""
     rule, (fewest, most) = claims.load()[0], found.seeds
     paired = f"{most}" if fewest == most else f"{fewest} to {most}"
+    alone = " One seed has none and decides nothing." * (fewest == 1)
     accuracies = {0: "No accuracy was measured.",
                   1: "One seed decides no claim about accuracy, however large the difference."}.get(
         most, f"A difference of accuracies has a {100 * rule.confidence:g} % interval, over {paired} paired seeds and, "
-              "except for detectors, the test images. A claim held if all of its intervals lie on its side. It failed "
-              "if one lies on the other side, even when widened for their number. It is within the margin if every "
-              f"interval that does not lie on its side lies within ±{rule.margin:g} points, of {rule.bounded_seeds} "
-              "seeds or more.")
+              f"except for detectors, the test images.{alone} A claim held if all of its intervals lie on its side. "
+              "It failed if one lies on the other side, even when widened for their number. It is within the margin if "
+              f"every interval that does not lie on its side lies within ±{rule.margin:g} points, of "
+              f"{rule.bounded_seeds} seeds or more.")
     counts = f"A count holds within {100 * rule.tolerance:g} % of the printed number."
     cpus = ", ".join(f"{number} on {cpu}" for cpu, number in Counter(found.sessions.values()).items())
     times = f"CPU times are of {ENGINE} on one thread, in {counted(len(found.sessions), 'session')} ({cpus})."

@@ -6,7 +6,9 @@ Whoever writes the whole file again, as ruamel.yaml does, breaks its lines in ot
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +55,12 @@ def with_value(text: str, place: tuple[str, ...], key: str, value: Any) -> str:
         ConfigError: the section is not written as a block.
     """
     import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
-    node = yaml.compose(text)
+    warnings.simplefilter("ignore", ReusedAnchorWarning)  # of a section that was copied
+    ruamel = YAML(typ="safe", pure=True)  # as everything else reads the file; PyYAML takes no anchor of one name twice
+    node = ruamel.compose(text)
     for name in place:
         node = next(inner for of_key, inner in node.value if of_key.value == name)
     keys = {of_key.value: (of_key, inner) for of_key, inner in node.value}
@@ -64,16 +70,14 @@ def with_value(text: str, place: tuple[str, ...], key: str, value: Any) -> str:
     start = found.start_mark.line if key in keys else end
     block = textwrap.indent(yaml.safe_dump({key: value}, sort_keys=False), " " * found.start_mark.column)
     changed = "".join([*lines[:start], block, *lines[end:]])
-    wanted = yaml.safe_load(text)
+    wanted = ruamel.load(text)
     section = wanted
     for name in place:
         section = section[name]
     section[key] = value
-    try:
-        if yaml.safe_load(changed) == wanted:
+    with suppress(YAMLError):
+        if ruamel.load(changed) == wanted:
             return changed
-    except yaml.YAMLError:
-        pass
     raise ConfigError(f"experiments.yaml: {'.'.join(place)}: write it as a block, each key on a line of its own")
 
 

@@ -83,7 +83,7 @@ def remove(runs: Iterable[Stored]) -> list[Stored]:
 
 
 def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
-    """Copies the finished runs of another store's folder; what this store has a folder of stays as it is.
+    """Copies the finished runs of another store's folder; what is finished or in training here stays as it is.
 
     Returns:
         The keys of those that were copied, of those that were here, and why others cannot be used, a sentence each.
@@ -98,9 +98,9 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
     copied, here, refused = [], [], []
     for theirs in found:
         target = store.root / theirs.name
-        if target.exists():
+        if _ended(target):
             here.append(theirs.name)
-        elif not any((theirs / file).exists() for file in _RESULTS):
+        elif not _ended(theirs):
             continue
         elif why := _unusable(theirs):
             refused.append(why)
@@ -108,11 +108,18 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
             half = store.root / f".{theirs.name}.{uuid4().hex[:8]}.adopted"
             try:
                 shutil.copytree(theirs, half, ignore=shutil.ignore_patterns(*_OURS))
+                if target.exists() and remove([_stored(target)]):  # what has begun here is less than what has ended
+                    refused.append(f"{theirs} is in training here; stop that and adopt again, or let it end")
+                    continue
                 os.replace(half, target)
             finally:
                 shutil.rmtree(half, ignore_errors=True)  # of a full disk
             copied.append(theirs.name)
     return copied, here, refused
+
+
+def _ended(folder: Path) -> bool:
+    return any((folder / file).exists() for file in _RESULTS)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -18,7 +18,8 @@ from ghostlib.training.folders import check_whole, class_folders
 from ghostlib.training.images import DataError, Images, array_images
 from ghostlib.training.profile import Profile
 
-FASHION_DIRS = ("/usr/share/datasets/fashion-mnist", "data/FashionMNIST/raw")
+DOWNLOADED = "data/FashionMNIST/raw"
+FASHION_DIRS = ("/usr/share/datasets/fashion-mnist", DOWNLOADED)
 WHOLE = "whole-images.npy"  # beside the runs: which image files were read once and are whole
 
 
@@ -53,7 +54,12 @@ def load(profile: Profile) -> Splits:
         _check_classes(images.labels, profile, part)
     rest, val = _split(pool, profile.val_images, profile, "val_images")
     train = _chosen(rest, profile.train_images, profile, "train_images")
-    return Splits(train, val, _chosen(test, profile.test_images, profile, "test_images"), profile.num_classes)
+    test = _chosen(test, profile.test_images, profile, "test_images")
+    for what, images in (("train_images", train), ("test_images", test)):
+        if lost := np.flatnonzero(np.bincount(images.labels, minlength=profile.num_classes) == 0).tolist():
+            raise DataError(f"experiments.yaml: profiles.{profile.name}.{what} = {len(images)} leaves no image of "
+                            f"{len(lost)} rare classes, e.g. of number {lost[0]}; take more, or all (null)")
+    return Splits(train, val, test, profile.num_classes)
 
 
 def _one_first(profile: Profile) -> AbstractContextManager:
@@ -80,7 +86,9 @@ def _digits(profile: Profile) -> tuple[Images, Images]:
 def _fashion(profile: Profile) -> tuple[Images, Images]:
     """Fashion-MNIST, 60,000 + 10,000 images of 28×28 px, from a local copy in IDX form or torchvision's download."""
     looked = [profile.data_dir] if profile.data_dir else list(FASHION_DIRS)
-    folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))), None)
+    # What a download has broken off is left to torchvision, which compares checksums.
+    folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))
+                   and (place != DOWNLOADED or _whole(Path(place)))), None)
     if folder is None and profile.data_dir:
         raise DataError(f"profiles.{profile.name}.data_dir = {profile.data_dir!r} in experiments.yaml holds no "
                         "train-images-idx3-ubyte[.gz]; point it to the folder with the four IDX files, or remove it")
@@ -92,9 +100,16 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
         except Exception as error:
             raise DataError(
                 f"Fashion-MNIST is not in {' nor '.join(looked)} and could not be downloaded ({error}). Install "
-                "Debian's package dataset-fashion-mnist, or set profiles.fashion.data_dir in experiments.yaml to the "
-                "folder that holds the four IDX files") from error
+                f"Debian's package dataset-fashion-mnist, or set profiles.{profile.name}.data_dir in experiments.yaml "
+                "to the folder that holds the four IDX files") from error
     return _fashion_part(folder, "train"), _fashion_part(folder, "t10k")
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        return all(len(_fashion_part(folder, part)) for part in ("train", "t10k"))
+    except DataError:
+        return False
 
 
 def _fashion_part(folder: Path, part: str) -> Images:
@@ -126,10 +141,10 @@ def _imagenet(profile: Profile) -> tuple[Images, Images]:
     named = profile.data_dir or os.environ.get("IMAGENET_DIR")
     what = "ImageNet" if profile.data == "imagenet" else "images"
     root = Path(named or "data/imagenet")
-    if not (root / "train").is_dir():
+    if absent := [f"{part}/" for part in ("train", "val") if not (root / part).is_dir()]:
         raise DataError(
-            f"no {what}: looked for train/ and val/ in {root.resolve()}. Point to the folder with profiles."
-            f"{profile.name}.data_dir in experiments.yaml"
+            f"no {what}: {' and '.join(absent)} not found in {root.resolve()}; results are of val/. Point to the "
+            f"folder with profiles.{profile.name}.data_dir in experiments.yaml"
             + (" or the environment variable IMAGENET_DIR" if profile.data == "imagenet" else ""))
     parts = class_folders(root)
     cache = Path(os.environ.get("GHOSTLIB_RUNS", ".runs")) / WHOLE

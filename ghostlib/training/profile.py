@@ -138,6 +138,10 @@ class Profile(Config):
         if self.width_scale != 1 and catalog.find(recipe.network).width is None:
             raise ConfigError(f"{where}: network = {recipe.network!r} comes in its own sizes only, and profile "
                               f"{self.name!r} scales widths by {self.width_scale}")
+        if catalog.find(recipe.network).family == "deit" and (rest := self.image_size % self.patch_size):
+            raise ConfigError(f"experiments.yaml: profiles.{self.name}.patch_size = {self.patch_size} does not divide "
+                              f"image_size = {self.image_size}: {recipe.network} ({where}) would not see the last "
+                              f"{rest} px")
         if recipe.teacher is not None and recipe.teacher not in self.teachers:
             raise ConfigError(f"{where}: teacher = {recipe.teacher!r} is not one of profile {self.name!r}'s teachers: "
                               f"{', '.join(self.teachers) or 'it has none'}")
@@ -172,11 +176,23 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
         for name, values in mapping(experiments[section], f"{other}: {section}").items():
             if not isinstance(name, str) or section == "profiles" and not re.fullmatch(r"\w[\w.-]*", name):
                 raise ConfigError(f"{other}: {section}: {name!r} is no name: a folder gets it, so it is of letters, "
-                                  "digits, '_', '-' and '.' and begins with none of the last two; a number stands in "
-                                  "quotes")
+                                  "digits, '_', '-' and '.' and begins with none of the last two")
+            if section == "profiles" and not _stays_text(name):
+                raise ConfigError(f"{other}: profiles: {name!r} is no name: DVC reads it as a number, a date, or as "
+                                  "yes or no; choose another")
             mapping(values, f"{other}: {section}.{name}")
     _check_measured(experiments["experiments"], path.with_name("dvc.yaml"), str(other))
     return {**params, **experiments}
+
+
+def _stays_text(name: str) -> bool:
+    import yaml
+
+    try:
+        float(name)  # as papermill does
+    except ValueError:
+        return isinstance(yaml.safe_load(name), str)
+    return False
 
 
 def _read(path: Path, *wanted: str) -> dict[str, Any]:
@@ -191,7 +207,7 @@ def _check_measured(experiments: Iterable[str], pipeline: Path, where: str) -> N
     """Refuses an experiment whose results are no output of the pipeline: nobody would read them."""
     if not pipeline.exists():  # a folder where one works without it
         return
-    measured = dict.fromkeys(re.findall(r"/runs/(\w+)\.csv:", pipeline.read_text(encoding="utf-8")))
+    measured = dict.fromkeys(re.findall(r"/runs/([\w.-]+)\.csv:", pipeline.read_text(encoding="utf-8")))
     for name in experiments:
         if name not in measured:
             raise ConfigError(f"{where}: experiments.{name}: no stage of {pipeline.name} writes runs/{name}.csv, so "

@@ -97,6 +97,19 @@ def test_a_scale_that_cannot_be_is_named(change, message):
         scales.load_scale(profile, {"detection": {"scales": {"digits": values}}})
 
 
+def test_scenes_of_photographs_are_refused_before_anything_is_trained():
+    photographs = load_profile("digits", PARAMS).model_copy(update={"data": "folder", "data_dir": "x"})
+    with pytest.raises(ConfigError, match=r"digits\.scenes: 'folder' are photographs.*remove scenes to train on COCO"):
+        scales.load_scale(photographs, PARAMS)
+
+
+def test_an_experiment_that_the_pipeline_expects_is_missed_before_anything_is_trained(monkeypatch):
+    fewer = {name: of for name, of in PARAMS["experiments"].items() if name != "table_7"}
+    monkeypatch.setattr("ghostlib.training.profile.load_params", lambda: PARAMS | {"experiments": fewer})
+    with pytest.raises(ConfigError, match="lacks table_7, whose results dvc.yaml expects; .* leave digits out"):
+        check_settings("digits")
+
+
 @pytest.mark.parametrize(("section", "told"), [
     ({"scale": {}}, "detection: unknown key 'scale'; did you mean 'scales'"),
     ({"scales": None}, "detection: scales holds nothing"),

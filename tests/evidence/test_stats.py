@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -311,6 +311,16 @@ def test_noise_ceiling_by_hand():
     assert noise_ceiling([same, same, swapped, swapped]) == pytest.approx((0.5 + 1 + 1) / 3)
     # A tie in both seeds, if not for rounding.
     assert noise_ceiling([[0.3, 0.1 + 0.2, 1], [1, 1, 2]]) == pytest.approx(1)
+
+
+def test_noise_ceiling_of_many_seeds_is_over_a_sample_of_halves_and_always_the_same():
+    noisy = np.random.default_rng(1).normal(np.arange(5), 3, (13, 5))
+    halves = [(a, b) for a in combinations(range(13), 6)
+              for b in combinations([seed for seed in range(13) if seed not in a], 6) if a < b]
+    some = np.random.default_rng(2).choice(len(halves), 300, replace=False)
+    sample = np.mean([rank_correlation(*(noisy[list(half)].mean(0) for half in halves[i]))[0] for i in some])
+    assert noise_ceiling(noisy) == noise_ceiling(noisy) == pytest.approx(sample, abs=0.08)
+    assert noise_ceiling(np.tile(np.arange(4), (40, 1))) == 1
 
 
 def test_noise_ceiling_needs_two_seeds_three_rows_and_a_ranking():

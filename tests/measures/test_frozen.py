@@ -37,6 +37,13 @@ def test_a_key_of_a_deeper_section_is_put_below_tune_or_in_its_own_place(given):
     assert changed.splitlines() == [*text.splitlines()[:7], "      lr: 0.004", "    three: {}"]
 
 
+def test_a_copy_of_a_section_may_have_its_anchors():
+    section = "    recipe: {{epochs: &epochs {epochs}}}\n    tune: {{a: 1}}\n"
+    text = f"profiles:\n  o:\n{section.format(epochs=8)}  p:\n{section.format(epochs=9)}"
+    changed = frozen.with_value(text, ("profiles", "p"), "rates", {"a": 2})
+    assert changed == f"{text}    rates:\n      a: 2\n"
+
+
 def test_what_cannot_be_written_leaves_the_file(tmp_path):
     file = tmp_path / "experiments.yaml"
     file.write_text("profiles: {p: {tune: {}}}\n")

@@ -123,11 +123,19 @@ def test_finished_runs_of_another_store_are_copied_and_none_is_replaced(store, t
     finished(store, 2, cost_json={"seconds": 1})
     put(store, 4)
     copied, here, refused = adopt(theirs.root, store)
-    assert (copied, here, refused) == ([new, lost], [known, begun], [])
-    assert {run.key: run.state for run in stored(store)} == {new: FINISHED, known: FINISHED, begun: UNFINISHED,
-                                                             lost: FINISHED}
+    assert (copied, here, refused) == ([new, begun, lost], [known], [])
+    assert {run.key for run in stored(store) if run.state == FINISHED} == {new, known, begun, lost}
     assert sorted(os.listdir(store.root / new)) == ["cost.json", "metrics.json", "run.json"]
     assert json.loads((store.root / known / "cost.json").read_text()) == {"seconds": 1}
+
+
+def test_what_is_in_training_is_not_replaced_by_what_has_ended_elsewhere(store, tmp_path):
+    theirs = Store(tmp_path / "theirs")
+    finished(theirs, 1)
+    with FileLock(store.root / put(store, 1) / ".lock"):
+        copied, here, refused = adopt(theirs.root, store)
+        assert (copied, here) == ([], []) and "0001 is in training here; stop that and adopt again" in refused[0]
+    assert [run.state for run in stored(store)] == [UNFINISHED] and len(os.listdir(store.root)) == 1
 
 
 @pytest.mark.parametrize(("files", "told"), [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+import shutil
 import struct
 from collections import Counter
 from pathlib import Path
@@ -392,8 +393,19 @@ def test_a_missing_root_names_the_place_and_how_to_point_elsewhere(tmp_path, mon
 
 def test_a_missing_validation_folder_is_named(tree):
     (tree / "val").rename(tree / "validation")
-    with pytest.raises(DataError, match=str(tree / "val")):
+    with pytest.raises(DataError, match=f"^no ImageNet: val/ not found in {tree}; .*profiles.small.data_dir"):
         datasets.load(imagenet(tree))
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_subset_that_loses_a_rare_class_is_refused(tree, part):
+    for i in range(100):
+        for name in CLASSES[:2]:
+            shutil.copy(tree / part / name / "0.png", tree / part / name / f"again-{i}.png")
+    what = {"train": "train_images", "val": "test_images"}[part]
+    with pytest.raises(DataError, match=f"small.{what} = 9 leaves no image of 1 rare classes, e.g. of number 2"):
+        datasets.load(imagenet(tree, **{what: 9}))
+    assert datasets.load(imagenet(tree)).num_classes == 3
 
 
 def test_a_class_without_images_is_named(tree):
@@ -489,6 +501,28 @@ def test_a_folder_without_the_files_is_named_and_nothing_is_downloaded(tmp_path,
     with pytest.raises(DataError, match=f"data_dir = '{tmp_path}' .* holds no train-images-idx3-ubyte"):
         datasets.load(fashion(tmp_path))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_download_that_was_broken_off_is_left_to_who_can_go_on_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "FashionMNIST").mkdir(parents=True)
+    folder = write_idx(tmp_path / datasets.DOWNLOADED, True)
+    monkeypatch.setattr(datasets, "FASHION_DIRS", (datasets.DOWNLOADED,))
+    path, asked = folder / "train-images-idx3-ubyte.gz", []
+    whole = path.read_bytes()
+
+    class Downloads:
+        raw_folder = datasets.DOWNLOADED
+
+        def __init__(self, root, download):
+            asked.append((root, download))
+            path.write_bytes(whole)
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", Downloads)
+    unnamed = fashion(folder).model_copy(update={"data_dir": None})
+    assert len(datasets.load(unnamed).train) == 40 and not asked
+    path.write_bytes(whole[:100])
+    assert len(datasets.load(unnamed).train) == 40 and asked == [("data", True)]
 
 
 def test_a_file_that_is_no_archive_is_named(tmp_path):

@@ -18,8 +18,8 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 PROFILES = ["digits", "fashion", "cifar100", "imagenet"]
 TEACHERS = ["ResNet-101", "DeiT-B", "BEiTv2-B"]
 
-SMALL = dict(name="small", scale="a few images", data="digits", num_classes=10, image_size=33, val_images=20,
-             teachers={"BEiTv2-B": {"timm": "beitv2"}})
+SMALL = dict(name="small", scale="a few images", data="digits", num_classes=10, image_size=33, patch_size=11,
+             val_images=20, teachers={"BEiTv2-B": {"timm": "beitv2"}})
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,14 @@ def test_a_teacher_the_profile_lacks_is_named_with_those_it_has():
 
 
 # -- checks
+
+
+def test_a_transformer_sees_all_of_an_image():
+    own = profile(image_size=40, patch_size=11)
+    with pytest.raises(ConfigError, match=r"small\.patch_size = 11 .* = 40: deit_tiny \(there\) .* last 7 px"):
+        own.resolve({"network": "deit_tiny", "teacher": None, "branches": 0}, where="there")
+    assert own.resolve().network != "deit_tiny"
+    assert profile(image_size=44, patch_size=11).resolve({"network": "deit_tiny", "teacher": None, "branches": 0})
 
 
 def test_33_px_is_the_least_and_32_px_is_refused():
@@ -347,6 +355,8 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     ("experiments", "profiles: {a: }\nexperiments: {b: {}}", ": profiles.a holds nothing"),
     ("experiments", "profiles: {a: {}}\nexperiments: {b: }", ": experiments.b holds nothing"),
     ("experiments", "profiles: {2024: {}}\nexperiments: {b: {}}", ": profiles: 2024 is no name"),
+    *(("experiments", f"profiles: {{'{name}': {{}}}}\nexperiments: {{b: {{}}}}", f": profiles: '{name}' is no name")
+      for name in ("2024", "1e3", "no", "2024-01-02")),
     ("experiments", "profiles: {a: {}, ..: {}}\nexperiments: {b: {}}", r": profiles: '\.\.' is no name: a folder"),
     ("experiments", "profiles: [a]\nexperiments: {b: {}}", r": profiles holds \['a'\]"),
     ("experiments", "profiles: {a: {}}\nprofiles: {a: {}}\nexperiments: {b: {}}", ", line 2: key 'profiles' stands")])
