@@ -293,6 +293,7 @@ TUNED = """\
     data: digits
     num_classes: 10
     image_size: 33
+    patch_size: 11
     val_images: 20
     recipe: {lr_scale: 20}
     tune:

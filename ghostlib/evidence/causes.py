@@ -101,7 +101,7 @@ def figure(results: pd.DataFrame, profile: Profile) -> Figure:
     with plt.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), layout="constrained")
         _panel(left, reached)
-        seeds = int(found["seeds"].min())
+        seeds = results["seed"].nunique()
         left.set_title(f"what each reaches (± standard deviation of {seeds} seeds)", loc="left", fontsize=9)
         left.set_ylabel("top-1 accuracy (%)")
         _panel(right, found, width=0.8)

@@ -35,7 +35,8 @@ STAND_IN = {"network": "resnet10", "branches": 0, "teacher": None}
 VALID = {
     "profile": "p", "recipe": {"lr": 0.005},
     "profiles": {"p": {
-        "scale": "none", "data": "digits", "num_classes": 10, "image_size": 33, "val_images": 20, "seeds": [0],
+        "scale": "none", "data": "digits", "num_classes": 10, "image_size": 33, "patch_size": 11, "val_images": 20,
+        "seeds": [0],
         "recipe": {"epochs": 3}, "networks": {"deit_tiny": {"epochs": 4}}, "optimizers": {"sgd": {"epochs": 4}},
         "tune": {"seeds": [9], "rates": [1, 2, 4, 8]}, "teachers": {"BEiTv2-B": {"stand_in": STAND_IN}}}},
     "experiments": {"table_1": {"base": {"alpha": 0.4}, "rows": {"a": {"tau": 2.0}}, "columns": {"b": {"skip": True}}}},

@@ -63,7 +63,7 @@ def test_a_folder_of_one_s_own_is_counted_or_is_an_error(tiny, tmp_path, monkeyp
                                   "train_images": None, "test_images": None})
     splits, told = missing.images(own)
     assert told == "" and Sizes.of(own, splits) == Sizes(6, 2, 4)
-    with pytest.raises(DataError, match="no images: looked for"):
+    with pytest.raises(DataError, match="no images: train/ and val/ not found"):
         missing.images(own.model_copy(update={"data_dir": str(tmp_path / "none")}))
 
 
