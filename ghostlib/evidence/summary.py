@@ -62,7 +62,8 @@ def _untried(found: Findings) -> list[str]:
     told = [f"{why} ({count})" for why, count in (
         ("for want of an experiment that is left out or not yet run at this scale", len(untried) - absent - lost),
         ("as a training diverged that they compare", lost),
-        ("where nothing here can tell, without ImageNet, a phone or others' trainings", absent)) if count]
+        ("where nothing here can tell, without ImageNet, COCO, a phone, others' trainings or an experiment that the "
+         "paper does not have", absent)) if count]
     return [f"- **Not attempted**: {', and '.join(told)}; the report says of each why."] if told else []
 
 

@@ -35,7 +35,8 @@ def check_data(config: Config, parts: Iterable[str] = PARTS) -> None:
             if not loader.get("dataset"):
                 raise DetectionError(f"{part}_dataloader has no dataset")
             images = _check_dataset(f"{part}_dataloader.dataset", loader["dataset"], part)
-            _check_evaluators(f"{part}_evaluator", config.get(f"{part}_evaluator"), images)
+            if not loader["dataset"].get("indices"):  # else it is of a part of the images, as its evaluator may be
+                _check_evaluators(f"{part}_evaluator", config.get(f"{part}_evaluator"), images)
 
 
 def check_config(file: str | Path) -> None:
@@ -63,7 +64,7 @@ def _check_evaluators(key: str, evaluators: Any, images: dict[Path, set[Any]]) -
     known = set().union(*images.values())
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators or {}]:
         file = Path(evaluator.get("ann_file") or "")
-        if file.suffix != ".json" or file.resolve() in images:
+        if file.suffix != ".json" or "://" in str(evaluator.get("ann_file")) or file.resolve() in images:
             continue
         if absent := known - {image["id"] for image in read_annotations(file, f"{key}.ann_file", False)["images"]}:
             raise DetectionError(f"{key}.ann_file: {file} lacks {len(absent)} of the {len(known)} images that the data "
@@ -86,15 +87,14 @@ def _check_dataset(key: str, dataset: Any, part: str) -> dict[Path, set[Any]]:
     file = root / named
     content = read_annotations(file, f"{key}.ann_file", annotated=part != "test")
     known = {category["name"] for category in content["categories"]}
-    kind = _class_of(dataset["type"], key)
-    wanted = (dataset.get("metainfo") or {}).get("classes") or getattr(kind, "METAINFO", {}).get("classes", ())
+    wanted = (dataset.get("metainfo") or {}).get("classes") or _classes_of(dataset["type"], key)
     if isinstance(wanted, str):  # MMEngine reads them from a file
         wanted = _lines_of(wanted, f"{key}.metainfo.classes")
     if unknown := [name for name in wanted if name not in known]:
         raise DetectionError(f"{key}.metainfo.classes: {file} has no category {', '.join(map(repr, unknown))}; it has "
                              f"{', '.join(sorted(known))}")
     folder = root / prefix["img"]
-    missing = list(_missing(folder, content["images"], file, kind.__name__))
+    missing = list(_missing(folder, content["images"], file, getattr(dataset["type"], "__name__", dataset["type"])))
     if missing:
         raise DetectionError(f"{key}: {len(missing)} of the {len(content['images'])} images that {file} names are "
                              f"missing in {folder}, e.g. {missing[0]}; correct {key}.data_prefix, or fetch them")
@@ -125,14 +125,14 @@ def _lines_of(file: str, key: str) -> list[str]:
                              "categories in parentheses") from None
 
 
-def _class_of(dataset_type: str | type, key: str) -> type:
+def _classes_of(dataset_type: str | type, key: str) -> tuple[str, ...]:
     from mmdet.registry import DATASETS
 
     found = dataset_type if isinstance(dataset_type, type) else DATASETS.get(dataset_type)
     if found is None:
         raise DetectionError(f"{key}.type: MMDetection knows no data set {dataset_type!r}; correct it, or name what "
-                             "registers it in custom_imports")
-    return found
+                             "registers it in custom_imports, or the classes in metainfo")
+    return getattr(found, "METAINFO", {}).get("classes", ())
 
 
 def read_annotations(file: Path, key: str, annotated: bool = True) -> dict[str, Any]:

@@ -108,6 +108,9 @@ def adopt(folder: Path, store: Store) -> tuple[list[str], list[str], list[str]]:
             half = store.root / f".{theirs.name}.{uuid4().hex[:8]}.adopted"
             try:
                 shutil.copytree(theirs, half, ignore=shutil.ignore_patterns(*_OURS))
+                if _ended(target):  # meanwhile
+                    here.append(theirs.name)
+                    continue
                 if target.exists() and remove([_stored(target)]):  # what has begun here is less than what has ended
                     refused.append(f"{theirs} is in training here; stop that and adopt again, or let it end")
                     continue

@@ -53,12 +53,11 @@ def load(profile: Profile) -> Splits:
     for part, images in (("training", pool), ("test", test)):
         _check_classes(images.labels, profile, part)
     rest, val = _split(pool, profile.val_images, profile, "val_images")
+    _check_kept(rest, profile, "val_images", "hold out fewer")
     train = _chosen(rest, profile.train_images, profile, "train_images")
     test = _chosen(test, profile.test_images, profile, "test_images")
-    for what, images in (("train_images", train), ("test_images", test)):
-        if lost := np.flatnonzero(np.bincount(images.labels, minlength=profile.num_classes) == 0).tolist():
-            raise DataError(f"experiments.yaml: profiles.{profile.name}.{what} = {len(images)} leaves no image of "
-                            f"{len(lost)} rare classes, e.g. of number {lost[0]}; take more, or all (null)")
+    _check_kept(train, profile, "train_images", "take more, or all (null)")
+    _check_kept(test, profile, "test_images", "take more, or all (null)")
     return Splits(train, val, test, profile.num_classes)
 
 
@@ -88,7 +87,7 @@ def _fashion(profile: Profile) -> tuple[Images, Images]:
     looked = [profile.data_dir] if profile.data_dir else list(FASHION_DIRS)
     # What a download has broken off is left to torchvision, which compares checksums.
     folder = next((Path(place) for place in looked if any(Path(place).glob("train-images-idx3-ubyte*"))
-                   and (place != DOWNLOADED or _whole(Path(place)))), None)
+                   and (profile.data_dir or place != DOWNLOADED or _whole(Path(place)))), None)
     if folder is None and profile.data_dir:
         raise DataError(f"profiles.{profile.name}.data_dir = {profile.data_dir!r} in experiments.yaml holds no "
                         "train-images-idx3-ubyte[.gz]; point it to the folder with the four IDX files, or remove it")
@@ -172,6 +171,13 @@ def _check_classes(labels: np.ndarray, profile: Profile, part: str) -> None:
         raise DataError(f"the {part} images of {profile.data!r} hold {len(found)} classes, profile {profile.name!r} "
                         f"says num_classes = {profile.num_classes}" + (f"; without images: {missing[:10]}" if missing
                                                                        else ""))
+
+
+def _check_kept(images: Images, profile: Profile, what: str, remedy: str) -> None:
+    lost = np.flatnonzero(np.bincount(images.labels, minlength=profile.num_classes) == 0).tolist()
+    if lost:
+        raise DataError(f"experiments.yaml: profiles.{profile.name}.{what} = {getattr(profile, what)} leaves no image "
+                        f"of {len(lost)} rare classes, e.g. of number {lost[0]}; {remedy}")
 
 
 def _chosen(images: Images, number: int | None, profile: Profile, what: str) -> Images:

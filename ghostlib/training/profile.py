@@ -178,8 +178,8 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
                 raise ConfigError(f"{other}: {section}: {name!r} is no name: a folder gets it, so it is of letters, "
                                   "digits, '_', '-' and '.' and begins with none of the last two")
             if section == "profiles" and not _stays_text(name):
-                raise ConfigError(f"{other}: profiles: {name!r} is no name: DVC reads it as a number, a date, or as "
-                                  "yes or no; choose another")
+                raise ConfigError(f"{other}: profiles: {name!r} is no name: DVC reads it as a number, a date, yes, no "
+                                  "or nothing; choose another")
             mapping(values, f"{other}: {section}.{name}")
     _check_measured(experiments["experiments"], path.with_name("dvc.yaml"), str(other))
     return {**params, **experiments}
@@ -190,9 +190,13 @@ def _stays_text(name: str) -> bool:
 
     try:
         float(name)  # as papermill does
+        return False
     except ValueError:
+        pass
+    try:
         return isinstance(yaml.safe_load(name), str)
-    return False
+    except ValueError:  # a date that there is none of
+        return False
 
 
 def _read(path: Path, *wanted: str) -> dict[str, Any]:

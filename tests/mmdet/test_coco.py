@@ -111,7 +111,7 @@ def test_a_configuration_in_pure_python_names_a_class(config):
         loader.dataset.pop("metainfo", None)
     with pytest.raises(DetectionError, match="metainfo.classes: .* no category 'person'"):
         check_data(config)
-    config.train_dataloader.dataset.type = "NoSuchDataset"
+    config.train_dataloader.dataset.update(type="NoSuchDataset")  # of another package, say, with classes named
     with pytest.raises(DetectionError, match=r"dataset\.type: MMDetection knows no data set 'NoSuchDataset'"):
         check_data(config)
 

@@ -405,6 +405,9 @@ def test_a_subset_that_loses_a_rare_class_is_refused(tree, part):
     what = {"train": "train_images", "val": "test_images"}[part]
     with pytest.raises(DataError, match=f"small.{what} = 9 leaves no image of 1 rare classes, e.g. of number 2"):
         datasets.load(imagenet(tree, **{what: 9}))
+    if part == "train":
+        with pytest.raises(DataError, match="small.val_images = 212 leaves no image of 1 rare .*; hold out fewer"):
+            datasets.load(imagenet(tree, val_images=212))
     assert datasets.load(imagenet(tree)).num_classes == 3
 
 

@@ -356,7 +356,7 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     ("experiments", "profiles: {a: {}}\nexperiments: {b: }", ": experiments.b holds nothing"),
     ("experiments", "profiles: {2024: {}}\nexperiments: {b: {}}", ": profiles: 2024 is no name"),
     *(("experiments", f"profiles: {{'{name}': {{}}}}\nexperiments: {{b: {{}}}}", f": profiles: '{name}' is no name")
-      for name in ("2024", "1e3", "no", "2024-01-02")),
+      for name in ("2024", "1e3", "no", "2024-01-02", "2024-13-01", "null")),
     ("experiments", "profiles: {a: {}, ..: {}}\nexperiments: {b: {}}", r": profiles: '\.\.' is no name: a folder"),
     ("experiments", "profiles: [a]\nexperiments: {b: {}}", r": profiles holds \['a'\]"),
     ("experiments", "profiles: {a: {}}\nprofiles: {a: {}}\nexperiments: {b: {}}", ", line 2: key 'profiles' stands")])
