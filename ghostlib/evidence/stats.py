@@ -245,7 +245,7 @@ def noise_ceiling(values: ArrayLike) -> float:
 
 
 def _halvings(seeds: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """Two halves of so many seeds: all there are of up to 12, which at 11 are 1,386, else `_DRAWN` of them."""
+    """Pairs of halves of so many seeds: of up to 12 seeds all pairs (of 11 there are 1,386), of more `_DRAWN`."""
     size = seeds // 2
     if seeds > 12:
         random = np.random.default_rng(0)

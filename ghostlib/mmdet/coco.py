@@ -60,7 +60,7 @@ def check_config(file: str | Path) -> None:
 
 
 def _check_evaluators(key: str, evaluators: Any, images: dict[Path, set[Any]]) -> None:
-    """Sees that what judges detections has the images that are detected on: by the file it may be those of a base."""
+    """Sees that each evaluator's annotations have the data set's images: an inherited file may be of another set."""
     known = set().union(*images.values())
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators or {}]:
         file = Path(evaluator.get("ann_file") or "")

@@ -98,6 +98,7 @@ def test_a_scale_that_cannot_be_is_named(change, message):
 
 
 def test_scenes_of_photographs_are_refused_before_anything_is_trained():
+    assert scales.LAID_OUT == tuple(scenes.CATEGORIES)
     photographs = load_profile("digits", PARAMS).model_copy(update={"data": "folder", "data_dir": "x"})
     with pytest.raises(ConfigError, match=r"digits\.scenes: 'folder' are photographs.*remove scenes to train on COCO"):
         scales.load_scale(photographs, PARAMS)
