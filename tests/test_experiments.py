@@ -19,7 +19,7 @@ PARAMS = load_params()
 EXPERIMENTS = list(PARAMS["experiments"])
 
 
-OURS = {"rivals", "causes"}  # the paper has no such table
+OURS = {"rivals", "teacher_alone", "causes"}  # the paper has no such table
 
 
 @pytest.mark.parametrize("profile", PARAMS["profiles"])
@@ -49,6 +49,18 @@ def test_a_rival_differs_from_the_strategy_in_its_branches_and_teacher_alone():
     for cell in Experiment.load("rivals", "imagenet").cells:
         strategy = ours[cell.recipe.network]
         assert cell.recipe == strategy.model_copy(update={"branches": 0, "teacher": None})
+
+
+def test_what_tells_branches_and_teacher_apart_differs_in_these_alone():
+    def recipe(experiment: str, row: str, column: str) -> Recipe:
+        cells = Experiment.load(experiment, "fashion").cells
+        return next(cell.recipe for cell in cells if (cell.row, cell.column) == (row, column))
+
+    both = recipe("table_5", "w/ 1×1 DW", "N=3")
+    for other, changes in ((recipe("table_2", "N=3", "w/ 1×1 DW"), {"teacher": None}),
+                           (recipe("teacher_alone", "w/ KD", "1.3×"), {"branches": 0}),
+                           (recipe("figure_3", "w/o ReP&KD", "0.005"), {"teacher": None, "branches": 0})):
+        assert other == both.model_copy(update={**changes, "lr_scale": other.lr_scale})
 
 
 def test_a_rival_at_table_1_s_widths_costs_no_run_of_its_own():

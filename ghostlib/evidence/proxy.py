@@ -19,6 +19,8 @@ COLUMNS = ["experiment", "cells", "seeds", "spearman", "kendall", "noise_ceiling
 def proxy(folder: str | Path) -> pd.DataFrame:
     """Whether a profile's scale can rank the cells of each experiment: one row each, with the columns `COLUMNS`.
 
+    An experiment of one cell has no order and no row.
+
     `spearman` and `kendall` are with the paper's values, NaN where it prints none, as of experiments of ours;
     `noise_ceiling` is how well one half of the seeds agrees with the other; of Table 10 all three are means over its
     two resolutions, which are different tasks; `at_ceiling` is the share of cells whose
@@ -31,6 +33,8 @@ def proxy(folder: str | Path) -> pd.DataFrame:
     rule, _ = claims.load()
     records = []
     for name, values in measured.accuracies(measured.undiverged(measured.read(folder))).items():
+        if len(values.columns) == 1:
+            continue  # one cell has no order
         means = values.mean()
         published = pd.Series([claims.published((name, *cell)) for cell in values.columns], values.columns)
         seeds = values.dropna()  # those that have all cells
