@@ -34,8 +34,8 @@ class Sessions:
     Attributes:
         cpus: session -> processor.
         logs: (engine, threads, session) -> the logarithm of the median (ms) of each network that is deployed behind a
-            row of Table 9, NaN where it was not timed. Folded, GhostNetV3 is GhostNetV2's graph; where a session timed
-            both, it is the mean of the two.
+            row of Table 9 or timed beside one, NaN where it was not timed. Folded, GhostNetV3 is GhostNetV2's graph;
+            where a session timed both, it is the mean of the two.
     """
 
     cpus: pd.Series
@@ -48,7 +48,7 @@ class Sessions:
         own = Path(folder, "runs", "latency.csv")
         if own.exists():
             timed[OWN] = places.read_csv(own)
-        networks = list(dict.fromkeys(catalog.deployed().values()))
+        networks = list(dict.fromkeys([*catalog.deployed().values(), *catalog.AT_224.values()]))
         if not timed:
             return cls(pd.Series(dtype=str), pd.DataFrame(columns=networks, dtype=float))
         rows = pd.concat(timed, names=["session", None]).reset_index("session")
@@ -70,7 +70,11 @@ class Sessions:
 
     def ratios(self, row: str, to: str) -> tuple[pd.Series, pd.Series]:
         """The logarithms of one row's time over another's: of each session that decides, and other engines' means."""
-        a, b = (catalog.deployed()[name] for name in (row, to))
+        return self.over(row, catalog.deployed()[to])
+
+    def over(self, row: str, network: str) -> tuple[pd.Series, pd.Series]:
+        """As `ratios`, over a network that was timed."""
+        a, b = catalog.deployed()[row], network
         logs = (self.logs[a] - self.logs[b]).dropna()
         if logs.empty:
             return logs, logs
@@ -98,7 +102,8 @@ def compare(claim: Claim, timed: Sessions, rule: Rule) -> Iterator[dict[str, Any
         yield _order(claim.ranks, timed, rule)
     for ratio in (ratios()[name] for name in claim.latencies):
         limit = bound(ratio, rule)
-        yield {**over_sessions(ratio.row, ratio.to, ratio.direction, timed, rule, len(claim.latencies)),
+        found = over_sessions(ratio.row, ratio.to, ratio.direction, timed, rule, len(claim.latencies))
+        yield {**found, "note": f"{found['note']} {_at_224(ratio, timed, rule)}".strip(),
                "comparison": f"{label(ratio)} ({ratio.claim})", "bound": limit,
                "against": _against(timed.ratios(ratio.row, ratio.to)[1], ratio.direction, math.log(limit))}
 
@@ -137,7 +142,7 @@ def _order(column: str, timed: Sessions, rule: Rule) -> dict[str, Any]:
     The interval is over networks (Bonett and Wright), since it is these that a reader's choice is drawn from.
     """
     rows = {network: row for row, network in catalog.deployed().items()}  # a network deployed in two rows counts once
-    logs = timed.used.dropna(axis=1)
+    logs = timed.used[list(rows)].dropna(axis=1)
     theirs = numbers.table("table_9")[column][[rows[network] for network in logs.columns]]
     rho, _ = stats.rank_correlation(theirs, logs.mean())
     low, high = _rho_interval(rho, logs.shape[1], rule.confidence)
@@ -152,6 +157,12 @@ def _by_cpu(logs: pd.Series, cpus: pd.Series, rule: Rule) -> str:
     told = [f"{with_interval(*np.exp([of.mean(), *stats.t_interval(of, rule.confidence)]), '×')} in "
             f"{counted(len(of), 'session')} on {cpu}" for cpu, of in logs.groupby(cpus)]
     return f"{ENGINE}, {THREADS} thread: {', '.join(told)}."
+
+
+def _at_224(ratio: Ratio, timed: Sessions, rule: Rule) -> str:
+    """The ratio over the other network at the paper's size, if it is made for another: no part of the verdict."""
+    logs, elsewhere = timed.over(ratio.row, catalog.AT_224[ratio.to]) if ratio.to in catalog.AT_224 else ((), ())
+    return f"Over {ratio.to} at 224 px: {_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}" if len(logs) else ""
 
 
 def _told(elsewhere: pd.Series) -> str:

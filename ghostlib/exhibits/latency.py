@@ -23,11 +23,22 @@ def machine(times: pd.DataFrame) -> dict[str, str]:
     return {name: str(times[name].iloc[0]) for name in _MACHINE}
 
 
+def _at_224(row: str) -> str:
+    return f"{row} at 224 px"
+
+
 def settings(times: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Each engine, its number of threads as text, and the times (ms) of every row of Table 9 with them."""
-    rows = pd.Series(catalog.deployed())
+    """Each engine, its number of threads as text, and the times (ms) of every row of Table 9 with them.
+
+    Below the row of a network that was made for images of another size is that with 224 px, if it was timed.
+    """
+    networks, rows = set(times["network"]), {}
+    for row, network in catalog.deployed().items():
+        rows[row] = network
+        if (other := catalog.AT_224.get(row)) in networks:
+            rows[_at_224(row)] = other
     for (engine, threads), timed in times.groupby(["engine", "threads"], sort=False):
-        of_rows = timed.set_index("network")[["median_ms", "p10_ms", "p90_ms"]].loc[rows].set_axis(rows.index)
+        of_rows = timed.set_index("network")[["median_ms", "p10_ms", "p90_ms"]].loc[[*rows.values()]].set_axis([*rows])
         yield engine, "1 thread" if threads == 1 else f"{threads} threads", of_rows
 
 
@@ -39,9 +50,10 @@ def medians(times: pd.DataFrame) -> dict[str, pd.Series]:
 def table_of_times(times: pd.DataFrame) -> pd.DataFrame:
     """Every row of Table 9: the paper's two columns, then for each engine and number of threads median (p10-p90)."""
     published = numbers.table("table_9")
-    table = {("paper", "i7-8700"): published[CPU].map("{:g}".format),
-             ("paper", "Kirin 9000"): published[MOBILE].map("{:g}".format)}
+    table = {}
     for engine, threads, of_rows in settings(times):
+        for machine, column in (("i7-8700", CPU), ("Kirin 9000", MOBILE)):
+            table["paper", machine] = published[column].map("{:g}".format).reindex(of_rows.index, fill_value="—")
         table[engine, threads] = [f"{row.median_ms:.1f} ({row.p10_ms:.1f}–{row.p90_ms:.1f})"
                                   for row in of_rows.itertuples()]
     return pd.DataFrame(table)
@@ -51,10 +63,11 @@ def ratios(times: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims: the ratio that its Table 9 prints and the ratio measured with each engine."""
     published, measured = numbers.table("table_9")[CPU], medians(times)
     return pd.DataFrame([{
-        "ratio": f"{claim.row} / {claim.to}", "the paper says": claim.claim,
+        "ratio": f"{claim.row} / {to}", "the paper says": claim.claim,
         "Table 9": published[claim.row] / published[claim.to],
-        **{setting: median[claim.row] / median[claim.to] for setting, median in measured.items()}}
-        for claim in claims.ratios().values()])
+        **{setting: median[claim.row] / median[to] for setting, median in measured.items()}}
+        for claim in claims.ratios().values() for to in (claim.to, _at_224(claim.to))
+        if all(to in median for median in measured.values())])
 
 
 def ranks(times: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +89,8 @@ def ranks(times: pd.DataFrame) -> pd.DataFrame:
 def notes(machine: Mapping[str, str], ratios: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
     """What stands below the table: the machine, how it was timed, each claim's ratios, the rank correlations."""
     lines = [f"Measured on: {', '.join(f'{what} {value}' for what, value in machine.items())}.",
-             "Images of 224 px, as in the paper, but for MobileViT, which is timed at the 256 px it was made for.",
+             "Images of 224 px, as in the paper, but for MobileViT, which is timed at the 256 px it was made for" +
+             (" and, as its rows say, at 224 px." if ratios["ratio"].str.endswith(_at_224("")).any() else "."),
              "The paper's columns are its own, of an Intel i7-8700 and of a phone with a Kirin 9000; no phone was "
              "measured. Times of two machines are not compared, only ratios and ranks within one.",
              "The table is of one session; claims are judged over all there are. Its percentiles are of all calls, but "

@@ -56,6 +56,22 @@ def test_the_claims_are_about_rows_of_the_table(both):
     assert len(latency.ratios(both)) == len(claims.ratios())
 
 
+def test_a_network_at_the_paper_s_size_stands_below_its_row_and_in_a_ratio_of_its_own(both):
+    row = "MobileViT-XXS at 224 px"
+    half = both[both["network"] == "mobilevit_xxs"].assign(network="mobilevit_xxs_224")
+    half[["median_ms", "p10_ms", "p90_ms"]] /= 2
+    times = pd.concat([both, half])
+    table, ratios = latency.table_of_times(times), latency.ratios(times).set_index("ratio")
+    assert list(table.index.drop(row)) == list(PUBLISHED.index) and (table.loc[row, "paper"] == "—").all()
+    assert table.index.get_loc(row) == table.index.get_loc("MobileViT-XXS") + 1
+    ours, own = (ratios.loc[f"GhostNetV3 1.0× / {to}"] for to in (row, "MobileViT-XXS"))
+    assert ours["Table 9"] == own["Table 9"] and ours["same, 1 thread"] == pytest.approx(2 * own["same, 1 thread"])
+    assert latency.ranks(times).equals(latency.ranks(both))
+    told = latency.notes({"cpu": "Some CPU"}, latency.ratios(times), latency.ranks(times))
+    assert any("at 224 px" in note and "256" in note for note in told)
+    assert not any("at 224 px" in note for note in latency.notes({}, latency.ratios(both), latency.ranks(both)))
+
+
 def test_the_notes_say_of_which_calls_the_percentiles_are(both):
     notes = latency.notes({"cpu": "Some CPU"}, latency.ratios(both), latency.ranks(both))
     assert any("of all calls, but of trimmed calls where it was timed before 2026-11-26" in note for note in notes)
