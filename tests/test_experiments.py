@@ -19,7 +19,7 @@ PARAMS = load_params()
 EXPERIMENTS = list(PARAMS["experiments"])
 
 
-OURS = {"rivals", "teacher_alone", "causes"}  # the paper has no such table
+OURS = {"rivals", "plain_distilled", "causes"}  # the paper has no such table
 
 
 @pytest.mark.parametrize("profile", PARAMS["profiles"])
@@ -58,7 +58,7 @@ def test_what_tells_branches_and_teacher_apart_differs_in_these_alone():
 
     both = recipe("table_5", "w/ 1×1 DW", "N=3")
     for other, changes in ((recipe("table_2", "N=3", "w/ 1×1 DW"), {"teacher": None}),
-                           (recipe("teacher_alone", "w/ KD", "1.3×"), {"branches": 0}),
+                           (recipe("plain_distilled", "w/ KD", "1.3×"), {"branches": 0}),
                            (recipe("figure_3", "w/o ReP&KD", "0.005"), {"teacher": None, "branches": 0})):
         assert other == both.model_copy(update={**changes, "lr_scale": other.lr_scale})
 

@@ -32,9 +32,11 @@ def proxy(folder: str | Path) -> pd.DataFrame:
     """
     rule, _ = claims.load()
     records = []
-    for name, values in measured.accuracies(measured.undiverged(measured.read(folder))).items():
-        if len(values.columns) == 1:
-            continue  # one cell has no order
+    of_all = measured.read(folder)
+    single = {name for name, values in measured.accuracies(of_all).items() if len(values.columns) == 1}
+    for name, values in measured.accuracies(measured.undiverged(of_all)).items():
+        if name in single:
+            continue
         means = values.mean()
         published = pd.Series([claims.published((name, *cell)) for cell in values.columns], values.columns)
         seeds = values.dropna()  # those that have all cells

@@ -19,7 +19,7 @@ import pandas as pd
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import counted, with_interval
 from ghostlib.exhibits.comparison import ENGINE, THREADS
-from ghostlib.measures import places
+from ghostlib.measures import latencies, places
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.claims import Claim, Ratio, Rule, ratios
@@ -48,7 +48,7 @@ class Sessions:
         own = Path(folder, "runs", "latency.csv")
         if own.exists():
             timed[OWN] = places.read_csv(own)
-        networks = list(dict.fromkeys([*catalog.deployed().values(), *catalog.AT_224.values()]))
+        networks = list(dict.fromkeys([*catalog.deployed().values(), *latencies.AT_224.values()]))
         if not timed:
             return cls(pd.Series(dtype=str), pd.DataFrame(columns=networks, dtype=float))
         rows = pd.concat(timed, names=["session", None]).reset_index("session")
@@ -161,8 +161,8 @@ def _by_cpu(logs: pd.Series, cpus: pd.Series, rule: Rule) -> str:
 
 def _at_224(ratio: Ratio, timed: Sessions, rule: Rule) -> str:
     """The ratio over the other network at the paper's size, if it is made for another: no part of the verdict."""
-    logs, elsewhere = timed.over(ratio.row, catalog.AT_224[ratio.to]) if ratio.to in catalog.AT_224 else ((), ())
-    return f"Over {ratio.to} at 224 px: {_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}" if len(logs) else ""
+    logs, elsewhere = timed.over(ratio.row, latencies.AT_224[ratio.to]) if ratio.to in latencies.AT_224 else ((), ())
+    return f"{label(ratio)} at 224 px: {_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}" if len(logs) else ""
 
 
 def _told(elsewhere: pd.Series) -> str:

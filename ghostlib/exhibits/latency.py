@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from ghostlib.measures import latencies
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 from ghostlib.paper.numbers import CPU, MOBILE
@@ -35,7 +36,7 @@ def settings(times: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     networks, rows = set(times["network"]), {}
     for row, network in catalog.deployed().items():
         rows[row] = network
-        if (other := catalog.AT_224.get(row)) in networks:
+        if (other := latencies.AT_224.get(row)) in networks:
             rows[_at_224(row)] = other
     for (engine, threads), timed in times.groupby(["engine", "threads"], sort=False):
         of_rows = timed.set_index("network")[["median_ms", "p10_ms", "p90_ms"]].loc[[*rows.values()]].set_axis([*rows])
@@ -90,7 +91,7 @@ def notes(machine: Mapping[str, str], ratios: pd.DataFrame, ranks: pd.DataFrame)
     """What stands below the table: the machine, how it was timed, each claim's ratios, the rank correlations."""
     lines = [f"Measured on: {', '.join(f'{what} {value}' for what, value in machine.items())}.",
              "Images of 224 px, as in the paper, but for MobileViT, which is timed at the 256 px it was made for" +
-             (" and, as its rows say, at 224 px." if ratios["ratio"].str.endswith(_at_224("")).any() else "."),
+             ("; a row of its own has 224 px." if ratios["ratio"].str.endswith(_at_224("")).any() else "."),
              "The paper's columns are its own, of an Intel i7-8700 and of a phone with a Kirin 9000; no phone was "
              "measured. Times of two machines are not compared, only ratios and ranks within one.",
              "The table is of one session; claims are judged over all there are. Its percentiles are of all calls, but "

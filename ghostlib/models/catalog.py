@@ -44,7 +44,6 @@ ENTRIES: dict[str, Entry] = {
     **_widths("mobilenext", 1.0, 1.4),
     **{f"mobileformer_{size}": Entry("mobileformer", size) for size in ("52", "96", "508")},
     **_timm(256, mobilevit_xxs="mobilevit_xxs", mobilevit_xs="mobilevit_xs", mobilevit_s="mobilevit_s"),
-    **_timm(mobilevit_xxs_224="mobilevit_xxs"),
     **_timm(**{f"mobileone_s{size}": f"mobileone_s{size}" for size in range(5)}),
     **_widths("shufflenetv2", 1.0, 2.0),
     # MNASNet-A1 is the one with squeeze-and-excitation; what timm and torchvision call mnasnet is B1.
@@ -102,9 +101,6 @@ _ROWS = {
     "MobileOne-S4": "mobileone_s4",
     "GhostNetV3 1.6×": "ghostnetv3_160",
 }
-
-# What stands behind no row but is timed beside one: at the paper's 224 px, a network that was made for another size.
-AT_224 = {"MobileViT-XXS": "mobilevit_xxs_224"}
 
 # Table 10's backbones, each at 320 and 416 px.
 _BACKBONES = {"MobileNetV2": "mobilenetv2_100", "GhostNetV1 1.1×": "ghostnetv1_110",

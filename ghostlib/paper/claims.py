@@ -18,7 +18,7 @@ _KINDS = ("better", "not_better", "correlates", "counts", "latencies", "ranks", 
           "not_attempted")
 # Experiments of ours, no tables of the paper's; experiments.yaml says what they train. Each has one of these names in a
 # comparison.
-OWN = {"rivals": "without branches and teacher", "teacher_alone": "with the teacher alone",
+OWN = {"rivals": "without branches and teacher", "plain_distilled": "with the teacher and without branches",
        "causes": "in the search for causes"}
 _Cell = Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
 _Share = Annotated[float, Field(ge=0, le=1)]

@@ -57,6 +57,20 @@ def test_a_cell_of_which_a_seed_diverged_is_not_ranked(tmp_path):
     assert not proxy.proxy(tmp_path)["rankable"].any()
 
 
+def test_an_experiment_of_one_cell_has_no_order_and_no_row_but_one_of_which_one_cell_is_left_has(tmp_path):
+    cells = {("w/ ReP&KD", column): [value, value + 1] for column, value in
+             numbers.table("table_7").loc["w/ ReP&KD"].items()}
+    write(tmp_path, "table_7", cells)
+    write(tmp_path, "plain_distilled", {("w/ KD", "1.3×"): [70, 71]})
+    assert proxy.proxy(tmp_path)["experiment"].to_list() == ["table_7"]
+    runs = tmp_path / "runs" / "table_7.csv"
+    results = pd.read_csv(runs, dtype={"column": str})
+    results.loc[results["column"] != results["column"].iloc[0], "metric"] = "diverged"
+    results.to_csv(runs, index=False)
+    found = proxy.proxy(tmp_path)
+    assert found["cells"].item() == 1 and not found["rankable"].item()
+
+
 def test_nothing_measured_ranks_nothing(tmp_path):
     found = proxy.proxy(tmp_path)
     assert found.empty and found["rankable"].sum() == 0

@@ -33,7 +33,7 @@ def test_engines_to_deploy_with_are_timed_with_all_threads_and_pytorch_with_one(
     times = latencies.read("digits")
     assert timed == [(("ONNX Runtime", "OpenVINO"), (1, 2), 5), (("PyTorch",), (1,), 5)]
     assert "latency.csv does not exist: measuring" in capsys.readouterr().err
-    assert set(times["network"]) == {*catalog.deployed().values(), *catalog.AT_224.values()}
+    assert set(times["network"]) == {*catalog.deployed().values(), *latencies.AT_224.values()}
     assert {"cpu", "engines", "date"} <= set(times)
     assert latencies.read("digits").equals(times) and len(timed) == 2
 
@@ -47,8 +47,16 @@ def test_a_file_that_lacks_a_network_is_timed_again(timed, capsys):
 
 def test_a_file_from_before_networks_were_timed_beside_the_table_is_whole(timed):
     times = latencies.read("digits")
-    places.write_csv(times[~times["network"].isin(catalog.AT_224.values())], places.runs_file("digits", "latency"))
+    places.write_csv(times[~times["network"].isin(latencies.AT_224.values())], places.runs_file("digits", "latency"))
     assert len(latencies.read("digits")) < len(times) and len(timed) == 2
+
+
+def test_a_file_that_lacks_what_is_beside_the_table_in_one_setting_is_timed_again(timed, capsys):
+    times = latencies.read("digits")
+    places.write_csv(times.iloc[:-1], places.runs_file("digits", "latency"))
+    assert times["network"].iloc[-1] == "mobilevit_xxs_224"
+    assert latencies.read("digits").equals(times) and len(timed) == 4
+    assert "lacks mobilevit_xxs_224: measuring" in capsys.readouterr().err
 
 
 def test_a_file_that_lacks_an_engine_is_timed_again(timed, capsys):
