@@ -19,7 +19,8 @@ import pandas as pd
 from ghostlib.evidence import stats
 from ghostlib.evidence.quantities import counted, with_interval
 from ghostlib.exhibits.comparison import ENGINE, THREADS
-from ghostlib.measures import latencies, places
+from ghostlib.measures import places
+from ghostlib.measures.beside import AT_224
 from ghostlib.models import catalog
 from ghostlib.paper import numbers
 from ghostlib.paper.claims import Claim, Ratio, Rule, ratios
@@ -48,7 +49,7 @@ class Sessions:
         own = Path(folder, "runs", "latency.csv")
         if own.exists():
             timed[OWN] = places.read_csv(own)
-        networks = list(dict.fromkeys([*catalog.deployed().values(), *latencies.AT_224.values()]))
+        networks = list(dict.fromkeys([*catalog.deployed().values(), *AT_224.values()]))
         if not timed:
             return cls(pd.Series(dtype=str), pd.DataFrame(columns=networks, dtype=float))
         rows = pd.concat(timed, names=["session", None]).reset_index("session")
@@ -161,7 +162,7 @@ def _by_cpu(logs: pd.Series, cpus: pd.Series, rule: Rule) -> str:
 
 def _at_224(ratio: Ratio, timed: Sessions, rule: Rule) -> str:
     """The ratio over the other network at the paper's size, if it is made for another: no part of the verdict."""
-    logs, elsewhere = timed.over(ratio.row, latencies.AT_224[ratio.to]) if ratio.to in latencies.AT_224 else ((), ())
+    logs, elsewhere = timed.over(ratio.row, AT_224[ratio.to]) if ratio.to in AT_224 else ((), ())
     return f"{label(ratio)} at 224 px: {_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}" if len(logs) else ""
 
 

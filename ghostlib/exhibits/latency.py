@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from ghostlib.measures import latencies
+from ghostlib.measures.beside import AT_224
 from ghostlib.models import catalog
 from ghostlib.paper import claims, numbers
 from ghostlib.paper.numbers import CPU, MOBILE
@@ -36,7 +36,7 @@ def settings(times: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     networks, rows = set(times["network"]), {}
     for row, network in catalog.deployed().items():
         rows[row] = network
-        if (other := latencies.AT_224.get(row)) in networks:
+        if (other := AT_224.get(row)) in networks:
             rows[_at_224(row)] = other
     for (engine, threads), timed in times.groupby(["engine", "threads"], sort=False):
         of_rows = timed.set_index("network")[["median_ms", "p10_ms", "p90_ms"]].loc[[*rows.values()]].set_axis([*rows])

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 
 from ghostlib.config import ConfigError, check_keys, read_yaml
 from ghostlib.measures import places
+from ghostlib.measures.beside import AT_224
 from ghostlib.models import catalog
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SESSIONS = places.RESULTS / "sessions"
-# Timed beside a row of Table 9 whose network was made for images of another size: that network at the paper's 224 px,
-# under a name of its own. Not in models/, whose code decides what a training's result is filed under.
-AT_224 = {"MobileViT-XXS": "mobilevit_xxs_224"}
-
 
 def measure(profile_name: str) -> None:
     """Times every network, as `_time` does, into runs/latency.csv of the profile."""

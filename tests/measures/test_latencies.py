@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from ghostlib.measures import latencies, places
+from ghostlib.measures.beside import AT_224
 from ghostlib.models import catalog, zoo
 
 
@@ -33,7 +34,7 @@ def test_engines_to_deploy_with_are_timed_with_all_threads_and_pytorch_with_one(
     times = latencies.read("digits")
     assert timed == [(("ONNX Runtime", "OpenVINO"), (1, 2), 5), (("PyTorch",), (1,), 5)]
     assert "latency.csv does not exist: measuring" in capsys.readouterr().err
-    assert set(times["network"]) == {*catalog.deployed().values(), *latencies.AT_224.values()}
+    assert set(times["network"]) == {*catalog.deployed().values(), *AT_224.values()}
     assert {"cpu", "engines", "date"} <= set(times)
     assert latencies.read("digits").equals(times) and len(timed) == 2
 
@@ -47,7 +48,7 @@ def test_a_file_that_lacks_a_network_is_timed_again(timed, capsys):
 
 def test_a_file_from_before_networks_were_timed_beside_the_table_is_whole(timed):
     times = latencies.read("digits")
-    places.write_csv(times[~times["network"].isin(latencies.AT_224.values())], places.runs_file("digits", "latency"))
+    places.write_csv(times[~times["network"].isin(AT_224.values())], places.runs_file("digits", "latency"))
     assert len(latencies.read("digits")) < len(times) and len(timed) == 2
 
 
