@@ -19,7 +19,7 @@ import yaml
 from ghostlib.deploy import latency
 from ghostlib.measures import counts
 from ghostlib.models import catalog
-from ghostlib.paper import numbers
+from ghostlib.paper import claims, numbers
 from ghostlib.training.profile import load_params
 from tests.params import write_params
 
@@ -73,7 +73,7 @@ def shortened(pipeline: dict, experiments: set[str]) -> dict:
 
     def is_left(path: str | dict) -> bool:
         name = Path(path if isinstance(path, str) else next(iter(path))).stem.removesuffix("_narrow")
-        return not re.fullmatch(r"(table|figure_[34])_?\d*|causes", name) or name in experiments
+        return not re.fullmatch(rf"(table|figure_[34])_?\d*|{'|'.join(claims.OWN)}", name) or name in experiments
 
     for name in ("classifiers", "ablation"):
         for key in ("deps", "outs"):
