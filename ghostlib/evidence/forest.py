@@ -89,7 +89,7 @@ def draw(claims: pd.DataFrame, evidence: pd.DataFrame, scale: str, narrow: bool 
         axes[0].patch.set_visible(False)
         inch = 1 / figure.get_figheight()  # of the figure; the legend stands in a strip above the line of the left out
         foot = form.foot + 0.25
-        figure.get_layout_engine().set(rect=(0, foot * inch, 1, 1 - foot * inch))
+        figure.get_layout_engine().set(rect=(0.01, foot * inch, 0.98, 1 - foot * inch))  # markers stand on the edges
         figure.legend(handles=_legend(claims, rule), loc="lower center", bbox_to_anchor=(0.5, 0.25 * inch),
                       ncols=form.columns, frameon=False)
         if not attempted.all():

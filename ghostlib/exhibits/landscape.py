@@ -92,7 +92,7 @@ def _panel(axis: Axes, panel: Panel, points: pd.DataFrame) -> None:
         axis.vlines(spread["x"], spread["y"] - spread["sd"], spread["y"] + spread["sd"], **whiskers)
     axis.set(xlabel=panel.x_label, ylabel=panel.y_label)
     once = y == TOP1 and not hollow and (points["seeds"] == 1).any()
-    axis.set_title(panel.title + (" (one seed: no spread is known)" if once else ""), loc="left")
+    axis.set_title(panel.title + (" (one seed)" if once else ""), loc="left")
     axis.margins(0.06)
     short_numbers(axis.xaxis)
     _label(axis, points)

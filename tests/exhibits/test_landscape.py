@@ -124,7 +124,7 @@ def test_an_accuracy_measured_here_is_filled_and_a_published_one_hollow(compared
     fills = [{to_hex(color) for family in axis.collections if isinstance(family, PathCollection)
               for color in family.get_facecolor()} for axis in (paper, timed, trained)]
     assert fills[0] == fills[1] == {"#ffffff"} and "#ffffff" not in fills[2]
-    assert trained.get_title(loc="left").endswith("(one seed: no spread is known)")
+    assert trained.get_title(loc="left").endswith("(one seed)")
 
 
 def test_equal_values_give_equal_files(compared, tmp_path):
