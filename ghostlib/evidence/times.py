@@ -162,7 +162,9 @@ def _by_cpu(logs: pd.Series, cpus: pd.Series, rule: Rule) -> str:
 
 def _at_224(ratio: Ratio, timed: Sessions, rule: Rule) -> str:
     """The ratio over the other network at the paper's size, if it is made for another: no part of the verdict."""
-    logs, elsewhere = timed.over(ratio.row, AT_224[ratio.to]) if ratio.to in AT_224 else ((), ())
+    if ratio.to not in AT_224:
+        return ""
+    logs, elsewhere = timed.over(ratio.row, AT_224[ratio.to])
     return f"{label(ratio)} at 224 px: {_by_cpu(logs, timed.cpus, rule)} {_told(elsewhere)}" if len(logs) else ""
 
 
